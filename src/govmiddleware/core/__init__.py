@@ -1,0 +1,1 @@
+"""Pure domain: no Redis, no Starlette, no sockets."""

@@ -1,0 +1,61 @@
+"""The JSON body of a governed request: what was judged is what is sent on."""
+
+from __future__ import annotations
+
+import msgspec
+
+from govmiddleware.core.refusals import InvalidRequest
+
+_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class RequestBody:
+    """A JSON object kept as its top-level fields, each still in the bytes that arrived.
+
+    Of duplicate keys the last wins (as in most parsers), and only that one is sent on, so that what
+    was judged and what the upstream reads cannot differ. Values that nobody edits stay byte for byte.
+    """
+
+    __slots__ = ("_fields", "_serialised")
+
+    def __init__(self, raw: bytes) -> None:
+        """Raises InvalidRequest where `raw` is not one JSON object."""
+        try:
+            decoded = _decoder.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidRequest(f"The request body is not a valid JSON object: {error}") from error
+        self._fields: dict[str, bytes] = {name: bytes(value) for name, value in decoded.items()}
+        self._serialised: bytes | None = None
+
+    def refuse_look_alikes(self, names: frozenset[str]) -> None:
+        """Refuse keys that differ from one of `names` (all lower case) by letter case alone.
+
+        Go's encoding/json matches keys without case, so an upstream in Go would read `MODEL` where we
+        read `model`. Raises InvalidRequest.
+        """
+        for field in self._fields:
+            if field not in names and field.lower() in names:
+                raise InvalidRequest(f"Write {field.lower()!r} in lower case.", param=field)
+
+    def raw(self, name: str) -> bytes | None:
+        """The JSON text of one field, or None where it is absent."""
+        return self._fields.get(name)
+
+    def set(self, name: str, value: object) -> None:
+        """Replace or add one field with a JSON-serialisable value."""
+        self._fields[name] = msgspec.json.encode(value)
+        self._serialised = None
+
+    def serialise(self) -> bytes:
+        """The body to send on; built once for each set of edits."""
+        if self._serialised is None:
+            members = [msgspec.json.encode(name) + b":" + value for name, value in self._fields.items()]
+            self._serialised = b"{" + b",".join(members) + b"}"
+        return self._serialised
+
+    def __len__(self) -> int:
+        """The length of `serialise()` in bytes, without building it."""
+        if self._serialised is not None:
+            return len(self._serialised)
+        members = sum(len(msgspec.json.encode(name)) + 1 + len(value) for name, value in self._fields.items())
+        return members + max(0, len(self._fields) - 1) + 2

@@ -1,0 +1,244 @@
+"""Ports: what services and middlewares ask of the rooms that do I/O."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from govmiddleware.core.body import RequestBody
+from govmiddleware.core.limits import Hold
+from govmiddleware.core.refusals import Refusal
+from govmiddleware.core.usage import Usage
+
+Headers = list[tuple[bytes, bytes]]
+"""Lower-case names, in order, duplicates kept: as in ASGI."""
+
+
+# The upstream ------------------------------------------------------------------------------------
+
+
+class UpstreamResponse(Protocol):
+    """An answer whose head has arrived."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Headers:
+        """As received: names lower-cased, encoded bodies left encoded, hop-by-hop still in."""
+        ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives, still encoded, without waiting to fill a buffer.
+
+        Raises UpstreamTimeout after `idle_timeout` without a byte, UpstreamUnreachable where the
+        connection breaks before the body's end.
+        """
+        ...
+
+
+class UpstreamClient(Protocol):
+    """A pooled HTTP client that streams in both directions and cancels at once."""
+
+    def request(
+        self, method: str, url: str, headers: Headers, body: bytes | AsyncIterator[bytes] | None
+    ) -> AbstractAsyncContextManager[UpstreamResponse]:
+        """Send one request. `url` is absolute and sent as given, its path not normalised.
+
+        Leaving the context, or cancelling it, ends the call upstream at once unless its body was read
+        to the end. Redirects are not followed; no header is added but `host` and the body's framing.
+        Raises UpstreamUnreachable and UpstreamTimeout.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+# Wire protocols ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RequestInfo:
+    """What a protocol reads out of a request body.
+
+    Attributes:
+        output_tokens: the output limit that the client asked for, one choice; None if it gave none.
+        choices: how many answers are generated (`n`).
+        generates: False for embeddings and their like, which have no output.
+        overhead_tokens: what the format adds around the texts.
+        texts: what has to be counted by the tokenizer.
+        unknown_parts: parts whose size the request does not show (image URLs, file ids).
+        user: the end user that the protocol's own fields name.
+    """
+
+    model: str
+    stream: bool = False
+    output_tokens: int | None = None
+    choices: int = 1
+    generates: bool = True
+    overhead_tokens: int = 0
+    input_tokens: int = 0
+    texts: Sequence[str] = ()
+    unknown_parts: int = 0
+    user: str | None = None
+
+
+class UsageReader(Protocol):
+    """Taps one answer: told of each chunk, it finds the usage and counts what was delivered."""
+
+    usage: Usage | None
+    model: str | None
+    """The model that the answer names."""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Read one chunk of the decoded body; returns what the client shall get of it, which is the
+        chunk itself unless something that we provoked has to be taken out."""
+        ...
+
+    def close(self) -> bytes:
+        """The body has ended, as it should or not: what was held back, for the client."""
+        ...
+
+    @property
+    def finished(self) -> bool:
+        """Whether the answer says of itself that it is whole."""
+        ...
+
+    def delivered_texts(self) -> Sequence[str]:
+        """What was generated and delivered so far, in pieces to count where usage is missing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalResponse:
+    """A refusal in a protocol's own envelope."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+class WireProtocol(Protocol):
+    """One wire protocol. Pure: no I/O, no state between calls."""
+
+    @property
+    def name(self) -> str:
+        """As in the journal: `openai.chat`."""
+        ...
+
+    def recognises(self, method: str, path: str) -> bool:
+        """By method and path suffix, whatever the prefix."""
+        ...
+
+    def read_request(self, body: RequestBody) -> RequestInfo:
+        """Raises InvalidRequest where a field that matters has the wrong type."""
+        ...
+
+    def bound_output(self, body: RequestBody, tokens: int) -> None:
+        """Write an output limit into the body."""
+        ...
+
+    def request_usage(self, body: RequestBody) -> bool:
+        """Edit the body so that the stream reports usage; whether an edit was needed."""
+        ...
+
+    def usage_reader(self, *, stream: bool, usage_was_injected: bool) -> UsageReader: ...
+
+    def refusal(self, refusal: Refusal, request_id: str) -> RefusalResponse: ...
+
+    def stream_error(self, refusal: Refusal, request_id: str) -> bytes:
+        """An error in mid-stream, as the protocol's SDKs understand it."""
+        ...
+
+
+# The ledger --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CounterState:
+    """A counter as the store saw it when it decided. Amounts in the meter's unit.
+
+    Attributes:
+        frees_in_ms: after how long the amount asked for fits at the latest; None where it fits now or
+            time alone does not free it.
+    """
+
+    consumed: int
+    reserved: int
+    frees_in_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """All holds stand. `states` in the order of the holds, before this call."""
+
+    states: tuple[CounterState, ...]
+    expired: tuple[str, ...] = ()
+    """A few reservations of the workspace whose lease ran out, for sweeping."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsExceeded:
+    """Nothing was written (an extension's earlier holds are released): some counters are too full."""
+
+    states: tuple[CounterState, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ApiTokenRevoked:
+    """The API token is not, or no longer, active."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationGone:
+    """It was cancelled before, or an extension came after its lease ran out."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalFull:
+    """The journal holds as many records as it may."""
+
+
+AcquireOutcome = Granted | LimitsExceeded | ApiTokenRevoked | ReservationGone | JournalFull
+
+
+class Ledger(Protocol):
+    """The counters. Each call is one atomic step; every one raises StoreUnavailable."""
+
+    async def acquire(
+        self,
+        workspace: str,
+        reservation_id: str,
+        holds: Sequence[Hold],
+        *,
+        lease_ms: int,
+        api_token_id: str | None,
+        expired_record: bytes,
+        extend: bool,
+    ) -> AcquireOutcome:
+        """Check all holds, then take all; or extend an open reservation by them.
+
+        `expired_record` is the journal record to write if the lease runs out.
+        """
+        ...
+
+    async def settle(
+        self, workspace: str, reservation_id: str, holds: Sequence[Hold], amounts: Mapping[str, int], record: bytes | None
+    ) -> bool:
+        """Replace what is reserved by what was used, by counter name; journal `record` with the holds
+        (None: a release, which leaves no record). False where the reservation is not open any more."""
+        ...
+
+    async def cancel(self, workspace: str, reservation_id: str, holds: Sequence[Hold]) -> None:
+        """Release a reservation whose acquire was not answered, now or whenever it arrives."""
+        ...
+
+    async def renew(self, workspace: str, reservation_id: str, lease_ms: int) -> bool:
+        """Extend the lease. False where the reservation is not open any more."""
+        ...
+
+    async def sweep(self, workspace: str, reservation_id: str) -> bool:
+        """Settle a reservation whose lease ran out, as reserved. False where there was nothing to do."""
+        ...

@@ -1,0 +1,158 @@
+"""Refusals: every way in which the answer is no. A wire protocol gives each its shape.
+
+    Refusal
+    ├── InvalidRequest 400           ├── ModelNotPriced 400
+    ├── Unauthenticated 401          ├── TooManyFailedLogins 429
+    ├── Forbidden 403                ├── RouteNotMetered 403
+    ├── BodyTooSlow 408              ├── BodyTooLarge 413      ├── UnsupportedEncoding 415
+    ├── LimitRefusal
+    │   ├── RateLimited 429          └── BudgetExhausted 429 (Anthropic: 402)
+    ├── UpstreamFailed 502           ├── UpstreamTooSlow 504
+    └── Unavailable 503              store down, draining, journal full
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from govmiddleware.core.limits import Limit
+from govmiddleware.errors import GovError
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What one limit said of one call. Amounts in the meter's unit.
+
+    Attributes:
+        value: the value of the limit's scope that the call counted under.
+        consumed: settled before this call; `reserved`: held by open calls before it.
+        projected: consumed + reserved + what this call asks.
+        decision: `allow` or `block`.
+        frees_in_ms: for a block, after how long the amount fits at the latest if nothing else is
+            admitted; None where time alone does not free it.
+    """
+
+    limit: Limit
+    value: str
+    consumed: int
+    reserved: int
+    projected: int
+    decision: str
+    frees_in_ms: int | None = None
+
+    @property
+    def can_never_fit(self) -> bool:
+        """Whether the call is larger than the whole limit."""
+        return self.projected - self.consumed - self.reserved > self.limit.hard
+
+
+class Refusal(GovError):
+    """The answer is no. `str()` of it is what the client reads.
+
+    Attributes:
+        status: HTTP status; a protocol may prefer another (Anthropic's 402).
+        code: machine-readable, lower_snake_case, stable.
+        param: the part of the request that is wrong, if there is one.
+        retryable: whether the same call may succeed later; None leaves it to the status.
+        retry_after_ms: when it is worth trying again.
+    """
+
+    status: ClassVar[int]
+    code: str
+    retryable: bool | None = None
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after_ms: int | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        self.retry_after_ms = retry_after_ms
+
+
+class InvalidRequest(Refusal):
+    status = 400
+    code = "invalid_request"
+
+
+class ModelNotPriced(Refusal):
+    status = 400
+    code = "model_not_priced"
+
+
+class Unauthenticated(Refusal):
+    status = 401
+    code = "invalid_api_key"
+
+
+class TooManyFailedLogins(Refusal):
+    status = 429
+    code = "too_many_failed_logins"
+
+
+class Forbidden(Refusal):
+    status = 403
+    code = "forbidden"
+
+
+class RouteNotMetered(Refusal):
+    status = 403
+    code = "route_not_metered"
+
+
+class BodyTooSlow(Refusal):
+    status = 408
+    code = "request_timeout"
+
+
+class BodyTooLarge(Refusal):
+    status = 413
+    code = "request_too_large"
+
+
+class UnsupportedEncoding(Refusal):
+    status = 415
+    code = "unsupported_content_encoding"
+
+
+class UpstreamFailed(Refusal):
+    status = 502
+    code = "upstream_unreachable"
+
+
+class UpstreamTooSlow(Refusal):
+    status = 504
+    code = "upstream_timeout"
+
+
+class Unavailable(Refusal):
+    """We cannot govern right now, so we do not let pass. `code` says why: `store_unavailable`,
+    `draining` or `journal_full`."""
+
+    status = 503
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message, retry_after_ms=1000)
+        self.code = code
+
+
+class LimitRefusal(Refusal):
+    """Limits said no. `failures` names every limit that failed, the one that answers first."""
+
+    def __init__(self, message: str, failures: tuple[Evaluation, ...], retry_after_ms: int | None) -> None:
+        super().__init__(message, retry_after_ms=retry_after_ms)
+        self.failures = failures
+
+
+class RateLimited(LimitRefusal):
+    status = 429
+    code = "rate_limit_exceeded"
+
+    @property
+    def retryable(self) -> bool | None:  # type: ignore[override]
+        """A request larger than its whole limit never fits: no use in trying again."""
+        return False if any(failure.can_never_fit for failure in self.failures) else None
+
+
+class BudgetExhausted(LimitRefusal):
+    status = 429
+    code = "insufficient_quota"
+    retryable = False

@@ -1,0 +1,59 @@
+"""The error tree.
+
+    GovError
+    ├── ConfigurationError      a setting is wrong; names the key, the value and what would be right
+    ├── MissingPredecessor      a middleware stands in a stack without the one it builds on
+    ├── StoreUnavailable        Redis did not answer, or answered with an error
+    ├── UpstreamError
+    │   ├── UpstreamUnreachable no connection, or it broke before the answer began
+    │   └── UpstreamTimeout     no answer, or none of its bytes, in time
+    └── Refusal                 (core/refusals.py) the answer is no, with a status
+
+Foreign exceptions (redis, aiohttp, httpx, OS) are mapped to these at the border of the room that
+knows them, and nowhere else.
+"""
+
+from __future__ import annotations
+
+
+class GovError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class ConfigurationError(GovError):
+    """A setting cannot be used.
+
+    Args:
+        key: dotted name as the user wrote it, such as `limits[0].rate`.
+        value: the offending value, shown with `repr`.
+        expected: what would be right, in one phrase.
+    """
+
+    def __init__(self, key: str, value: object, expected: str) -> None:
+        super().__init__(f"{key} = {value!r}: expected {expected}")
+        self.key = key
+        self.value = value
+        self.expected = expected
+
+
+class MissingPredecessor(GovError):
+    """A middleware needs another one outside it; the message names both."""
+
+    def __init__(self, middleware: str, needs: str) -> None:
+        super().__init__(f"{middleware} needs {needs} outside it in the stack")
+
+
+class StoreUnavailable(GovError):
+    """The store did not answer in time or not at all. What was sent may have been carried out."""
+
+
+class UpstreamError(GovError):
+    """The upstream could not be used. `str()` of it is safe to show a client: no address in it."""
+
+
+class UpstreamUnreachable(UpstreamError):
+    """No connection could be made, or it broke before the answer began."""
+
+
+class UpstreamTimeout(UpstreamError):
+    """The upstream took longer than `first_byte_timeout` or `idle_timeout`. It may still be working."""
