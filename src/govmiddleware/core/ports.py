@@ -106,8 +106,9 @@ class UsageReader(Protocol):
         """Whether the answer says of itself that it is whole."""
         ...
 
-    def delivered_texts(self) -> Sequence[str]:
-        """What was generated and delivered so far, in pieces to count where usage is missing."""
+    def take_delivered(self) -> list[str]:
+        """The texts that were delivered since the last call, to be counted where usage is missing.
+        They are handed over and forgotten, so that memory does not grow with the stream."""
         ...
 
 

@@ -1,0 +1,1 @@
+"""Composable ASGI middlewares that govern LLM traffic in front of any upstream."""
