@@ -5,7 +5,7 @@
     ├── MissingPredecessor      a middleware stands in a stack without the one it builds on
     ├── StoreUnavailable        Redis did not answer, or answered with an error
     ├── UpstreamError
-    │   ├── UpstreamUnreachable no connection, or it broke before the answer began
+    │   ├── UpstreamUnreachable no connection, or it broke before the answer's end
     │   └── UpstreamTimeout     no answer, or none of its bytes, in time
     └── Refusal                 (core/refusals.py) the answer is no, with a status
 
@@ -52,7 +52,16 @@ class UpstreamError(GovError):
 
 
 class UpstreamUnreachable(UpstreamError):
-    """No connection could be made, or it broke before the answer began."""
+    """No connection could be made, or it broke before the answer's end.
+
+    Attributes:
+        sent: whether any of the request may have reached the upstream. Only where it is False is the
+            call certain to have cost nothing.
+    """
+
+    def __init__(self, message: str, *, sent: bool) -> None:
+        super().__init__(message)
+        self.sent = sent
 
 
 class UpstreamTimeout(UpstreamError):

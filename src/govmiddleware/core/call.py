@@ -92,12 +92,14 @@ class Reservation:
 
     Attributes:
         id: equal to the request's id.
-        holds: all that was granted so far, in the order in which it was.
+        holds: all that it holds or, where an answer was lost, may hold.
+        open: False once the ledger has closed it.
     """
 
     id: str
     workspace: str
     holds: list[Hold] = field(default_factory=list)
+    open: bool = True
 
 
 @dataclass(slots=True)
@@ -110,15 +112,21 @@ class Call:
     path: str
     model_call: bool
     """Whether a protocol recognised the route; else it is passed on, governed by requests alone."""
+    governed: bool = True
+    """False where Authenticate's `paths` leave the request out: the middlewares inside let it pass."""
     started: float = field(default_factory=time.monotonic)
+    answer_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """Our headers on the answer; the outermost middleware puts them there."""
 
     # Authenticate
     principal: Principal | None = None
+    trust_caller: bool = True
     attribution: Attribution = field(default_factory=Attribution)
 
     # Estimate
     body: RequestBody | None = None
     model: str | None = None
+    provider: str | None = None
     stream: bool = False
     price: ModelPrice | None = None
     estimated_input_tokens: int | None = None
@@ -139,16 +147,18 @@ class Call:
     refusal: Refusal | None = None
 
     def subject(self) -> dict[Scope, str]:
-        """The value of each scope, for matching limits. Needs the principal."""
+        """The value of each scope that the call has so far, for matching limits. Needs the principal."""
         principal = self.require_principal()
-        return {
+        subject = {
             Scope.WORKSPACE: principal.workspace,
             Scope.API_TOKEN: principal.api_token,
             Scope.USER: self.attribution.user,
             Scope.SESSION: self.attribution.session,
             Scope.AGENT: self.attribution.agent,
-            Scope.MODEL: self.model or "",
         }
+        if self.model is not None:
+            subject[Scope.MODEL] = self.model
+        return subject
 
     def require_principal(self) -> Principal:
         """The principal; a caller that may run before it is known checks for None instead."""

@@ -31,7 +31,10 @@ class Meter(StrEnum):
     CONCURRENCY = "concurrency"
 
 
-KNOWN_FROM_HEADERS = (frozenset({Scope.WORKSPACE, Scope.API_TOKEN}), frozenset({Meter.REQUESTS, Meter.CONCURRENCY}))
+KNOWN_FROM_HEADERS = (
+    frozenset({Scope.WORKSPACE, Scope.API_TOKEN}),
+    frozenset({Meter.REQUESTS, Meter.CONCURRENCY}),
+)
 """Scopes and meters that a limit must have for RateLimit to check it before the body is read."""
 
 
@@ -96,11 +99,12 @@ Subject = Mapping[Scope, str]
 
 
 def holds_for(limits: Iterable[Limit], subject: Subject, amounts: Mapping[Meter, int]) -> list[Hold]:
-    """The holds that `limits` ask of a call: limits that share a counter share one hold."""
+    """The holds that `limits` ask of a call: limits that share a counter share one hold. A limit whose
+    scope the call has no value of (a model, where it calls none) does not apply."""
     by_counter: dict[Counter, list[Limit]] = {}
     for limit in limits:
-        value = subject[limit.scope]
-        if limit.value is None or limit.value == value:
+        value = subject.get(limit.scope)
+        if value is not None and limit.value in (None, value):
             counter = Counter(limit.scope, limit.meter, limit.window, value)
             by_counter.setdefault(counter, []).append(limit)
     return [Hold(counter, amounts[counter.meter], tuple(found)) for counter, found in by_counter.items()]

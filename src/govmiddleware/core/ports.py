@@ -71,6 +71,7 @@ class RequestInfo:
         texts: what has to be counted by the tokenizer.
         unknown_parts: parts whose size the request does not show (image URLs, file ids).
         user: the end user that the protocol's own fields name.
+        predicted_texts: what may be billed as output beyond the output limit (rejected predictions).
     """
 
     model: str
@@ -83,6 +84,7 @@ class RequestInfo:
     texts: Sequence[str] = ()
     unknown_parts: int = 0
     user: str | None = None
+    predicted_texts: Sequence[str] = ()
 
 
 class UsageReader(Protocol):
@@ -133,8 +135,9 @@ class WireProtocol(Protocol):
         """By method and path suffix, whatever the prefix."""
         ...
 
-    def read_request(self, body: RequestBody) -> RequestInfo:
-        """Raises InvalidRequest where a field that matters has the wrong type."""
+    def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
+        """Raises InvalidRequest where a field that matters has the wrong type, or where the request
+        names another model in its address (the decoded path, the raw query string) than in its body."""
         ...
 
     def bound_output(self, body: RequestBody, tokens: int) -> None:
@@ -217,22 +220,30 @@ class Ledger(Protocol):
         lease_ms: int,
         api_token_id: str | None,
         expired_record: bytes,
-        extend: bool,
+        extend: Sequence[Hold] | None = None,
     ) -> AcquireOutcome:
-        """Check all holds, then take all; or extend an open reservation by them.
+        """Check all holds, then take all: opens a reservation, or extends one that has `extend`.
 
         `expired_record` is the journal record to write if the lease runs out.
         """
         ...
 
     async def settle(
-        self, workspace: str, reservation_id: str, holds: Sequence[Hold], amounts: Mapping[str, int], record: bytes | None
+        self,
+        workspace: str,
+        reservation_id: str,
+        holds: Sequence[Hold],
+        amounts: Mapping[str, int],
+        record: bytes | None,
     ) -> bool:
-        """Replace what is reserved by what was used, by counter name; journal `record` with the holds
-        (None: a release, which leaves no record). False where the reservation is not open any more."""
+        """Replace what is reserved by what was used, by counter name (one left out: nothing), and
+        journal `record` with the holds (None: a release, which leaves no record). Idempotent: False
+        where the reservation is not open any more."""
         ...
 
-    async def cancel(self, workspace: str, reservation_id: str, holds: Sequence[Hold]) -> None:
+    async def cancel(
+        self, workspace: str, reservation_id: str, holds: Sequence[Hold], *, lease_ms: int
+    ) -> None:
         """Release a reservation whose acquire was not answered, now or whenever it arrives."""
         ...
 
@@ -242,4 +253,127 @@ class Ledger(Protocol):
 
     async def sweep(self, workspace: str, reservation_id: str) -> bool:
         """Settle a reservation whose lease ran out, as reserved. False where there was nothing to do."""
+        ...
+
+    async def expired(self, workspace: str, count: int) -> list[str]:
+        """The ids of up to `count` reservations whose lease has run out, the oldest first."""
+        ...
+
+    async def workspaces(self) -> list[str]:
+        """All workspaces that ever had a reservation."""
+        ...
+
+
+# The journal -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SettledHold:
+    """What one record did to one counter: `amount` in the bucket of the admission."""
+
+    counter: str
+    bucket: int
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """A record as the journal holds it. `record` is the JSON of `services.records.Record`."""
+
+    record_id: str
+    at_ms: int
+    holds: tuple[SettledHold, ...]
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OpenReservation:
+    """A reservation that is not settled yet. `record` is what the journal gets if its lease runs out."""
+
+    id: str
+    holds: tuple[SettledHold, ...]
+    record: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One bucket of a counter."""
+
+    used: int
+    reserved: int
+
+
+@dataclass(frozen=True, slots=True)
+class CounterBuckets:
+    """A counter as it is stored: its buckets, from the oldest one that still counts on, and for a sliding
+    one the sums it keeps over them."""
+
+    oldest: int
+    buckets: Mapping[int, Bucket]
+    sums: Bucket | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One consistent look at a workspace: all of it belongs to the journal up to `last_record_id`."""
+
+    last_record_id: str
+    reservations: tuple[OpenReservation, ...]
+    counters: Mapping[str, CounterBuckets]
+
+
+class Journal(Protocol):
+    """The records. Every call raises StoreUnavailable."""
+
+    async def append(self, workspace: str, record: bytes) -> None:
+        """A record that touches no counter (a refusal, a summary)."""
+        ...
+
+    def entries(
+        self, workspace: str, *, after: str = "", until: str = "", since_ms: int | None = None
+    ) -> AsyncIterator[JournalEntry]:
+        """In order: after record `after`, up to and with record `until`, from `since_ms` on."""
+        ...
+
+    async def open_reservations(self, workspace: str) -> list[OpenReservation]: ...
+
+    async def snapshot(self, workspace: str, counters: Sequence[str]) -> Snapshot: ...
+
+    async def workspaces(self) -> list[str]: ...
+
+
+# API tokens --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StoredApiToken:
+    """An API token of the store. Times are Unix seconds; the secret itself is nowhere."""
+
+    id: str
+    name: str
+    workspace: str
+    role: str
+    created_at: int
+    expires_at: int | None = None
+    user: str | None = None
+    agent: str | None = None
+    tags: Mapping[str, str] | None = None
+    active: bool = True
+
+
+class ApiTokenStore(Protocol):
+    """The registry of API tokens. Every call raises StoreUnavailable."""
+
+    async def find(self, sha256: str) -> StoredApiToken | None:
+        """By the hash of its secret; revoked ones too, their `active` not looked up."""
+        ...
+
+    async def add(self, token: StoredApiToken, sha256: str) -> None: ...
+
+    async def list(self) -> list[StoredApiToken]:
+        """Of all workspaces, each with its `active`."""
+        ...
+
+    async def revoke(self, token: StoredApiToken) -> bool:
+        """False where it was revoked already."""
         ...

@@ -1,25 +1,147 @@
-"""Prices: which rates a model has, and what a usage costs at them. In integers throughout."""
+"""The book of prices: what is configured, over what is shipped."""
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import astuple, dataclass, fields, replace
+from datetime import datetime
+from decimal import Decimal
+from fnmatch import translate
 
-from govmiddleware.core.usage import Usage
+from govmiddleware.core.catalogue import shipped_catalogue
+from govmiddleware.core.model_price import ModelPrice, PriceHistory, Rates, femto, femto_per_token
+from govmiddleware.errors import ConfigurationError
+
+__all__ = ["ConfiguredPrice", "ModelPrice", "PriceBook"]
+
+REMEMBERED_NAMES = 4096
+"""How many names keep their answer. One that matches nothing is never kept, so that random names cost
+time (some tens of microseconds) but no memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class ModelPrice:
-    """What one model costs and how much it can say.
+class ConfiguredPrice:
+    """One entry of `[[prices]]`, in USD as written.
 
     Attributes:
-        model: its name in the catalogue, or the name or glob of the configuration; bounded in number,
-            so that it can label a metric.
-        max_output_tokens: the most it generates in one answer, where that is known.
-        source: where the rates come from, for people.
+        model: a name, or a glob; a bare `*` comes after the shipped data.
+        cached_input_usd_per_mtok, cache_write_usd_per_mtok: the input's price where left out.
+        same_as: a model of the shipped data, or one configured by name before this; what is left out
+            here is as there.
     """
 
     model: str
-    max_output_tokens: int | None
-    source: str
+    input_usd_per_mtok: Decimal | None = None
+    output_usd_per_mtok: Decimal | None = None
+    cached_input_usd_per_mtok: Decimal | None = None
+    cache_write_usd_per_mtok: Decimal | None = None
+    request_usd: Decimal | None = None
+    max_output_tokens: int | None = None
+    same_as: str | None = None
+
+
+class PriceBook:
+    """The prices of all models: configured ones by name or glob, the first that matches; then the
+    shipped data; then a configured bare `*`. Without any, a call is refused.
+
+    Attributes:
+        version: of the data, for journal records: `genai-prices 0.2.3+1f2e3d4c`, where the part behind
+            the plus identifies the configured prices.
+    """
+
+    def __init__(self, configured: Sequence[ConfiguredPrice] = ()) -> None:
+        """Raises ConfigurationError for an entry that cannot be used."""
+        self._shipped = shipped_catalogue()
+        self._found: dict[str, PriceHistory] = {}
+        self._configured: list[tuple[re.Pattern[str], PriceHistory]] = []
+        self._rest: PriceHistory | None = None
+        by_name: dict[str, PriceHistory] = {}
+        for index, price in enumerate(configured):
+            _check(price, f"prices[{index}]")
+            history = self._configure(price, f"prices[{index}].same_as", by_name)
+            name = price.model.lower()
+            by_name.setdefault(name, history)
+            if name == "*":
+                self._rest = self._rest or history
+            else:
+                self._configured.append((re.compile(translate(name)), history))
+        self.version = self._shipped.version + _fingerprint(configured)
+
+    def find(self, model: str, at: datetime | None = None) -> ModelPrice | None:
+        """The price of a model as clients name it, or None.
+
+        Where prices change with the date or the time of day, the one in force at `at` (now where left
+        out) counts, for the whole call: ask once, at admission, and settle with the same.
+        """
+        name = model.lower()
+        found = self._found.pop(name, None) or self._look_up(name)
+        if found is None:
+            return None
+        if len(self._found) >= REMEMBERED_NAMES:
+            self._found.pop(next(iter(self._found)), None)
+        self._found[name] = found  # at the end: the first is the one not asked for the longest
+        return found.at(at)
+
+    def _look_up(self, name: str) -> PriceHistory | None:
+        for pattern, history in self._configured:
+            if pattern.match(name):
+                return history
+        return self._shipped.find(name) or self._rest
+
+    def _configure(self, price: ConfiguredPrice, key: str, by_name: dict[str, PriceHistory]) -> PriceHistory:
+        """The entry with all that it takes from `same_as`."""
+        if price.same_as is None:
+            return PriceHistory(((None, _apply(price, ModelPrice(price.model, None, "configured"))),))
+        base = by_name.get(price.same_as.lower()) or self._shipped.find(price.same_as)
+        if base is None:
+            raise ConfigurationError(key, price.same_as, "a model whose price is known")
+        return PriceHistory(tuple((condition, _apply(price, found)) for condition, found in base.prices))
+
+
+def _apply(price: ConfiguredPrice, base: ModelPrice) -> ModelPrice:
+    source = "configured" if price.same_as is None else f"configured, same as {price.same_as}"
+    limit = base.max_output_tokens if price.max_output_tokens is None else price.max_output_tokens
+    return ModelPrice(
+        model=price.model,
+        max_output_tokens=limit,
+        source=source,
+        rates=tuple(_override(rates, price) for rates in base.rates),
+        request_femto=base.request_femto if price.request_usd is None else femto(price.request_usd),
+    )
+
+
+def _override(rates: Rates, price: ConfiguredPrice) -> Rates:
+    written = {
+        "input": price.input_usd_per_mtok,
+        "cached_input": price.cached_input_usd_per_mtok,
+        "cache_write": price.cache_write_usd_per_mtok,
+        "output": price.output_usd_per_mtok,
+    }
+    if price.same_as is None:
+        for cache in ("cached_input", "cache_write"):
+            if written[cache] is None:
+                written[cache] = price.input_usd_per_mtok
+    return replace(rates, **{name: femto_per_token(usd) for name, usd in written.items() if usd is not None})
+
+
+def _check(price: ConfiguredPrice, key: str) -> None:
+    for field in fields(price):
+        value = getattr(price, field.name)
+        if isinstance(value, Decimal) and not (value.is_finite() and value >= 0):
+            raise ConfigurationError(f"{key}.{field.name}", value, "an amount of USD, 0 or more")
+    if price.max_output_tokens is not None and price.max_output_tokens < 1:
+        raise ConfigurationError(f"{key}.max_output_tokens", price.max_output_tokens, "1 or more")
+    if price.same_as is None and price.request_usd is None:
+        # Never free by accident: a price that was forgotten is not 0.
+        for name in ("input_usd_per_mtok", "output_usd_per_mtok"):
+            if getattr(price, name) is None:
+                raise ConfigurationError(f"{key}.{name}", None, "a price (0 where there is none), or same_as")
+
+
+def _fingerprint(configured: Sequence[ConfiguredPrice]) -> str:
+    if not configured:
+        return ""
+    text = "\n".join(repr(tuple(str(value) for value in astuple(price))) for price in configured)
+    return "+" + hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -1,14 +1,14 @@
 """Refusals: every way in which the answer is no. A wire protocol gives each its shape.
 
-    Refusal
-    ├── InvalidRequest 400           ├── ModelNotPriced 400
-    ├── Unauthenticated 401          ├── TooManyFailedLogins 429
-    ├── Forbidden 403                ├── RouteNotMetered 403
-    ├── BodyTooSlow 408              ├── BodyTooLarge 413      ├── UnsupportedEncoding 415
-    ├── LimitRefusal
-    │   ├── RateLimited 429          └── BudgetExhausted 429 (Anthropic: 402)
-    ├── UpstreamFailed 502           ├── UpstreamTooSlow 504
-    └── Unavailable 503              store down, draining, journal full
+Refusal
+├── InvalidRequest 400           ├── ModelNotPriced 400
+├── Unauthenticated 401          ├── TooManyFailedLogins 429
+├── Forbidden 403                ├── RouteNotMetered 403
+├── BodyTooSlow 408              ├── BodyTooLarge 413      ├── UnsupportedEncoding 415
+├── LimitRefusal
+│   ├── RateLimited 429          └── BudgetExhausted 429 (Anthropic: 402)
+├── UpstreamFailed 502           ├── UpstreamTooSlow 504
+└── Unavailable 503              store down, draining, journal full
 """
 
 from __future__ import annotations
@@ -111,6 +111,13 @@ class BodyTooLarge(Refusal):
 class UnsupportedEncoding(Refusal):
     status = 415
     code = "unsupported_content_encoding"
+
+
+class ClientClosed(Refusal):
+    """The client left before its request was complete: nobody reads this answer, the journal does."""
+
+    status = 499
+    code = "client_closed_request"
 
 
 class UpstreamFailed(Refusal):

@@ -32,6 +32,10 @@ class SlidingWindow:
         """How many whole buckets back an amount can still touch the window."""
         return -(-self.seconds * 1000 // self.bucket_ms)
 
+    def first_bucket(self, now_ms: int) -> int:
+        """The oldest bucket that still counts."""
+        return now_ms // self.bucket_ms - self.bucket_count
+
 
 class CalendarUnit(StrEnum):
     HOUR = "hour"
@@ -58,6 +62,10 @@ class CalendarWindow:
         start = self._start(datetime.fromtimestamp(now_ms / 1000, UTC))
         end = self._next(start)
         return _ms(start), _ms(end), _ms(self._next(end))
+
+    def first_bucket(self, now_ms: int) -> int:
+        """The start of the current window: buckets of calendar windows are named by it."""
+        return self.bounds(now_ms)[0]
 
     def _start(self, now: datetime) -> datetime:
         hour = now.replace(minute=0, second=0, microsecond=0)
@@ -92,6 +100,10 @@ class Lifetime:
     def name(self) -> str:
         return "lifetime"
 
+    def first_bucket(self, now_ms: int) -> int:
+        """There is one bucket."""
+        return 0
+
 
 @dataclass(frozen=True, slots=True)
 class Now:
@@ -101,8 +113,23 @@ class Now:
     def name(self) -> str:
         return "now"
 
+    def first_bucket(self, now_ms: int) -> int:
+        """There is one bucket."""
+        return 0
+
 
 Window = SlidingWindow | CalendarWindow | Lifetime | Now
+
+
+def window_named(name: str) -> Window:
+    """The inverse of `Window.name`."""
+    if name == "lifetime":
+        return Lifetime()
+    if name == "now":
+        return Now()
+    if name in list(CalendarUnit):
+        return CalendarWindow(CalendarUnit(name))
+    return SlidingWindow(int(name.removesuffix("s")))
 
 
 def _ms(moment: datetime) -> int:

@@ -1,0 +1,223 @@
+"""The composition root: settings become parts, parts become the stack."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from govmiddleware.core.addresses import TrustedProxies
+from govmiddleware.core.prices import PriceBook
+from govmiddleware.core.tokens import CL100K, O200K
+from govmiddleware.core.tokens import load as load_encoding
+from govmiddleware.errors import StoreUnavailable
+from govmiddleware.ledger.api_tokens import RedisApiTokens
+from govmiddleware.ledger.connection import connect
+from govmiddleware.ledger.embedded import EmbeddedStore
+from govmiddleware.ledger.health import StoreCheck, examine
+from govmiddleware.ledger.journal import RedisJournal
+from govmiddleware.ledger.ledger import RedisLedger
+from govmiddleware.metrics import Metrics
+from govmiddleware.middleware import Authenticate, Budget, Estimate, Journal, Meter, RateLimit
+from govmiddleware.protocols.registry import recognise
+from govmiddleware.services.api_tokens import ApiTokens
+from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
+from govmiddleware.services.reservations import Reservations
+from govmiddleware.services.upkeep import Upkeep
+from govmiddleware.services.usage import UsageReports
+from govmiddleware.settings import Settings, load
+
+
+class Governance:
+    """Everything that governs, built from settings: one for each process and event loop.
+
+    `async with governance:` opens and drains it, in an app's lifespan; without that the first request
+    opens it. Its parts are public, so that middlewares can be put together by hand.
+
+    Args:
+        metrics: to put them on a registry of the app's own.
+        clock: a test's clock, in Unix milliseconds, in place of the store's.
+    """
+
+    def __init__(
+        self, settings: Settings, *, metrics: Metrics | None = None, clock: Callable[[], int] | None = None
+    ) -> None:
+        self.settings = settings
+        self.metrics = metrics or Metrics()
+        self.limits = tuple(limit.limit() for limit in settings.limits)
+        self.prices = PriceBook(tuple(price.configured() for price in settings.prices))
+        self.trusted_proxies = TrustedProxies(settings.trusted_proxies)
+
+        self._embedded = EmbeddedStore(settings.data_dir) if settings.redis_url == "embedded" else None
+        self._redis = connect(self._embedded.url if self._embedded else settings.redis_url)
+        self.ledger = RedisLedger(self._redis, journal_max_records=settings.journal_max_records, clock=clock)
+        self.journal = RedisJournal(self._redis)
+        self.api_token_store = RedisApiTokens(self._redis)
+
+        self.upkeep = Upkeep(
+            self.ledger,
+            self.metrics,
+            lease_seconds=settings.lease_seconds,
+            sweep_seconds=settings.sweep_seconds,
+        )
+        self.reservations = Reservations(
+            self.ledger,
+            self.upkeep,
+            self.metrics,
+            lease_seconds=settings.lease_seconds,
+            price_version=self.prices.version,
+        )
+        self.refusals = RefusalLog(self.journal, self.upkeep)
+        self.upkeep.also(SUMMARY_SECONDS, self.refusals.flush)
+        self.api_tokens = ApiTokens(
+            {token.sha256.lower(): token.principal() for token in settings.api_tokens},
+            self.api_token_store,
+            failed_logins=settings.login_throttle,
+        )
+        self.usage = UsageReports(self.journal, self.limits)
+        self._opening = asyncio.Lock()
+        self._is_open = False
+
+    @classmethod
+    def from_settings(cls, settings: Settings | Path | str | None = None, **overrides: object) -> Self:
+        """From settings, or from a configuration file and the environment (see `settings.load`).
+
+        Args:
+            overrides: settings by name, which win over both. Raises ConfigurationError.
+        """
+        if isinstance(settings, Settings):
+            return cls(settings)
+        return cls(load(None if settings is None else Path(settings), **overrides))
+
+    async def open(self) -> None:
+        """Start the embedded store, if it is the one, and the background work. Idempotent.
+
+        Raises StoreUnavailable and ConfigurationError where the embedded store does not come up. A store
+        at a URL may be down: calls get 503 until it is back.
+        """
+        if self._is_open:
+            return
+        async with self._opening:
+            if not self._is_open:
+                # Now, not in the first request: loading the vocabularies takes a third of a second.
+                await asyncio.gather(
+                    *(asyncio.to_thread(load_encoding, encoding) for encoding in (O200K, CL100K)),
+                    self._open_store(),
+                )
+                self.upkeep.start()
+                self._is_open = True
+
+    async def close(self) -> None:
+        """Let settlements finish, end the background work, and leave the store. Idempotent."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        await self.upkeep.stop()
+        await self._close_store()
+
+    @asynccontextmanager
+    async def store(self) -> AsyncIterator[Self]:
+        """The store alone, without the work beside requests: for commands that read or write it."""
+        await self._open_store()
+        try:
+            await self.ledger.ping()
+            yield self
+        finally:
+            await self._close_store()
+
+    async def _open_store(self) -> None:
+        if self._embedded is not None:
+            await asyncio.to_thread(self._embedded.open)
+
+    async def _close_store(self) -> None:
+        await self._redis.aclose()
+        if self._embedded is not None:
+            await asyncio.to_thread(self._embedded.close)
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def readiness(self) -> list[str]:
+        """What keeps calls from being governed right now, in words."""
+        try:
+            if await self.ledger.journal_is_full():
+                return ["the journal is full: journal_max_records"]
+        except StoreUnavailable as error:
+            return [f"the store does not answer: {error}"]
+        return []
+
+    async def examine_store(self) -> list[StoreCheck]:
+        """What `doctor` says of the store. Raises StoreUnavailable."""
+        return await examine(self._redis)
+
+    def stack(self, app: ASGIApp, *, sidecar: bool = False) -> ASGIApp:
+        """All middlewares around `app`, for requests that are to be governed.
+
+        Args:
+            sidecar: whether routes that no protocol meters fall under `unmetered_routes`.
+        """
+        settings = self.settings
+        app = Meter(app)
+        app = Budget(app, reservations=self.reservations, limits=self.limits)
+        app = Estimate(
+            app,
+            prices=self.prices,
+            refuse_unmetered=sidecar and settings.unmetered_routes == "refuse",
+            max_body_bytes=settings.max_body_bytes,
+            body_timeout=settings.body_timeout,
+            default_max_output_tokens=settings.default_max_output_tokens,
+            unknown_size_tokens=settings.unknown_size_tokens,
+        )
+        app = RateLimit(app, reservations=self.reservations, limits=self.limits)
+        app = Authenticate(
+            app,
+            api_tokens=self.api_tokens,
+            reservations=self.reservations,
+            opens=False,  # RateLimit does, in the same trip as its limits
+            trust_caller=settings.attribution == "trusted",
+            trusted_proxies=self.trusted_proxies,
+        )
+        return Journal(app, refusals=self.refusals, metrics=self.metrics)
+
+
+class GovernanceMiddleware:
+    """The whole stack around a host app, for `app.add_middleware(GovernanceMiddleware, governance=g)`.
+
+    Governs the requests that a protocol recognises and those whose path matches one of `paths` (shell
+    patterns); all others, and other scope types, pass untouched.
+    """
+
+    def __init__(self, app: ASGIApp, governance: Governance, paths: Sequence[str] = ()) -> None:
+        self.app = app
+        self.governance = governance
+        self.paths = tuple(paths)
+        self.governed = governance.stack(app)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not self._governs(scope["method"], scope["path"]):
+            await self.app(scope, receive, send)
+            return
+        await self.governance.open()
+        await self.governed(scope, receive, send)
+
+    def _governs(self, method: str, path: str) -> bool:
+        return recognise(method, path) is not None or any(
+            fnmatchcase(path, pattern) for pattern in self.paths
+        )
+
+
+def govern(app: ASGIApp, governance: Governance, *, paths: Sequence[str] = ()) -> GovernanceMiddleware:
+    """`app` with the whole stack around it; the same as adding GovernanceMiddleware to it."""
+    return GovernanceMiddleware(app, governance, paths)

@@ -1,0 +1,43 @@
+"""`audit`: do the books balance?"""
+
+from __future__ import annotations
+
+import sys
+from typing import cast
+
+from govmiddleware.app import Governance
+from govmiddleware.cli.common import AsJson, Config, Redis, print_json, print_table, with_governance
+from govmiddleware.errors import StoreUnavailable
+from govmiddleware.services.audit import Findings
+from govmiddleware.services.audit import audit as audit_journal
+
+_COULD_NOT_CHECK = 2
+
+
+def audit(*, config: Config = None, redis: Redis = None, json: AsJson = False) -> int:
+    """Compare every counter with the journal and the open reservations.
+
+    Exit code 0 clean, 1 differences, 2 could not check.
+    """
+
+    async def check(governance: Governance) -> Findings:
+        return await audit_journal(governance.journal)
+
+    try:
+        findings = with_governance(check, config, redis)
+    except StoreUnavailable as error:
+        print(f"govmiddleware: could not check: {error}", file=sys.stderr)
+        return _COULD_NOT_CHECK
+    shown = findings.shown()
+    if json:
+        print_json(shown)
+    else:
+        differences = cast("list[dict[str, object]]", shown["differences"])
+        if differences:
+            print_table(differences, list(differences[0]))
+        for orphan in findings.orphans:
+            print(f"orphan: reservation {orphan} is in the open set and nowhere else")
+        print(
+            f"{'ok' if findings.ok else 'NOT OK'}: {findings.checked} checked, {len(differences)} differences"
+        )
+    return 0 if findings.ok else 1

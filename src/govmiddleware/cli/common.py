@@ -1,0 +1,57 @@
+"""What the commands share: their options, the open governance, and tables."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from cyclopts import Parameter
+
+from govmiddleware.app import Governance
+from govmiddleware.settings import load
+
+Config = Annotated[Path | None, Parameter(name="--config", help="Configuration file (TOML).")]
+Redis = Annotated[str | None, Parameter(name="--redis", help="Store URL, or 'embedded'.")]
+AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
+
+Result = TypeVar("Result")
+
+
+def with_governance(
+    work: Callable[[Governance], Awaitable[Result]], config: Path | None, redis: str | None = None
+) -> Result:
+    """Run `work` on the store of the configuration, embedded store and all.
+
+    Raises ConfigurationError and StoreUnavailable.
+    """
+    governance = Governance(load(config, redis_url=redis))
+
+    async def run() -> Result:
+        async with governance.store():
+            return await work(governance)
+
+    return asyncio.run(run())
+
+
+def print_json(value: object) -> None:
+    print(json.dumps(value, indent=2))
+
+
+def print_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:
+    """Columns as wide as their widest value; numbers to the right."""
+    texts = [[_text(row.get(column)) for column in columns] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
+    print("  ".join(name.upper().ljust(width) for name, width in zip(columns, widths, strict=True)).rstrip())
+    for row, cells in zip(rows, texts, strict=True):
+        aligned = [
+            cell.rjust(width) if isinstance(row.get(column), int | float) else cell.ljust(width)
+            for column, cell, width in zip(columns, cells, widths, strict=True)
+        ]
+        print("  ".join(aligned).rstrip())
+
+
+def _text(value: object) -> str:
+    return "-" if value is None else str(value)

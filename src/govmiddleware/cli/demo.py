@@ -1,0 +1,138 @@
+"""`demo`: the main job, on this machine alone."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+from cyclopts import Parameter
+
+from govmiddleware.app import Governance
+from govmiddleware.cli.common import print_table
+from govmiddleware.core import ids
+from govmiddleware.core.call import Role
+from govmiddleware.core.limits import Meter, Scope
+from govmiddleware.errors import ConfigurationError
+from govmiddleware.settings import ApiTokenSettings, LimitSettings, Settings
+from govmiddleware.sidecar import Sidecar
+
+_LIMITS = (
+    LimitSettings(name="token-minute", scope=Scope.API_TOKEN, meter=Meter.REQUESTS, rate="10/minute"),
+    LimitSettings(
+        name="user-month", scope=Scope.USER, meter=Meter.COST_USD, window="month", hard=Decimal("0.0003")
+    ),
+    LimitSettings(name="slots", scope=Scope.API_TOKEN, meter=Meter.CONCURRENCY, hard=Decimal(8)),
+)
+_PROMPT = "Say in one sentence why a budget should be reserved before the call and settled after it."
+
+
+def demo(
+    *,
+    stay: Annotated[bool, Parameter(negative="", help="Keep running afterwards, to try it by hand.")] = False,
+) -> int:
+    """Embedded store, built-in mock provider, sample traffic, a table; then it ends."""
+    try:
+        from govmiddleware.testing import ScriptedProvider, serve_in_thread
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            "demo", f"{error.name} is missing", "the server extra: pip install 'govmiddleware[server]'"
+        ) from None
+    secret = ids.new_api_token()
+    with (
+        tempfile.TemporaryDirectory(prefix="govmiddleware-demo-") as data_dir,
+        serve_in_thread(ScriptedProvider()) as provider,
+        serve_in_thread(Sidecar(Governance(_settings(provider.url, secret, Path(data_dir))))) as sidecar,
+        httpx.Client(
+            base_url=sidecar.url, headers={"authorization": f"Bearer {secret}"}, timeout=10
+        ) as client,
+    ):
+        print("One Valkey, one mock provider, one sidecar between; three limits:")
+        for limit in _LIMITS:
+            print(
+                f"  {limit.name}: {limit.meter} per {limit.scope}, {limit.rate or limit.hard} {limit.window or ''}"
+            )
+        print()
+        print_table([dict(row) for row in _traffic(client)], ["call", "user", "status", "answer"])
+        print("\nWhat the journal says (GET /gov/api/v1/usage?by=user):\n")
+        _show_usage(client)
+        if stay:
+            _stay(sidecar.url, secret)
+    return 0
+
+
+def _settings(upstream: str, secret: str, data_dir: Path) -> Settings:
+    token = ApiTokenSettings(
+        name="demo", workspace="demo", sha256=ids.hash_api_token(secret), role=Role.ADMIN
+    )
+    return Settings(upstream=upstream, data_dir=data_dir, api_tokens=(token,), limits=_LIMITS)
+
+
+def _traffic(client: httpx.Client) -> Iterator[Mapping[str, object]]:
+    """Answers, a stream, a budget that runs out, a rate that is too high, a bad token."""
+    yield _call(client, "chat", "ann")
+    yield _call(client, "chat, streamed", "ann", stream=True)
+    for _ in range(3):
+        yield _call(client, "chat, 400 tokens at most", "bob", max_tokens=400)
+    yield _call(client, "chat, unpriced model", "bob", model="no-such-model")
+    yield _call(client, "chat, bad token", "eve", headers={"authorization": "Bearer gov_wrong"})
+    for _ in range(8):
+        yield _call(client, "chat, in a hurry", "cem")
+
+
+def _call(
+    client: httpx.Client,
+    name: str,
+    user: str,
+    *,
+    model: str = "gpt-4o-mini",
+    stream: bool = False,
+    max_tokens: int = 60,
+    headers: Mapping[str, str] | None = None,
+) -> Mapping[str, object]:
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": _PROMPT}],
+        "max_tokens": max_tokens,
+        "stream": stream,
+    }
+    answer = client.post("/v1/chat/completions", json=body, headers={"x-gov-user": user, **(headers or {})})
+    return {"call": name, "user": user, "status": answer.status_code, "answer": _gist(answer)}
+
+
+def _gist(answer: httpx.Response) -> str:
+    if answer.headers["content-type"].startswith("text/event-stream"):
+        return f"{answer.text.count('data: ')} events"
+    body = answer.json()
+    if "error" in body:
+        return f"{body['error']['code']}: {body['error']['message']}"[:100]
+    left = answer.headers.get("x-gov-budget-remaining-usd")
+    return f"{body['usage']['total_tokens']} tokens; budget left {left} USD"
+
+
+def _show_usage(client: httpx.Client) -> None:
+    report = client.get("/gov/api/v1/usage", params={"by": "user"}).json()
+    rows = [*report["groups"], {"id": "TOTAL", **report["totals"]}]
+    print_table(
+        rows, ["id", "requests", "refused", "input_tokens", "output_tokens", "cost_usd", "reserved_usd"]
+    )
+    print()
+    print_table(report["limits"], ["name", "value", "used", "reserved", "hard", "remaining", "resets_at"])
+
+
+def _stay(url: str, secret: str) -> None:
+    print(f"""
+Try it, and end it with Ctrl-C:
+
+  curl {url}/v1/chat/completions -H 'authorization: Bearer {secret}' -H 'x-gov-user: dan' \\
+    -d '{{"model": "gpt-4o-mini", "messages": [{{"role": "user", "content": "Hello"}}], "max_tokens": 20}}'
+  curl {url}/gov/api/v1/usage -H 'authorization: Bearer {secret}'
+  curl {url}/gov/metrics
+""")
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()

@@ -1,0 +1,149 @@
+"""`token`: the API tokens of the store."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import UTC, datetime
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from govmiddleware.app import Governance
+from govmiddleware.cli.common import AsJson, Config, Redis, print_json, print_table, with_governance
+from govmiddleware.core import ids
+from govmiddleware.core.call import Role
+from govmiddleware.core.ports import StoredApiToken
+from govmiddleware.core.times import parse_duration
+from govmiddleware.errors import ConfigurationError
+from govmiddleware.settings import check_workspace
+
+app = App(name="token", help="API tokens: create, list, revoke.")
+
+
+@app.command
+def create(
+    name: Annotated[str, Parameter(help="What to call it: the value of scope api_token.")],
+    /,
+    *,
+    workspace: Annotated[str, Parameter(help="The tenant it belongs to.")] = "default",
+    role: Annotated[Role, Parameter(help="What it may do on the control plane.")] = Role.OPERATOR,
+    user: Annotated[str | None, Parameter(help="Pin: its calls always count for this user.")] = None,
+    agent: Annotated[str | None, Parameter(help="Pin: its calls always count for this agent.")] = None,
+    expires_in: Annotated[str | None, Parameter(help="How long it is valid, such as 24h or 90d.")] = None,
+    config: Config = None,
+    redis: Redis = None,
+    json: AsJson = False,
+) -> int:
+    """Create an API token. The secret is shown once, on standard output; the store keeps its hash."""
+    secret = ids.new_api_token()
+    now = int(time.time())
+    try:
+        check_workspace(workspace)
+        expires_at = now + int(parse_duration(expires_in).total_seconds()) if expires_in else None
+    except ValueError as error:
+        raise ConfigurationError(
+            "token create", workspace if expires_in is None else expires_in, str(error)
+        ) from None
+    token = StoredApiToken(
+        id=ids.new_api_token_id(),
+        name=name,
+        workspace=workspace,
+        role=role.value,
+        created_at=now,
+        expires_at=expires_at,
+        user=user,
+        agent=agent,
+    )
+
+    async def add(governance: Governance) -> bool:
+        static = {(each.workspace, each.name) for each in governance.settings.api_tokens}
+        stored = {
+            (each.workspace, each.name) for each in await governance.api_token_store.list() if each.active
+        }
+        if (workspace, name) in static | stored:
+            return False
+        await governance.api_token_store.add(token, ids.hash_api_token(secret))
+        return True
+
+    if not with_governance(add, config, redis):
+        print(f"Workspace {workspace} has an API token called {name} already.", file=sys.stderr)
+        return 1
+    if json:
+        print_json({**_shown(token), "secret": secret})
+    else:
+        print(f"API token {name} of workspace {workspace}. It is shown this once:", file=sys.stderr)
+        print(secret)
+    return 0
+
+
+@app.command(name="list")
+def list_(*, config: Config = None, redis: Redis = None, json: AsJson = False) -> int:
+    """List the API tokens of the store and of the configuration."""
+
+    async def read(governance: Governance) -> list[dict[str, object]]:
+        static: list[dict[str, object]] = [
+            {"id": None, "name": each.name, "workspace": each.workspace, "role": each.role.value}
+            | {"user": each.user, "agent": each.agent, "state": "configured"}
+            for each in governance.settings.api_tokens
+        ]
+        return static + [_shown(token) for token in await governance.api_token_store.list()]
+
+    rows = with_governance(read, config, redis)
+    if json:
+        print_json(rows)
+    else:
+        print_table(rows, ["id", "name", "workspace", "role", "user", "agent", "state", "expires_at"])
+    return 0
+
+
+@app.command
+def revoke(
+    id_or_name: Annotated[str, Parameter(help="Its id, or its name.")],
+    /,
+    *,
+    workspace: Annotated[str | None, Parameter(help="Where several have this name.")] = None,
+    config: Config = None,
+    redis: Redis = None,
+) -> int:
+    """Revoke an API token: every replica refuses it from its next request on."""
+
+    async def revoke_it(governance: Governance) -> str | None:
+        found = [
+            token
+            for token in await governance.api_token_store.list()
+            if token.active and id_or_name in (token.id, token.name) and workspace in (None, token.workspace)
+        ]
+        match found:
+            case [token]:
+                await governance.api_token_store.revoke(token)
+                return None
+            case []:
+                return f"There is no active API token {id_or_name} in the store."
+            case _:
+                return f"{len(found)} API tokens are called {id_or_name}: give its id, or --workspace."
+
+    problem = with_governance(revoke_it, config, redis)
+    print(problem or f"API token {id_or_name} is revoked.", file=sys.stderr)
+    return 1 if problem else 0
+
+
+def _shown(token: StoredApiToken) -> dict[str, object]:
+    expired = token.expires_at is not None and token.expires_at <= time.time()
+    return {
+        "id": token.id,
+        "name": token.name,
+        "workspace": token.workspace,
+        "role": token.role,
+        "user": token.user,
+        "agent": token.agent,
+        "state": "expired" if token.active and expired else "active" if token.active else "revoked",
+        "created_at": _time(token.created_at),
+        "expires_at": _time(token.expires_at),
+    }
+
+
+def _time(seconds: int | None) -> str | None:
+    return (
+        None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+    )

@@ -1,0 +1,5 @@
+"""The control plane: health, metrics and the API under `/gov`."""
+
+from govmiddleware.control.routes import control_plane
+
+__all__ = ["control_plane"]

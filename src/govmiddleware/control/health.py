@@ -1,0 +1,43 @@
+"""Liveness, readiness and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from hmac import compare_digest
+
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from govmiddleware.core.refusals import Unauthenticated
+from govmiddleware.metrics import Metrics
+from govmiddleware.services.api_tokens import secret_in
+
+Readiness = Callable[[], Awaitable[list[str]]]
+"""What keeps calls from being governed right now, in words; empty when nothing does."""
+
+
+def health_routes(readiness: Readiness, metrics: Metrics, *, metrics_token: str | None) -> list[Route]:
+    """`healthz`, `readyz` and `metrics`."""
+
+    async def healthz(request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(request: Request) -> Response:
+        problems = await readiness()
+        return JSONResponse({"ready": not problems, "problems": problems}, 503 if problems else 200)
+
+    async def show_metrics(request: Request) -> Response:
+        if metrics_token is not None:
+            secret = secret_in(request.scope["headers"]) or ""
+            if not compare_digest(secret.encode(), metrics_token.encode()):
+                raise Unauthenticated("The metrics take the metrics_token as a Bearer token.")
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return [
+        Route("/healthz", healthz),
+        Route("/readyz", readyz),
+        Route("/metrics", show_metrics),
+    ]

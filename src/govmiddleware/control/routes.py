@@ -1,0 +1,35 @@
+"""The routes of the control plane, put together."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from govmiddleware.control.access import Access
+from govmiddleware.control.health import Readiness, health_routes
+from govmiddleware.control.usage import usage_routes
+from govmiddleware.core.addresses import TrustedProxies
+from govmiddleware.core.refusals import Refusal
+from govmiddleware.metrics import Metrics
+from govmiddleware.services.api_tokens import ApiTokens
+from govmiddleware.services.usage import UsageReports
+
+
+def control_plane(
+    *,
+    prefix: str,
+    usage: UsageReports,
+    api_tokens: ApiTokens,
+    readiness: Readiness,
+    metrics: Metrics,
+    admin_token: str | None,
+    metrics_token: str | None,
+    trusted_proxies: TrustedProxies,
+) -> Starlette:
+    """The app that serves everything under `prefix`."""
+    access = Access(api_tokens, admin_token=admin_token, trusted_proxies=trusted_proxies)
+    routes = [
+        *health_routes(readiness, metrics, metrics_token=metrics_token),
+        Mount("/api/v1", routes=usage_routes(usage, access)),
+    ]
+    return Starlette(routes=[Mount(prefix, routes=routes)], exception_handlers={Refusal: access.refused})

@@ -1,0 +1,58 @@
+"""`usage`, whole or by one dimension."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from govmiddleware.control.access import Access
+from govmiddleware.core.refusals import InvalidRequest, Unavailable
+from govmiddleware.core.times import parse_time
+from govmiddleware.errors import StoreUnavailable
+from govmiddleware.services.usage import UsageReports
+
+_PLURALS = {
+    "models": "model",
+    "providers": "provider",
+    "agents": "agent",
+    "users": "user",
+    "sessions": "session",
+    "api_tokens": "api_token",
+}
+
+
+def usage_routes(usage: UsageReports, access: Access) -> list[Route]:
+    """`usage`, `usage/{dimension}` and `usage/{dimension}/{id}`; query: `by`, `since`, `until`."""
+
+    async def show(request: Request) -> Response:
+        reader = await access.reader(request)
+        dimension = request.path_params.get("dimension")
+        if dimension is not None and dimension not in _PLURALS:
+            raise InvalidRequest(f"There is no usage/{dimension}; there are {', '.join(_PLURALS)}.")
+        try:
+            report = await usage.report(
+                workspaces=reader.workspaces,
+                by=_PLURALS[dimension] if dimension else request.query_params.get("by"),
+                only=request.path_params.get("id"),
+                since=_time(request, "since"),
+                until=_time(request, "until"),
+            )
+        except ValueError as error:
+            raise InvalidRequest(str(error)) from error
+        except StoreUnavailable as error:
+            raise Unavailable("The store does not answer.", code="store_unavailable") from error
+        return JSONResponse(report)
+
+    return [
+        Route("/usage", show),
+        Route("/usage/{dimension}", show),
+        Route("/usage/{dimension}/{id:path}", show),
+    ]
+
+
+def _time(request: Request, name: str) -> datetime | None:
+    text = request.query_params.get(name)
+    return None if text is None else parse_time(text)

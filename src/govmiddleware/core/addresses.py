@@ -1,0 +1,41 @@
+"""Client addresses: whom a connection comes from, through proxies that are trusted to say so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+UNKNOWN = "unknown"
+
+
+class TrustedProxies:
+    """The networks whose `X-Forwarded-For` counts.
+
+    Args:
+        networks: addresses or CIDR networks, as text. Raises ValueError where one is neither.
+    """
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        self._networks: tuple[IPv4Network | IPv6Network, ...] = tuple(map(ip_network, networks))
+
+    def client_address(self, peer: tuple[str, int] | None, headers: Iterable[tuple[bytes, bytes]]) -> str:
+        """The last address on the way that no trusted proxy vouches for; UNKNOWN over a unix socket."""
+        address = peer[0] if peer else UNKNOWN
+        if not self._networks:
+            return address
+        forwarded = [
+            hop.strip()
+            for name, value in headers
+            if name == b"x-forwarded-for"
+            for hop in value.decode("latin-1").split(",")
+        ]
+        while forwarded and self._trusts(address):
+            address = forwarded.pop()
+        return address
+
+    def _trusts(self, address: str) -> bool:
+        try:
+            parsed = ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._networks)

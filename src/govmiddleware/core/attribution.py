@@ -1,0 +1,76 @@
+"""Attribution: on whose behalf a request is made, as its headers say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from govmiddleware.core.call import ANONYMOUS, Attribution, Principal
+from govmiddleware.core.refusals import InvalidRequest
+
+_LONGEST_NAME = 128
+_MOST_TAGS = 16
+
+_USER_HEADERS = (b"x-gov-user", b"x-litellm-end-user-id", b"x-litellm-customer-id")
+_SESSION_HEADERS = (
+    b"x-gov-session",
+    b"x-gov-thread",
+    b"x-gov-conversation",
+    b"x-claude-code-session-id",  # Claude Code 2.1
+    b"session-id",  # Codex 0.169
+    b"x-litellm-session-id",
+)
+_AGENT_HEADERS = (b"x-gov-agent",)
+_TAG_HEADERS = (b"x-gov-tags", b"x-litellm-tags")
+
+
+def read_attribution(
+    headers: Iterable[tuple[bytes, bytes]], principal: Principal, *, trust_caller: bool
+) -> Attribution:
+    """First found: the token's pins, then the headers, in the order of CONTRACT.
+
+    Raises InvalidRequest for a name that is too long, not UTF-8 or has control characters: names from
+    clients become names of counters, so they are bounded.
+    """
+    given = dict(headers) if trust_caller else {}
+    return Attribution(
+        user=principal.user or _first(given, _USER_HEADERS) or ANONYMOUS,
+        session=_first(given, _SESSION_HEADERS) or ANONYMOUS,
+        agent=principal.agent or _first(given, _AGENT_HEADERS) or ANONYMOUS,
+        tags=_tags(given, principal.tags),
+    )
+
+
+def _first(headers: Mapping[bytes, bytes], names: Iterable[bytes]) -> str | None:
+    for name in names:
+        if value := headers.get(name):
+            return _checked(value, name)
+    return None
+
+
+def _tags(headers: Mapping[bytes, bytes], pinned: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """`team=search,env=prod`; a bare word is `tag=word`."""
+    tags: dict[str, str] = {}
+    for name in _TAG_HEADERS:
+        if value := headers.get(name):
+            for word in _checked(value, name, longest=_LONGEST_NAME * _MOST_TAGS).split(","):
+                key, equals, text = word.strip().partition("=")
+                if key:
+                    tags.update({key: text} if equals else {"tag": key})
+            break
+    tags.update(pinned)
+    if len(tags) > _MOST_TAGS:
+        raise InvalidRequest(f"At most {_MOST_TAGS} tags can be given.", param="x-gov-tags")
+    return tuple(sorted(tags.items()))
+
+
+def _checked(value: bytes, header: bytes, longest: int = _LONGEST_NAME) -> str:
+    name = header.decode()
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest(f"The header {name} is not UTF-8.", param=name) from None
+    if len(text) > longest or not text.isprintable():
+        raise InvalidRequest(
+            f"The header {name} must be printable, {longest} characters at most.", param=name
+        )
+    return text

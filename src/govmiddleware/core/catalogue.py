@@ -1,0 +1,265 @@
+"""The shipped prices and output limits, and how a model's name finds them.
+
+`data/prices.json` (by tools/compile_prices.py) lists providers, each with `owns` and `alias`, rules on
+names of models and on names of the provider, and `models`: `[id, prices, match?]`. A rule is a string
+(equality) or `[starts | ends | has | regex, text]` or `[or | and, rule, ...]`; without `match` a model
+matches its id. Prices are one object of rates or a list of `[condition, rates]`; rates have the keys
+i, c, w, o (input, cached input, cache write, output; USD per million tokens) and r (USD per thousand
+requests), each a number's text or `[text, [above, text], ...]` in tiers by input tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date, time
+from decimal import Decimal
+from functools import cache, cached_property
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+
+from govmiddleware.core.model_price import (
+    Daily,
+    FromDate,
+    ModelPrice,
+    PriceHistory,
+    Rates,
+    femto,
+    femto_per_token,
+)
+
+_COMPACT_DATE = re.compile(r"-(20\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)")
+_BEDROCK = re.compile(r"(?:(?:us|eu|au|jp|apac|us-gov|global)\.)?[a-z0-9]+\.[a-z]")
+_SPELLINGS = {"fireworks_ai": "fireworks", "azure_ai": "azure", "z-ai": "zai"}
+"""LiteLLM's and OpenRouter's names of providers that the data's own rules do not know."""
+
+
+class _Provider(msgspec.Struct, dict=True):
+    id: str
+    owns: Any
+    alias: Any
+    fallback: list[str]
+    models: list[list[Any]]
+
+    @cached_property
+    def by_name(self) -> dict[str, int]:
+        """Exact names: the place of the first model that has each."""
+        places: dict[str, int] = {}
+        for place, model in enumerate(self.models):
+            for name in _exact_names(_rule_of(model)):
+                places.setdefault(name, place)
+        return places
+
+    @cached_property
+    def by_rule(self) -> list[tuple[int, Any]]:
+        """Those rules that are more than a choice of names."""
+        rules = ((place, _rule_of(model)) for place, model in enumerate(self.models))
+        return [(place, rule) for place, rule in rules if not _is_exact(rule)]
+
+    def model(self, name: str) -> list[Any] | None:
+        """The first model that matches."""
+        found = self.by_name.get(name, len(self.models))
+        for place, rule in self.by_rule:
+            if place >= found:
+                break
+            if _matches(rule, name):
+                return self.models[place]
+        return self.models[found] if found < len(self.models) else None
+
+
+class _Prices(msgspec.Struct):
+    source: str
+    version: str
+    date: str
+    providers: list[_Provider]
+
+
+class _Limits(msgspec.Struct):
+    limits: dict[str, list[str]]
+
+
+class Catalogue:
+    """Finds prices by name, as follows; the first that answers counts.
+
+    1. `PROVIDER/name` and `PROVIDER:name`: that provider's model, by its rules (which know dated
+       snapshots and aliases), or one of another provider that it resells.
+    2. Names in Bedrock's form (`us.anthropic.claude-...`): Bedrock's.
+    3. The first-party provider whose models have such names (`gpt-`, `claude`), by its rules.
+    4. The exact name at any provider: at a first-party one, else at the dearest host, since who serves
+       it is not known. Names of OpenRouter's variants (`org/name:free`) are tried so first.
+
+    Dates are tried as written and as `-2025-01-31` where they are compact.
+    """
+
+    def __init__(self, prices: bytes, limits: bytes) -> None:
+        document = msgspec.json.decode(prices, type=_Prices)
+        self.version = f"{document.source} {document.version}"
+        self.date = document.date
+        self._providers = {provider.id: provider for provider in document.providers}
+        by_limit = msgspec.json.decode(limits, type=_Limits).limits
+        self._limits = {name: int(limit) for limit, names in by_limit.items() for name in names}
+
+    def find(self, name: str) -> PriceHistory | None:
+        """The prices of a model, or None. Any spelling of case is fine."""
+        name = name.lower()
+        found = self._find(name)
+        if found is None:
+            dashed = _COMPACT_DATE.sub(r"-\1-\2-\3", name)
+            found = self._find(dashed) if dashed != name else None
+        return None if found is None else self._history(name, *found)
+
+    def _find(self, name: str) -> tuple[_Provider, list[Any]] | None:
+        prefix, separator, rest = _split(name)
+        if separator == "/" and ":" in rest and (found := self._exact(name)):
+            return found
+        if separator:
+            if prefix == "ft":  # OpenAI's fine-tuned models
+                return self._model_of(self._providers["openai"], name)
+            provider = self._provider(prefix)
+            found = self._model_of(provider, rest) if provider else None
+            if found:
+                return found
+        if _BEDROCK.match(name) and (found := self._model_of(self._providers["aws"], name)):
+            return found
+        for provider in self._providers.values():
+            if provider.owns is not None and _matches(provider.owns, name):
+                if found := self._model_of(provider, name):
+                    return found
+                break
+        return self._exact(name)
+
+    def _provider(self, prefix: str) -> _Provider | None:
+        prefix = _SPELLINGS.get(prefix, prefix)
+        if prefix in self._providers:
+            return self._providers[prefix]
+        for provider in self._providers.values():
+            if provider.alias is not None and _matches(provider.alias, prefix):
+                return provider
+        return None
+
+    def _model_of(self, provider: _Provider, name: str) -> tuple[_Provider, list[Any]] | None:
+        for seller in (provider, *(self._providers[other] for other in provider.fallback)):
+            if model := seller.model(name):
+                return seller, model
+        return None
+
+    def _exact(self, name: str) -> tuple[_Provider, list[Any]] | None:
+        found = [
+            (each, each.models[each.by_name[name]])
+            for each in self._providers.values()
+            if name in each.by_name
+        ]
+        first_party = [(provider, model) for provider, model in found if provider.owns is not None]
+        return max(first_party or found, key=lambda one: _prices_of(*one).dearest, default=None)
+
+    def _history(self, name: str, provider: _Provider, model: list[Any]) -> PriceHistory:
+        return _prices_of(provider, model, self._output_limit(name, provider.id, model[0].lower()))
+
+    def _output_limit(self, name: str, provider: str, model: str) -> int | None:
+        """The largest that is known under any of the model's names: this bounds what a call may cost."""
+        names = {each for full in (name, f"{provider}/{model}") for each in _without_prefixes(full)}
+        return max((self._limits[each] for each in names if each in self._limits), default=None)
+
+
+@cache
+def shipped_catalogue() -> Catalogue:
+    """The package's own data, read once for each process."""
+    data = files("govmiddleware") / "data"
+    prices, limits = (data / name for name in ("prices.json", "output_limits.json"))
+    return Catalogue(prices.read_bytes(), limits.read_bytes())
+
+
+def _without_prefixes(name: str) -> Iterator[str]:
+    """`a/b/c`, `b/c` and `c`."""
+    while name:
+        yield name
+        name = name.partition("/")[2]
+
+
+def _split(name: str) -> tuple[str, str, str]:
+    found = re.search("[/:]", name)
+    return (name[: found.start()], found[0], name[found.end() :]) if found else (name, "", "")
+
+
+def _rule_of(model: list[Any]) -> Any:
+    return model[2] if len(model) > 2 else model[0].lower()
+
+
+def _matches(rule: Any, name: str) -> bool:
+    if isinstance(rule, str):
+        return rule == name
+    match rule:
+        case ["starts", text]:
+            return name.startswith(text)
+        case ["ends", text]:
+            return name.endswith(text)
+        case ["has", text]:
+            return text in name
+        case ["regex", pattern]:
+            return re.search(pattern, name) is not None
+        case ["or", *rules]:
+            return any(_matches(each, name) for each in rules)
+        case ["and", *rules]:
+            return all(_matches(each, name) for each in rules)
+    raise ValueError(f"unknown rule {rule!r}")
+
+
+def _is_exact(rule: Any) -> bool:
+    return isinstance(rule, str) or (rule[0] == "or" and all(map(_is_exact, rule[1:])))
+
+
+def _exact_names(rule: Any) -> Iterator[str]:
+    if isinstance(rule, str):
+        yield rule
+    elif rule[0] == "or":
+        for each in rule[1:]:
+            yield from _exact_names(each)
+
+
+def _prices_of(provider: _Provider, model: list[Any], max_output_tokens: int | None = None) -> PriceHistory:
+    name, prices = model[0], model[1]
+    alternatives: list[list[Any]] = [[None, prices]] if isinstance(prices, dict) else prices
+    price = ModelPrice(name, max_output_tokens, f"{provider.id}: {name}")
+    return PriceHistory(
+        tuple(
+            (
+                _condition(condition),
+                replace(price, rates=_rates(found), request_femto=femto(Decimal(found.get("r", "0")) / 1000)),
+            )
+            for condition, found in alternatives
+        )
+    )
+
+
+def _condition(written: Any) -> FromDate | Daily | None:
+    if written is None:
+        return None
+    if isinstance(written, str):
+        return FromDate(date.fromisoformat(written))
+    return Daily(*map(time.fromisoformat, written))
+
+
+def _rates(written: dict[str, Any]) -> tuple[Rates, ...]:
+    """One for each tier that any rate has. A class without a rate of its own has the input's."""
+    starts = {0, *(tier[0] for rate in written.values() if isinstance(rate, list) for tier in rate[1:])}
+
+    def rate(key: str, above: int) -> int:
+        value = written[key]
+        if isinstance(value, list):
+            base, *tiers = value
+            value = ([base, *(price for start, price in tiers if start <= above)])[-1]
+        return femto_per_token(Decimal(value))
+
+    return tuple(
+        Rates(
+            input=rate("i", above),
+            cached_input=rate("c" if "c" in written else "i", above),
+            cache_write=rate("w" if "w" in written else "i", above),
+            output=rate("o", above) if "o" in written else 0,
+            above=above,
+        )
+        for above in sorted(starts)
+    )

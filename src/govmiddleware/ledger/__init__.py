@@ -1,0 +1,1 @@
+"""The ports on Redis or Valkey: nobody else knows them."""

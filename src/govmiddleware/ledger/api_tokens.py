@@ -1,0 +1,54 @@
+"""The registry of API tokens on Redis. Secrets are stored as their SHA-256 alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+from redis.asyncio import Redis
+
+from govmiddleware.core.ports import StoredApiToken
+from govmiddleware.ledger.connection import store_errors
+from govmiddleware.ledger.keys import WORKSPACES, WorkspaceKeys, api_token
+
+_decoder = msgspec.json.Decoder(StoredApiToken)
+
+
+class RedisApiTokens:
+    """The port `core.ports.ApiTokenStore`.
+
+    A token's record lies twice: under its hash, where a request finds it before its workspace is known,
+    and in its workspace's list. Whether it is active stands once, in the workspace's set that every
+    admission reads.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def find(self, sha256: str) -> StoredApiToken | None:
+        with store_errors():
+            raw = await self._redis.get(api_token(sha256))
+        return None if raw is None else _decoder.decode(raw)
+
+    async def add(self, token: StoredApiToken, sha256: str) -> None:
+        """Active before it can be found, so that no request meets it half made."""
+        keys, raw = WorkspaceKeys(token.workspace), msgspec.json.encode(token)
+        with store_errors():
+            await self._redis.sadd(WORKSPACES, token.workspace)
+            await self._redis.hset(keys.tokens, token.id, raw)
+            await self._redis.sadd(keys.active_tokens, token.id)
+            await self._redis.set(api_token(sha256), raw)
+
+    async def list(self) -> list[StoredApiToken]:
+        tokens = []
+        with store_errors():
+            async for workspace in self._redis.sscan_iter(WORKSPACES, count=500):
+                keys = WorkspaceKeys(workspace.decode())
+                active = await self._redis.smembers(keys.active_tokens)
+                for token_id, raw in (await self._redis.hgetall(keys.tokens)).items():
+                    tokens.append(replace(_decoder.decode(raw), active=token_id in active))
+        return sorted(tokens, key=lambda token: (token.workspace, token.created_at, token.id))
+
+    async def revoke(self, token: StoredApiToken) -> bool:
+        with store_errors():
+            return bool(await self._redis.srem(WorkspaceKeys(token.workspace).active_tokens, token.id))

@@ -1,0 +1,124 @@
+"""The journal on Redis: one stream a workspace, read in pages; and the audit's consistent snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import cast
+
+from redis.asyncio import Redis
+
+from govmiddleware.core.ports import (
+    Bucket,
+    CounterBuckets,
+    JournalEntry,
+    OpenReservation,
+    SettledHold,
+    Snapshot,
+)
+from govmiddleware.ledger import scripts
+from govmiddleware.ledger.connection import store_errors
+from govmiddleware.ledger.keys import WORKSPACES, WorkspaceKeys
+
+_PAGE = 1000
+
+
+class RedisJournal:
+    """The port `core.ports.Journal`."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def append(self, workspace: str, record: bytes) -> None:
+        with store_errors():
+            seconds, microseconds = await self._redis.time()
+            at = int(seconds) * 1000 + int(microseconds) // 1000
+            fields = {b"at": str(at), b"holds": b"", b"record": record}
+            await self._redis.xadd(WorkspaceKeys(workspace).journal, fields)  # type: ignore[arg-type]
+
+    async def entries(
+        self, workspace: str, *, after: str = "", until: str = "", since_ms: int | None = None
+    ) -> AsyncIterator[JournalEntry]:
+        """Stream ids are the store's own time; `since_ms` skips by them, so it costs no reading."""
+        keys = WorkspaceKeys(workspace)
+        start = f"({after}" if after else str(since_ms or "-")
+        while True:
+            with store_errors():
+                page = cast(
+                    "list[tuple[bytes, dict[bytes, bytes]]]",
+                    await self._redis.xrange(keys.journal, start, until or "+", count=_PAGE),
+                )
+            for record_id, fields in page:
+                yield _entry(keys, record_id, fields)
+            if len(page) < _PAGE:
+                return
+            start = "(" + page[-1][0].decode()
+
+    async def open_reservations(self, workspace: str) -> list[OpenReservation]:
+        return list((await self.snapshot(workspace, [])).reservations)
+
+    async def snapshot(self, workspace: str, counters: Sequence[str]) -> Snapshot:
+        keys = WorkspaceKeys(workspace)
+        with store_errors():
+            last, *rest = await scripts.snapshot(
+                self._redis,
+                [keys.open, keys.journal, *(keys.counter(name) for name in counters)],
+                [keys.reservation_prefix],
+            )
+        split = rest.index(b"")
+        return Snapshot(
+            last.decode(),
+            tuple(_reservation(keys, fields) for fields in rest[:split]),
+            {
+                name: _counter(_pairs(flat))
+                for name, flat in zip(counters, rest[split + 1 :], strict=True)
+                if flat
+            },
+        )
+
+    async def workspaces(self) -> list[str]:
+        """The directory, read by cursor."""
+        with store_errors():
+            return sorted([name.decode() async for name in self._redis.sscan_iter(WORKSPACES, count=500)])
+
+
+def _entry(keys: WorkspaceKeys, record_id: bytes, fields: dict[bytes, bytes]) -> JournalEntry:
+    lines = fields[b"holds"].decode().splitlines()
+    return JournalEntry(
+        record_id.decode(),
+        int(fields[b"at"]),
+        tuple(_settled(keys, *line.rsplit(" ", 2)) for line in lines),
+        fields[b"record"],
+    )
+
+
+def _settled(keys: WorkspaceKeys, key: str, bucket: str, amount: str) -> SettledHold:
+    return SettledHold(keys.counter_name(key), int(bucket), int(amount))
+
+
+def _reservation(keys: WorkspaceKeys, fields: list[bytes]) -> OpenReservation:
+    held = _pairs(fields[1:])
+    record = held.pop("rec", None)
+    holds = []
+    for key, value in held.items():
+        _kind, bucket, amount = value.split()
+        holds.append(SettledHold(keys.counter_name(key), int(bucket), int(amount)))
+    return OpenReservation(fields[0].decode(), tuple(holds), None if record is None else record)
+
+
+def _counter(fields: dict[str, bytes]) -> CounterBuckets:
+    """Read the fields that `lua/_counters.lua` describes."""
+    used: dict[int, int] = {}
+    reserved: dict[int, int] = {}
+    for name, value in fields.items():
+        if len(name) > 1 and name[0] in "ur":
+            (used if name[0] == "u" else reserved)[int(name[1:])] = int(value)
+    buckets = {
+        bucket: Bucket(used.get(bucket, 0), reserved.get(bucket, 0)) for bucket in used.keys() | reserved
+    }
+    oldest = int(fields.get("p") or fields.get("o") or 0)
+    sums = Bucket(int(fields["u"]), int(fields["r"])) if "u" in fields else None
+    return CounterBuckets(oldest, buckets, sums)
+
+
+def _pairs(flat: list[bytes]) -> dict[str, bytes]:
+    return {name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)}

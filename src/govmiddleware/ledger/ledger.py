@@ -1,0 +1,242 @@
+"""The ledger on Redis: the port `core.ports.Ledger`, one script a call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+from redis.asyncio import Redis
+
+from govmiddleware.core.limits import Hold
+from govmiddleware.core.ports import (
+    AcquireOutcome,
+    ApiTokenRevoked,
+    CounterState,
+    Granted,
+    JournalFull,
+    LimitsExceeded,
+    ReservationGone,
+)
+from govmiddleware.core.windows import CalendarWindow, Lifetime, Now, SlidingWindow
+from govmiddleware.errors import StoreUnavailable
+from govmiddleware.ledger import scripts
+from govmiddleware.ledger.connection import store_errors
+from govmiddleware.ledger.keys import WORKSPACES, WorkspaceKeys
+
+_TOMBSTONE_MS = 15 * 60 * 1000
+"""How long after its lease a cancelled acquire may still arrive and must be refused."""
+
+_RECORD_FIELD = b"rec"
+
+
+class RedisLedger:
+    """The counters of all workspaces.
+
+    Args:
+        redis: a client that never retries (`connection.connect`).
+        journal_max_records: the length of a workspace's journal above which nothing is admitted.
+        clock: a test's clock in Unix milliseconds; without it the store's own TIME decides.
+    """
+
+    def __init__(
+        self, redis: Redis, *, journal_max_records: int = 5_000_000, clock: Callable[[], int] | None = None
+    ) -> None:
+        self._redis = redis
+        self._journal_max_records = journal_max_records
+        self._clock = clock
+        self._keys: dict[str, WorkspaceKeys] = {}
+
+    async def acquire(
+        self,
+        workspace: str,
+        reservation_id: str,
+        holds: Sequence[Hold],
+        *,
+        lease_ms: int,
+        api_token_id: str | None,
+        expired_record: bytes,
+        extend: Sequence[Hold] | None = None,
+    ) -> AcquireOutcome:
+        keys = await self._workspace(workspace)
+        counters = [keys.counter(hold.counter.name) for hold in holds]
+        held = [keys.counter(hold.counter.name) for hold in extend or ()]
+        now = self._now_ms()
+        for _ in range(2):
+            with store_errors():
+                answer = await scripts.acquire(
+                    self._redis,
+                    [
+                        keys.state,
+                        keys.reservation(reservation_id),
+                        keys.open,
+                        keys.active_tokens,
+                        keys.journal,
+                    ]
+                    + counters
+                    + held,
+                    [
+                        self._test_clock(),
+                        reservation_id,
+                        "0" if extend is None else "1",
+                        lease_ms,
+                        api_token_id or "",
+                        self._journal_max_records,
+                        expired_record,
+                        *(argument for hold in holds for argument in _hold_arguments(hold, now)),
+                    ],
+                )
+            if answer[0] != b"stale":
+                return _outcome(answer)
+            now = int(answer[1])
+        raise StoreUnavailable("the store's clock left the calendar window twice in a row")
+
+    async def settle(
+        self,
+        workspace: str,
+        reservation_id: str,
+        holds: Sequence[Hold],
+        amounts: Mapping[str, int],
+        record: bytes | None,
+    ) -> bool:
+        return await self._settle(workspace, reservation_id, holds, amounts, record or b"", tombstone_ms=0)
+
+    async def cancel(
+        self, workspace: str, reservation_id: str, holds: Sequence[Hold], *, lease_ms: int
+    ) -> None:
+        await self._settle(workspace, reservation_id, holds, {}, b"", tombstone_ms=lease_ms + _TOMBSTONE_MS)
+
+    async def _settle(
+        self,
+        workspace: str,
+        reservation_id: str,
+        holds: Sequence[Hold],
+        amounts: Mapping[str, int],
+        record: bytes,
+        *,
+        tombstone_ms: int,
+    ) -> bool:
+        keys = await self._workspace(workspace)
+        names = [hold.counter.name for hold in holds]
+        with store_errors():
+            answer = await scripts.settle(
+                self._redis,
+                [keys.state, keys.reservation(reservation_id), keys.open, keys.journal]
+                + [keys.counter(name) for name in names],
+                [self._test_clock(), reservation_id, record, tombstone_ms]
+                + [amounts.get(name, 0) for name in names],
+            )
+        if answer == -1:
+            raise StoreUnavailable(
+                f"reservation {reservation_id} holds counters that its owner does not know"
+            )
+        return bool(answer)
+
+    async def renew(self, workspace: str, reservation_id: str, lease_ms: int) -> bool:
+        keys = await self._workspace(workspace)
+        with store_errors():
+            answer = await scripts.renew(
+                self._redis, [keys.state, keys.open], [self._test_clock(), reservation_id, lease_ms]
+            )
+        return bool(answer)
+
+    async def sweep(self, workspace: str, reservation_id: str) -> bool:
+        keys = await self._workspace(workspace)
+        reservation = keys.reservation(reservation_id)
+        with store_errors():
+            fields = cast("list[bytes]", await self._redis.hkeys(reservation))
+            counters = [field.decode() for field in fields if field != _RECORD_FIELD]
+            answer = await scripts.sweep(
+                self._redis,
+                [keys.state, reservation, keys.open, keys.journal, *counters],
+                [self._test_clock(), reservation_id],
+            )
+        return bool(answer == 1)
+
+    async def expired(self, workspace: str, count: int) -> list[str]:
+        """The ids of up to `count` reservations whose lease has run out, the oldest first."""
+        keys = await self._workspace(workspace)
+        with store_errors():
+            now = self._test_clock() or await self._store_time_ms()
+            ids = cast(
+                "list[bytes]",
+                await self._redis.zrange(keys.open, "-inf", now, byscore=True, offset=0, num=count),
+            )
+        return [reservation_id.decode() for reservation_id in ids]
+
+    async def workspaces(self) -> list[str]:
+        """The directory, read by cursor. Those that this process knows are written into it again, for a
+        store that came back empty."""
+        with store_errors():
+            if self._keys:
+                await self._redis.sadd(WORKSPACES, *self._keys)
+            return sorted([name.decode() async for name in self._redis.sscan_iter(WORKSPACES, count=500)])
+
+    async def ping(self) -> None:
+        """Raises StoreUnavailable."""
+        with store_errors():
+            await self._redis.ping()
+
+    async def journal_is_full(self) -> bool:
+        """Whether any workspace's journal holds as many records as it may."""
+        for workspace in await self.workspaces():
+            with store_errors():
+                if await self._redis.xlen(WorkspaceKeys(workspace).journal) >= self._journal_max_records:
+                    return True
+        return False
+
+    async def _workspace(self, workspace: str) -> WorkspaceKeys:
+        """Its keys; before the first one is written, its name is in the directory."""
+        keys = self._keys.get(workspace)
+        if keys is None:
+            with store_errors():
+                await self._redis.sadd(WORKSPACES, workspace)
+            keys = self._keys[workspace] = WorkspaceKeys(workspace)
+        return keys
+
+    async def _store_time_ms(self) -> int:
+        seconds, microseconds = await self._redis.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    def _test_clock(self) -> str | int:
+        return self._clock() if self._clock else ""
+
+    def _now_ms(self) -> int:
+        return self._clock() if self._clock else time.time_ns() // 1_000_000
+
+
+def _hold_arguments(hold: Hold, now_ms: int) -> tuple[str | int, ...]:
+    """The six arguments of one new hold, as `acquire.lua` describes them."""
+    match hold.counter.window:
+        case SlidingWindow() as window:
+            return "s", hold.amount, hold.hard, window.bucket_ms, window.bucket_count, ""
+        case CalendarWindow() as window:
+            return "c", hold.amount, hold.hard, *window.bounds(now_ms)
+        case Lifetime():
+            return "c", hold.amount, hold.hard, 0, "", ""
+        case Now():
+            return "n", hold.amount, hold.hard, "", "", ""
+
+
+def _outcome(answer: list[bytes]) -> AcquireOutcome:
+    match answer[0]:
+        case b"granted":
+            return Granted(_states(answer[2:]), tuple(answer[1].decode().split()))
+        case b"exceeded":
+            return LimitsExceeded(_states(answer[2:]))
+        case b"revoked":
+            return ApiTokenRevoked()
+        case b"full":
+            return JournalFull()
+        case b"gone":
+            return ReservationGone()
+        case other:
+            raise StoreUnavailable(f"acquire answered {other!r}")
+
+
+def _states(answers: list[bytes]) -> tuple[CounterState, ...]:
+    states = []
+    for answer in answers:
+        consumed, reserved, wait = answer.split()
+        states.append(CounterState(int(consumed), int(reserved), int(wait) if int(wait) > 0 else None))
+    return tuple(states)

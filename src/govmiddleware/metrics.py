@@ -1,0 +1,116 @@
+"""Every Prometheus metric, declared once. Labels are bounded: configured names and catalogue models."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+if TYPE_CHECKING:
+    from govmiddleware.core.call import Call, Settlement
+    from govmiddleware.core.refusals import Refusal
+    from govmiddleware.core.usage import Usage
+
+_SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84)
+_STORE_SECONDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
+
+
+class Metrics:
+    """The metrics of one Governance, on a registry of its own unless given one."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry = registry or CollectorRegistry()
+        self.requests = Counter(
+            "govmiddleware_requests",
+            "Governed requests that ended, by status class.",
+            ["protocol", "model", "status"],
+            registry=registry,
+        )
+        self.duration = Histogram(
+            "govmiddleware_request_duration_seconds",
+            "From the request's head to the end of its answer.",
+            ["protocol"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.refusals = Counter(
+            "govmiddleware_refusals",
+            "Requests we refused. limit: the limit that answered, or empty.",
+            ["code", "limit"],
+            registry=registry,
+        )
+        self.tokens = Counter(
+            "govmiddleware_tokens",
+            "Tokens settled. input includes cached, output includes reasoning.",
+            ["kind", "model"],
+            registry=registry,
+        )
+        self.cost = Counter("govmiddleware_cost_usd", "Cost settled, in USD.", ["model"], registry=registry)
+        self.settlements = Counter(
+            "govmiddleware_settlements",
+            "Requests settled, by how sure their amounts are.",
+            ["settlement"],
+            registry=registry,
+        )
+        self.store_seconds = Histogram(
+            "govmiddleware_store_seconds",
+            "Trips to the store, as the caller saw them.",
+            ["script"],
+            buckets=_STORE_SECONDS,
+            registry=registry,
+        )
+        self.store_errors = Counter(
+            "govmiddleware_store_errors", "Trips to the store that failed.", ["script"], registry=registry
+        )
+        self.open_reservations = Gauge(
+            "govmiddleware_open_reservations", "Reservations that this process holds.", registry=registry
+        )
+        self.unsent_writes = Gauge(
+            "govmiddleware_unsent_writes", "Settlements that the store has not taken yet.", registry=registry
+        )
+        self.swept = Counter(
+            "govmiddleware_swept_reservations",
+            "Reservations whose worker was lost, settled as reserved.",
+            registry=registry,
+        )
+
+    def ended(self, call: Call) -> None:
+        """Count a request that ended, with what it was answered."""
+        status = f"{call.status // 100}xx" if call.status else "none"
+        self.requests.labels(call.protocol.name, _model(call), status).inc()
+        self.duration.labels(call.protocol.name).observe(time.monotonic() - call.started)
+
+    def refused(self, refusal: Refusal, limit: str) -> None:
+        self.refusals.labels(refusal.code, limit).inc()
+
+    def settled(self, call: Call, usage: Usage, cost: int, settlement: Settlement) -> None:
+        """Count what one request used. Cost in nano-USD."""
+        model = _model(call)
+        self.settlements.labels(settlement.value).inc()
+        if call.bound is None:
+            return
+        self.tokens.labels("input", model).inc(usage.input_tokens)
+        self.tokens.labels("cached", model).inc(usage.cached_tokens)
+        self.tokens.labels("output", model).inc(usage.output_tokens)
+        self.tokens.labels("reasoning", model).inc(usage.reasoning_tokens)
+        self.cost.labels(model).inc(cost / 1e9)
+
+    @contextmanager
+    def store_trip(self, script: str) -> Iterator[None]:
+        """Time one trip; an exception counts as an error."""
+        started = time.perf_counter()
+        try:
+            yield
+        except BaseException:
+            self.store_errors.labels(script).inc()
+            raise
+        finally:
+            self.store_seconds.labels(script).observe(time.perf_counter() - started)
+
+
+def _model(call: Call) -> str:
+    """The catalogue's name; what clients invent is `other`."""
+    return call.price.model if call.price else "other"

@@ -1,0 +1,50 @@
+"""The way in, shared by every middleware: the request's Call, opened by whichever stands outermost."""
+
+from __future__ import annotations
+
+from starlette.types import Message, Scope, Send
+
+from govmiddleware.core.call import Call, current_call
+from govmiddleware.core.ids import new_request_id
+from govmiddleware.protocols.registry import UNRECOGNISED, recognise
+
+STATE_KEY = "gov"
+
+
+def enter(scope: Scope, send: Send) -> tuple[Call | None, Send]:
+    """The Call of this request, and the `send` to use from here on.
+
+    The Call is None for what is not governed: other scope types, and requests that Authenticate's
+    `paths` leave out. The outermost middleware opens it, and its `send` puts the headers of
+    `Call.answer_headers` on the answer and notes the status.
+    """
+    if scope["type"] != "http":
+        return None, send
+    state = scope.setdefault("state", {})
+    call: Call | None = state.get(STATE_KEY)
+    if call is not None:
+        return (call if call.governed else None), send
+    protocol = recognise(scope["method"], scope["path"])
+    call = Call(
+        request_id=new_request_id(),
+        protocol=protocol or UNRECOGNISED,
+        method=scope["method"],
+        path=scope["path"],
+        model_call=protocol is not None,
+    )
+    call.answer_headers.append((b"x-gov-request-id", call.request_id.encode()))
+    state[STATE_KEY] = call
+    current_call.set(call)
+    return call, _send_with_headers(call, send)
+
+
+def _send_with_headers(call: Call, send: Send) -> Send:
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            call.status = message["status"]
+            ours = {name for name, _ in call.answer_headers}
+            kept = [header for header in message.get("headers", ()) if header[0].lower() not in ours]
+            message = {**message, "headers": [*kept, *call.answer_headers]}
+        await send(message)
+
+    return send_with_headers

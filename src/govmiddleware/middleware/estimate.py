@@ -1,0 +1,112 @@
+"""Estimate: reads the body once, speaks the protocol, counts the tokens and prices the call."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from govmiddleware.core.body import RequestBody
+from govmiddleware.core.call import ANONYMOUS, Bound, Call
+from govmiddleware.core.estimate import input_bound
+from govmiddleware.core.ports import RequestInfo
+from govmiddleware.core.prices import ModelPrice, PriceBook
+from govmiddleware.core.refusals import ModelNotPriced, Refusal, RouteNotMetered
+from govmiddleware.middleware._body import read_body, replay, with_body_headers
+from govmiddleware.middleware._enter import enter
+from govmiddleware.middleware._refuse import refuse
+from govmiddleware.services.counting import count
+
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Estimate:
+    """Fills the Call's model, price, estimate and bound; other routes pass with their body unread.
+
+    Args:
+        provider: the name of the upstream behind, for the journal.
+        refuse_unmetered: answer 403 to a route that no protocol reads and that could cost.
+        max_body_bytes, body_timeout: 413 and 408 past them; after decoding too.
+        default_max_output_tokens: written into a request whose output nothing else bounds.
+        unknown_size_tokens: for each part whose size the request does not show.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        prices: PriceBook,
+        provider: str = "default",
+        refuse_unmetered: bool = False,
+        max_body_bytes: int = 33_554_432,
+        body_timeout: float = 30,
+        default_max_output_tokens: int = 4096,
+        unknown_size_tokens: int = 2000,
+    ) -> None:
+        self.app = app
+        self.prices = prices
+        self.provider = provider
+        self.refuse_unmetered = refuse_unmetered
+        self.max_body_bytes = max_body_bytes
+        self.body_timeout = body_timeout
+        self.default_max_output_tokens = default_max_output_tokens
+        self.unknown_size_tokens = unknown_size_tokens
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call, send = enter(scope, send)
+        if call is None:
+            await self.app(scope, receive, send)
+            return
+        call.provider = self.provider
+        try:
+            if call.model_call:
+                call.body = await self._read(scope, receive)
+                await self._estimate(call, call.body, scope)
+                receive = replay(call.body, receive)
+            elif self.refuse_unmetered and call.method not in _READS:
+                raise RouteNotMetered(
+                    f"{call.method} {call.path} could cost, and no protocol here can meter it."
+                    ' unmetered_routes = "forward" lets such routes pass.'
+                )
+        except Refusal as refusal:
+            await refuse(call, refusal, scope, send)
+            return
+        if call.body is not None:
+            scope = with_body_headers(scope, call.body)
+        await self.app(scope, receive, send)
+
+    async def _read(self, scope: Scope, receive: Receive) -> RequestBody:
+        raw = await read_body(
+            scope, receive, max_bytes=self.max_body_bytes, timeout_seconds=self.body_timeout
+        )
+        return RequestBody(raw)
+
+    async def _estimate(self, call: Call, body: RequestBody, scope: Scope) -> None:
+        info = call.protocol.read_request(body, path=scope["path"], query=scope["query_string"])
+        price = self.prices.find(info.model)
+        if price is None:
+            raise ModelNotPriced(f"The model {info.model!r} has no price here.", param="model")
+        call.model, call.stream, call.price = info.model, info.stream, price
+        if info.user and call.trust_caller and call.attribution.user == ANONYMOUS:
+            call.attribution = replace(call.attribution, user=info.user)
+        estimate = (
+            info.input_tokens
+            + info.overhead_tokens
+            + info.unknown_parts * self.unknown_size_tokens
+            + await count(info.texts, info.model)
+        )
+        call.estimated_input_tokens = estimate
+        input_tokens = input_bound(estimate, info.model)
+        output_tokens = self._output_bound(call, body, info, price)
+        call.bound = Bound(input_tokens, output_tokens, price.worst_cost(input_tokens, output_tokens))
+
+    def _output_bound(self, call: Call, body: RequestBody, info: RequestInfo, price: ModelPrice) -> int:
+        """What the client asked for, else the model's maximum, else our default, which then must bind."""
+        if not info.generates:
+            return 0
+        if info.output_tokens is not None:
+            return info.output_tokens * info.choices
+        if price.max_output_tokens is None:
+            call.protocol.bound_output(body, self.default_max_output_tokens)
+            return self.default_max_output_tokens * info.choices
+        return price.max_output_tokens * info.choices

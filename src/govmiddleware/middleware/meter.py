@@ -1,0 +1,47 @@
+"""Meter: taps the answer as it passes, for what was really used; never holds a stream back."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from govmiddleware.core.body import RequestBody
+from govmiddleware.core.call import Progress
+from govmiddleware.errors import MissingPredecessor
+from govmiddleware.middleware._body import with_body_headers
+from govmiddleware.middleware._enter import enter
+from govmiddleware.middleware._tap import READABLE_ENCODINGS, Tap
+
+
+class Meter:
+    """Innermost. Asks a stream to report its usage where the client did not, reads the usage out of the
+    answer, and counts what was delivered for the case that it has none."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call, send = enter(scope, send)
+        if call is None or not call.model_call:
+            await self.app(scope, receive, send)
+            return
+        if call.body is None:
+            raise MissingPredecessor("Meter", "Estimate")
+        injected = call.protocol.request_usage(call.body)
+        scope = _readable(scope, call.body, injected=injected)
+        call.progress = Progress.DISPATCHED
+        tap = Tap(call, send, usage_was_injected=injected)
+        try:
+            await self.app(scope, receive, tap)
+        finally:
+            tap.close()
+
+
+def _readable(scope: Scope, body: RequestBody, *, injected: bool) -> Scope:
+    """The scope with the body's headers as it stands now, accepting only answers that can be read: what
+    has to be edited must not be compressed."""
+    offered = dict(scope["headers"]).get(b"accept-encoding", b"identity").lower().split(b",")
+    readable = [
+        encoding.strip() for encoding in offered if encoding.split(b";")[0].strip() in READABLE_ENCODINGS
+    ]
+    accept = b"identity" if injected or not readable else b", ".join(readable)
+    return with_body_headers(scope, body, replace=[(b"accept-encoding", accept)])

@@ -1,0 +1,63 @@
+"""Typed reading of single top-level fields of a request body."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from govmiddleware.core.body import RequestBody
+from govmiddleware.core.refusals import InvalidRequest
+
+T = TypeVar("T")
+
+LARGEST_TOKEN_LIMIT = 2**31 - 1
+"""Larger output limits are refused: no model is near it, and every upstream reads at least 32 bits."""
+
+LONGEST_NAME = 512
+"""Names that clients send (models, users) are refused beyond this many characters."""
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def read(body: RequestBody, name: str, kind: type[T]) -> T | None:
+    """One field, decoded strictly (a bool is no int, 1.0 neither); None where absent or null.
+
+    Raises InvalidRequest that names the field, whatever is wrong with it.
+    """
+    raw = body.raw(name)
+    if raw is None or raw == b"null":
+        return None
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except _UNREADABLE as error:
+        raise _invalid(name, error) from error
+
+
+def read_count(body: RequestBody, name: str, *, least: int, most: int) -> int | None:
+    """A whole number within bounds. Raises InvalidRequest."""
+    value = read(body, name, int)
+    if value is not None and not least <= value <= most:
+        raise InvalidRequest(f"'{name}' must be between {least} and {most}.", param=name)
+    return value
+
+
+def read_name(body: RequestBody, name: str) -> str | None:
+    """A string of bounded length; None where absent, null or empty. Raises InvalidRequest."""
+    return bounded_name(read(body, name, str), name)
+
+
+def bounded_name(value: str | None, param: str) -> str | None:
+    """`value`, or None where it is empty. Raises InvalidRequest where it is too long for a name."""
+    if value is not None and len(value) > LONGEST_NAME:
+        raise InvalidRequest(f"'{param}' is longer than {LONGEST_NAME} characters.", param=param)
+    return value or None
+
+
+def _invalid(name: str, error: Exception) -> InvalidRequest:
+    # msgspec ends its messages with "- at `$[0].content`": the path below the field.
+    problem, _, path = str(error).partition(" - at `$")
+    param = name + path.rstrip("`")
+    if isinstance(error, RecursionError):
+        problem = "it is nested too deeply"
+    return InvalidRequest(f"Invalid '{param}': {problem}.", param=param)

@@ -1,0 +1,154 @@
+"""OpenAI's chat completions, as OpenAI and everyone who speaks its dialect serve them.
+
+POST …/chat/completions. Source: platform.openai.com/docs/api-reference/chat.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from govmiddleware.core.body import RequestBody
+from govmiddleware.core.ports import RefusalResponse, RequestInfo, UsageReader
+from govmiddleware.core.refusals import InvalidRequest, Refusal
+from govmiddleware.protocols import openai_errors
+from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, bounded_name, read, read_count, read_name
+from govmiddleware.protocols.openai_chat_reader import JsonReader, StreamReader
+from govmiddleware.protocols.openai_models import OTHER_MODELS, read_model, wants_completion_limit
+from govmiddleware.protocols.openai_prompt import Prompt
+
+MOST_CHOICES = 128
+
+STANDARD_TIERS = frozenset({"auto", "default", "flex", "scale", "on_demand", "standard", "standard_only"})
+"""Tiers that cost at most the standard price, which is what calls are priced at."""
+
+JUDGED = frozenset(
+    {
+        "model",
+        "messages",
+        "tools",
+        "functions",
+        "response_format",
+        "prediction",
+        "stream",
+        "stream_options",
+        "n",
+        "best_of",
+        "max_tokens",
+        "max_completion_tokens",
+        "user",
+        "safety_identifier",
+        "metadata",
+        "web_search_options",
+        "service_tier",
+        *OTHER_MODELS,
+    }
+)
+"""The fields that decide what a call costs or whom it counts for."""
+
+
+class OpenAIChat:
+    """The WireProtocol `openai.chat`."""
+
+    name = "openai.chat"
+
+    def recognises(self, method: str, path: str) -> bool:
+        return method == "POST" and path.rstrip("/").endswith("/chat/completions")
+
+    def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
+        body.refuse_look_alikes(JUDGED)
+        model = read_model(body, path, query)
+        messages = read(body, "messages", list[Any])
+        if messages is None:
+            raise InvalidRequest("'messages' is missing.", param="messages")
+        read(body, "stream_options", dict[str, Any])
+        _check_service_tier(body)
+        prompt = Prompt(model)
+        prompt.add_messages(messages)
+        _add_tools(body, prompt)
+        return RequestInfo(
+            model=model,
+            stream=read(body, "stream", bool) or False,
+            output_tokens=_read_output_limit(body),
+            choices=max(
+                read_count(body, "n", least=1, most=MOST_CHOICES) or 1,
+                read_count(body, "best_of", least=1, most=MOST_CHOICES) or 1,
+            ),
+            overhead_tokens=prompt.overhead_tokens,
+            texts=prompt.texts,
+            unknown_parts=prompt.unknown_parts,
+            user=_read_user(body),
+            predicted_texts=_predicted(body),
+        )
+
+    def bound_output(self, body: RequestBody, tokens: int) -> None:
+        named = [
+            name for name in ("max_tokens", "max_completion_tokens") if read(body, name, int) is not None
+        ]
+        if not named:
+            modern = wants_completion_limit(read(body, "model", str) or "")
+            named = ["max_completion_tokens" if modern else "max_tokens"]
+        for name in named:
+            body.set(name, tokens)
+
+    def request_usage(self, body: RequestBody) -> bool:
+        if not read(body, "stream", bool):
+            return False
+        options = read(body, "stream_options", dict[str, msgspec.Raw]) or {}
+        if bytes(options.get("include_usage", b"")) == b"true":
+            return False
+        body.set("stream_options", {**options, "include_usage": True})
+        return True
+
+    def usage_reader(self, *, stream: bool, usage_was_injected: bool) -> UsageReader:
+        return StreamReader(strip_usage=usage_was_injected) if stream else JsonReader()
+
+    def refusal(self, refusal: Refusal, request_id: str) -> RefusalResponse:
+        return openai_errors.refusal_response(refusal, request_id)
+
+    def stream_error(self, refusal: Refusal, request_id: str) -> bytes:
+        return openai_errors.stream_error(refusal)
+
+
+def _read_output_limit(body: RequestBody) -> int | None:
+    """The larger of both names where both are given: which one an upstream heeds differs."""
+    limits = [
+        read_count(body, name, least=0, most=LARGEST_TOKEN_LIMIT)
+        for name in ("max_tokens", "max_completion_tokens")
+    ]
+    return max((limit for limit in limits if limit is not None), default=None)
+
+
+def _add_tools(body: RequestBody, prompt: Prompt) -> None:
+    for name in ("tools", "functions"):
+        prompt.add_tools(read(body, name, list[dict[str, Any]]) or [])
+    response_format = read(body, "response_format", dict[str, Any])
+    if response_format is not None and "json_schema" in response_format:
+        prompt.add_schema(response_format["json_schema"])
+    if body.raw("web_search_options") not in (None, b"null"):
+        prompt.unknown_parts += 1  # what the search finds becomes prompt
+
+
+def _predicted(body: RequestBody) -> list[str]:
+    """What of `prediction` may be billed as output although it was not said."""
+    predicted = Prompt("")
+    predicted.add(read(body, "prediction", dict[str, Any]))
+    return predicted.texts
+
+
+def _check_service_tier(body: RequestBody) -> None:
+    tier = read_name(body, "service_tier")
+    if tier is not None and tier.lower() not in STANDARD_TIERS:
+        problem = f"'service_tier' {tier!r} is not supported here: it may cost more than the standard price."
+        raise InvalidRequest(problem, param="service_tier")
+
+
+def _read_user(body: RequestBody) -> str | None:
+    """The end user: OpenAI's names for it first, then LiteLLM's."""
+    named = read_name(body, "safety_identifier") or read_name(body, "user")
+    if named is not None:
+        return named
+    metadata = read(body, "metadata", dict[str, Any]) or {}
+    user = metadata.get("user_id")
+    return bounded_name(user, "metadata.user_id") if isinstance(user, str) else None

@@ -1,0 +1,192 @@
+"""Readers of chat completion answers: usage, the model, what was delivered, in JSON and in streams."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from govmiddleware.core.usage import Usage
+from govmiddleware.protocols.openai_usage import usage_of
+from govmiddleware.protocols.sse import EventSplitter, data_of
+
+LARGEST_ANSWER = 32 * 1024 * 1024
+"""Bytes of an unstreamed answer that are kept to find its usage at the end."""
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_HEAD = ("model", "usage", "x_groq")
+_SPOKEN = ("content", "reasoning_content", "reasoning", "refusal")
+_object = msgspec.json.Decoder(dict[str, Any])
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class JsonReader:
+    """Reads an unstreamed answer. Every chunk passes at once; a copy is read when the body has ended."""
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self.model: str | None = None
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._finished = False
+        self._delivered: list[str] = []
+
+    def feed(self, chunk: bytes) -> bytes:
+        self._size += len(chunk)
+        if self._size <= LARGEST_ANSWER:
+            self._chunks.append(chunk)
+        else:
+            self._chunks.clear()
+        return chunk
+
+    def close(self) -> bytes:
+        raw = b"".join(self._chunks)
+        self._chunks.clear()
+        try:
+            answer = _members.decode(raw)
+            self._finished = True
+            head: dict[str, Any] = {
+                name: msgspec.json.decode(answer[name]) for name in _HEAD if name in answer
+            }
+            self.model = _text(head.get("model"))
+            self.usage = usage_of(head)
+            if self.usage is None and "choices" in answer:
+                collect_delivered(msgspec.json.decode(answer["choices"]), "message", self._delivered)
+        except _UNREADABLE:
+            pass  # cut, or not JSON: nothing is known of it
+        return b""
+
+    @property
+    def finished(self) -> bool:
+        return self._finished
+
+    def take_delivered(self) -> list[str]:
+        delivered, self._delivered = self._delivered, []
+        return delivered
+
+
+class StreamReader:
+    """Reads a stream of chunks as they pass.
+
+    Without `strip_usage`, every chunk of bytes passes as it came. With it, only an incomplete event is
+    held back, and the client gets what the provider would have sent without `include_usage`.
+    """
+
+    def __init__(self, *, strip_usage: bool) -> None:
+        self.usage: Usage | None = None
+        self.model: str | None = None
+        self._events = EventSplitter()
+        self._strip = strip_usage
+        self._finished = False
+        self._delivered: list[str] = []
+
+    def feed(self, chunk: bytes) -> bytes:
+        if not self._strip:
+            for piece, whole in self._events.feed(chunk):
+                if whole:
+                    self._read(piece)
+            return chunk
+        return b"".join([self._pass(piece, whole) for piece, whole in self._events.feed(chunk)])
+
+    def close(self) -> bytes:
+        piece, whole = self._events.close()
+        passed = self._pass(piece, whole) if piece else b""
+        return passed if self._strip else b""
+
+    @property
+    def finished(self) -> bool:
+        return self._finished
+
+    def take_delivered(self) -> list[str]:
+        delivered, self._delivered = self._delivered, []
+        return delivered
+
+    def _pass(self, piece: bytes, whole: bool) -> bytes:
+        """What the client gets of a piece, which is read on the way."""
+        chunk = self._read(piece) if whole else None
+        if chunk is None or not self._strip or "usage" not in chunk:
+            return piece
+        if chunk["usage"] is None:
+            return without_null_usage(piece)
+        # The extra chunk has no choices; one that carries content keeps its usage with it.
+        return b"" if chunk.get("choices") == [] and isinstance(chunk["usage"], dict) else piece
+
+    def _read(self, event: bytes) -> dict[str, Any] | None:
+        """Take from an event what it says; its object, if it is one."""
+        data = data_of(event)
+        if data is None:
+            return None
+        if data.startswith(b"[DONE]"):
+            self._finished = True
+            return None
+        try:
+            chunk = _object.decode(data)
+        except _UNREADABLE:
+            return None
+        if self.model is None:
+            self.model = _text(chunk.get("model"))
+        # The last report counts: some servers send one with every chunk, cumulative.
+        self.usage = usage_of(chunk) or self.usage
+        collect_delivered(chunk.get("choices"), "delta", self._delivered)
+        return chunk
+
+
+_NULL_USAGE = re.compile(rb'(,[ \t]*)?"usage"[ \t]*:[ \t]*null(?(1)|(?:[ \t]*,[ \t]*)?)')
+_MOST_NULL_USAGES = 16
+
+
+def without_null_usage(event: bytes) -> bytes:
+    """`event` without the `"usage": null` at the top level of its data, the rest byte for byte.
+
+    In valid JSON, `"usage"` followed by a colon is a key; which one is at the top level shows in what
+    remains without it. Events whose data spans lines stay as they are.
+    """
+    places = list(_NULL_USAGE.finditer(event))
+    for place in reversed(places[-_MOST_NULL_USAGES:]):
+        shorter = event[: place.start()] + event[place.end() :]
+        try:
+            if "usage" not in _members.decode(data_of(shorter) or b""):
+                return shorter
+        except _UNREADABLE:
+            continue
+    return event
+
+
+def collect_delivered(choices: object, part: str, into: list[str]) -> None:
+    """The texts of every choice's `part` (`delta` or `message`) that a model generated."""
+    for choice in choices if isinstance(choices, list) else ():
+        spoken = choice.get(part) if isinstance(choice, dict) else None
+        if not isinstance(spoken, dict):
+            continue
+        for name in _SPOKEN:
+            _collect_text(spoken.get(name), into)
+            if name == "reasoning_content" and spoken.get(name):
+                break
+        calls = spoken.get("tool_calls")
+        functions = (
+            [call.get("function") for call in calls if isinstance(call, dict)]
+            if isinstance(calls, list)
+            else []
+        )
+        for function in [*functions, spoken.get("function_call")]:
+            if isinstance(function, dict):
+                _collect_text(function.get("name"), into)
+                _collect_text(function.get("arguments"), into)
+
+
+def _collect_text(value: object, into: list[str]) -> None:
+    """Strings, and the `text` and `thinking` of parts (Mistral's content)."""
+    if isinstance(value, str):
+        if value:
+            into.append(value)
+    elif isinstance(value, list):
+        for part in value:
+            _collect_text(part, into)
+    elif isinstance(value, dict):
+        _collect_text(value.get("text"), into)
+        _collect_text(value.get("thinking"), into)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None

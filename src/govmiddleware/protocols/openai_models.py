@@ -1,0 +1,67 @@
+"""Which model an OpenAI-compatible request asks for, wherever it says so, and what it may not say.
+
+A request that is priced as one model and served by another would pass every budget, so each place in
+which an upstream may read a model is either judged or refused.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import parse_qsl
+
+from govmiddleware.core.body import RequestBody
+from govmiddleware.core.refusals import InvalidRequest
+from govmiddleware.protocols.fields import bounded_name, read_name
+
+OTHER_MODELS = (
+    "models",  # OpenRouter: served by any of the list (a recording asks for a free model, gets grok-4)
+    "fallbacks",  # LiteLLM's three, and the object that can hold them
+    "context_window_fallbacks",
+    "content_policy_fallbacks",
+    "router_settings_override",
+    "extra_body",  # LiteLLM merges it into what it sends, `model` included
+)
+"""Fields of the body by which an upstream may serve another model than `model`. Refused."""
+
+_EMPTY = (None, b"null", b"[]", b"{}")
+_MODEL_IN_PATH = re.compile(r"/(?:engines|deployments)/(.+)/(?:chat/completions|embeddings)/?$")
+"""Azure's path, and two of LiteLLM's, where the model in the path beats the one in the body."""
+
+_REASONS = re.compile(r"(?:^|[/:.])(?:o[1-9]\b|gpt-[5-9])")
+
+_TYPESCRIPT = re.compile(r"gpt-|(?:^|[/:])o\d")
+
+
+def read_model(body: RequestBody, path: str = "", query: bytes = b"") -> str:
+    """The one model that the request names. Raises InvalidRequest where it names none, or several.
+
+    Args:
+        path: decoded, for `/deployments/MODEL/…`.
+        query: raw, for `?model=`, which LiteLLM prefers to the body.
+    """
+    for name in OTHER_MODELS:
+        if body.raw(name) not in _EMPTY:
+            problem = f"'{name}' is not supported here: it may change the model. Name one model in 'model'."
+            raise InvalidRequest(problem, param=name)
+    in_path = _MODEL_IN_PATH.search(path)
+    named = [
+        read_name(body, "model"),
+        bounded_name(in_path[1], "model") if in_path else None,
+        *(value for name, value in parse_qsl(query.decode("latin-1")) if name == "model"),
+    ]
+    models = {name for name in named if name is not None}
+    if len(models) > 1:
+        raise InvalidRequest("The request names different models in its body and its address.", param="model")
+    if not models:
+        raise InvalidRequest("'model' is missing.", param="model")
+    return models.pop()
+
+
+def wants_completion_limit(model: str) -> bool:
+    """Whether a model refuses `max_tokens` and wants `max_completion_tokens`: OpenAI's reasoning models."""
+    return _REASONS.search(model.lower()) is not None
+
+
+def reads_typescript(model: str) -> bool:
+    """Whether tool definitions reach a model as OpenAI renders them."""
+    return _TYPESCRIPT.search(model.lower()) is not None

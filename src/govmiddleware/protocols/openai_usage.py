@@ -1,0 +1,67 @@
+"""OpenAI's `usage` object, and its dialects at other providers, normalised.
+
+`prompt_tokens` includes cached and cache-write tokens and `completion_tokens` includes reasoning, as
+reported; providers differ only in where they say how much of the prompt came from the cache.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from govmiddleware.core.usage import Usage
+
+LARGEST_COUNT = 2**40
+"""A reported count beyond this is a fault, not usage: it would put every counter out of order."""
+
+
+def usage_of(answer: dict[str, Any]) -> Usage | None:
+    """The usage in an answer or a stream's chunk; None where there is none that can be believed."""
+    reported = answer.get("usage")
+    if not isinstance(reported, dict):
+        groq = answer.get("x_groq")  # Groq's streams, where include_usage was not asked for
+        reported = groq.get("usage") if isinstance(groq, dict) else None
+    return read_usage(reported) if isinstance(reported, dict) else None
+
+
+def read_usage(reported: dict[str, Any]) -> Usage | None:
+    """One `usage` object; None without a believable `prompt_tokens`."""
+    prompt = _count(reported.get("prompt_tokens"))
+    completion = _count(reported.get("completion_tokens", 0))
+    if prompt is None or completion is None:
+        return None
+    of_prompt = _details(reported, "prompt_tokens_details")
+    of_completion = _details(reported, "completion_tokens_details")
+    cached = _first(
+        of_prompt.get("cached_tokens"),
+        reported.get("prompt_cache_hit_tokens"),  # DeepSeek
+        reported.get("cached_tokens"),  # Moonshot
+        reported.get("num_cached_tokens"),  # Mistral
+    )
+    written = _first(of_prompt.get("cache_write_tokens"), of_prompt.get("cache_creation_tokens"))
+    reasoning = _first(of_completion.get("reasoning_tokens"))
+    # A part can not exceed its whole. Two parts can overlap: OpenRouter reports tokens of Gemini's cache as
+    # both read and written; what that costs is for `ModelPrice.cost` to say.
+    return Usage(
+        input_tokens=prompt,
+        cached_tokens=min(cached, prompt),
+        cache_write_tokens=min(written, prompt),
+        output_tokens=completion,
+        reasoning_tokens=min(reasoning, completion),
+    )
+
+
+def _details(reported: dict[str, Any], name: str) -> dict[str, Any]:
+    details = reported.get(name)
+    return details if isinstance(details, dict) else {}
+
+
+def _first(*candidates: object) -> int:
+    for candidate in candidates:
+        count = _count(candidate)
+        if count is not None:
+            return count
+    return 0
+
+
+def _count(value: object) -> int | None:
+    return value if type(value) is int and 0 <= value <= LARGEST_COUNT else None

@@ -1,0 +1,77 @@
+"""Server-sent events, cut out of a byte stream as they were sent.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html: lines end in LF, CRLF or CR, an empty
+line ends an event.
+"""
+
+from __future__ import annotations
+
+import re
+
+LARGEST_EVENT = 8 * 1024 * 1024
+"""Bytes of one event that are kept; a larger one passes in pieces that nobody reads."""
+
+_END_OF_EVENT = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+
+
+class EventSplitter:
+    """Cuts a stream into events, whatever its chunks. The pieces joined are the stream, byte for byte."""
+
+    __slots__ = ("_held", "_largest", "_oversized", "_scanned")
+
+    def __init__(self, largest_event: int = LARGEST_EVENT) -> None:
+        self._held = bytearray()
+        self._scanned = 0
+        self._largest = largest_event
+        self._oversized = False
+
+    def feed(self, chunk: bytes) -> list[tuple[bytes, bool]]:
+        """The pieces that `chunk` completes: raw bytes, and whether they are one whole event.
+
+        An event ends with its empty line. What is too large to keep comes in pieces that are not whole.
+        """
+        fresh = not self._held and not self._oversized
+        if fresh and 0 <= chunk.find(b"\n\n") == len(chunk) - 2 and b"\r" not in chunk:
+            return [(chunk, True)]  # one event a chunk: what most servers send
+        return self._split(chunk)
+
+    def close(self) -> tuple[bytes, bool]:
+        """The stream has ended: the rest, which lacks its empty line, and whether it is all of its event."""
+        rest = bytes(self._held), not self._oversized
+        self._held.clear()
+        self._scanned = 0
+        return rest
+
+    def _split(self, chunk: bytes) -> list[tuple[bytes, bool]]:
+        pieces: list[tuple[bytes, bool]] = []
+        held = self._held
+        held += chunk
+        start = 0
+        position = self._scanned
+        for end in _END_OF_EVENT.finditer(held, position):
+            if end.end() == len(held) and held.endswith(b"\r"):
+                break  # perhaps half of a CRLF: the event's last byte may be in the next chunk
+            pieces.append((bytes(held[start : end.end()]), not self._oversized))
+            self._oversized = False
+            start = end.end()
+        del held[:start]
+        if len(held) > self._largest:
+            # Three bytes stay, so that an end that is cut between two chunks is still found.
+            pieces.append((bytes(held[:-3]), False))
+            del held[:-3]
+            self._oversized = True
+        self._scanned = max(0, len(held) - 3)
+        return pieces
+
+
+def data_of(event: bytes) -> bytes | None:
+    """The data of an event, its lines joined by LF; None where it has none (comments, pings)."""
+    if event.startswith(b"data: ") and event.find(b"\n") >= len(event) - 2 and b"\r" not in event:
+        return event[6:].rstrip(b"\n")
+    values = []
+    for line in _LINE_END.split(event):
+        name, _, value = line.partition(b":")
+        if name == b"data":
+            values.append(value.removeprefix(b" "))
+    return b"\n".join(values) if values else None

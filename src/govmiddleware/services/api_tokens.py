@@ -1,0 +1,112 @@
+"""API tokens: who may call. Static ones come from the configuration, the others from the store."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+
+from limits import parse
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+
+from govmiddleware.core import ids
+from govmiddleware.core.call import Principal, Role
+from govmiddleware.core.ports import ApiTokenStore, StoredApiToken
+from govmiddleware.core.refusals import TooManyFailedLogins, Unauthenticated, Unavailable
+from govmiddleware.errors import StoreUnavailable
+
+_REMEMBERED = 10_000
+
+
+class ApiTokens:
+    """Turns secrets into principals.
+
+    A stored token is remembered here by the hash of its secret, for ever: what can change of it, whether
+    it is revoked, is checked by the ledger at every admission.
+
+    Args:
+        static: by the SHA-256 of the secret.
+        store: None where there are static tokens alone.
+        failed_logins: how many failures an address may have, such as `10/minute`. Past it, only secrets
+            that were valid here before are looked at, so that one stray client behind a shared proxy does
+            not lock out the others.
+    """
+
+    def __init__(
+        self,
+        static: Mapping[str, Principal],
+        store: ApiTokenStore | None,
+        *,
+        failed_logins: str = "10/minute",
+    ) -> None:
+        self._static = static
+        self._store = store
+        self._failed_logins = parse(failed_logins)
+        self._throttle = MovingWindowRateLimiter(MemoryStorage())
+        self._known: OrderedDict[str, StoredApiToken | Principal] = OrderedDict()
+
+    async def authenticate(self, secret: str | None, address: str) -> Principal:
+        """Who brings this secret, from this address.
+
+        Raises Unauthenticated, TooManyFailedLogins, and Unavailable where the store has to be asked and
+        does not answer.
+        """
+        if secret is None:
+            raise Unauthenticated(
+                "No API token: send it as 'Authorization: Bearer TOKEN' or in the x-api-key header."
+            )
+        sha256 = ids.hash_api_token(secret)
+        found = self._known.get(sha256)
+        if found is None:
+            if not self._throttle.test(self._failed_logins, address):
+                raise TooManyFailedLogins("Too many failed logins from this address.", retry_after_ms=60_000)
+            found = self._static.get(sha256) or await self._stored(secret, sha256)
+            if found is None:
+                self._throttle.hit(self._failed_logins, address)
+                raise Unauthenticated("This API token is not known here.")
+            self._remember(sha256, found)
+        if isinstance(found, Principal):
+            return found
+        if found.expires_at is not None and found.expires_at <= time.time():
+            raise Unauthenticated("This API token has expired.")
+        return principal_of(found)
+
+    async def _stored(self, secret: str, sha256: str) -> StoredApiToken | None:
+        if self._store is None or not ids.is_well_formed_api_token(secret):
+            return None
+        try:
+            return await self._store.find(sha256)
+        except StoreUnavailable as error:
+            raise Unavailable(
+                "The store that knows the API tokens does not answer; try again shortly.",
+                code="store_unavailable",
+            ) from error
+
+    def _remember(self, sha256: str, found: StoredApiToken | Principal) -> None:
+        self._known[sha256] = found
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+
+
+def principal_of(token: StoredApiToken) -> Principal:
+    """The principal that a stored token stands for."""
+    return Principal(
+        workspace=token.workspace,
+        api_token=token.name,
+        role=Role(token.role),
+        stored_id=token.id,
+        user=token.user,
+        agent=token.agent,
+        tags=tuple((token.tags or {}).items()),
+    )
+
+
+def secret_in(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The credential a client sends: the rest of the Bearer line, or `x-api-key`."""
+    given = dict(headers)
+    scheme, _, secret = given.get(b"authorization", b"").partition(b" ")
+    if scheme.lower() == b"bearer" and secret.strip():
+        return secret.strip().decode("utf-8", "surrogateescape")
+    key = given.get(b"x-api-key", b"").strip()
+    return key.decode("utf-8", "surrogateescape") if key else None

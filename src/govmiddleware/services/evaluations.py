@@ -1,0 +1,79 @@
+"""From the counters' states to evaluations, and from those that block to the refusal that answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from govmiddleware.core.limits import Hold, Meter
+from govmiddleware.core.money import usd_text
+from govmiddleware.core.ports import CounterState
+from govmiddleware.core.refusals import BudgetExhausted, Evaluation, LimitRefusal, RateLimited
+
+_CONCURRENCY_RETRY_MS = 1000
+"""Nobody knows when an open call ends; a second is a polite guess."""
+
+
+def evaluate(holds: Sequence[Hold], states: Sequence[CounterState]) -> list[Evaluation]:
+    """One evaluation for each limit of each hold."""
+    evaluations = []
+    for hold, state in zip(holds, states, strict=True):
+        projected = state.consumed + state.reserved + hold.amount
+        for limit in hold.limits:
+            blocks = hold.amount > 0 and projected > limit.hard
+            evaluations.append(
+                Evaluation(
+                    limit=limit,
+                    value=hold.counter.value,
+                    consumed=state.consumed,
+                    reserved=state.reserved,
+                    projected=projected,
+                    decision="block" if blocks else "allow",
+                    frees_in_ms=state.frees_in_ms if blocks else None,
+                )
+            )
+    return evaluations
+
+
+def refusal_for(evaluations: Sequence[Evaluation]) -> LimitRefusal:
+    """The refusal for evaluations of which some block. Where a budget and a rate both do, the budget
+    answers; `failures` names them all, the budgets first."""
+    failures = tuple(
+        sorted(
+            (evaluation for evaluation in evaluations if evaluation.decision == "block"),
+            key=lambda evaluation: evaluation.limit.refuses_as_rate,
+        )
+    )
+    message = " ".join(_sentence(failure) for failure in failures)
+    if not failures[0].limit.refuses_as_rate:
+        return BudgetExhausted(message, failures, failures[0].frees_in_ms)
+    waits = [_retry_after(failure) for failure in failures]
+    known = [wait for wait in waits if wait is not None]
+    return RateLimited(message, failures, max(known) if len(known) == len(waits) else None)
+
+
+def _retry_after(failure: Evaluation) -> int | None:
+    if failure.limit.meter is Meter.CONCURRENCY and not failure.can_never_fit:
+        return _CONCURRENCY_RETRY_MS
+    return failure.frees_in_ms
+
+
+def _sentence(failure: Evaluation) -> str:
+    limit = failure.limit
+    asked = failure.projected - failure.consumed - failure.reserved
+    sentence = (
+        f"Limit {limit.name!r} ({limit.meter} per {limit.scope}, {limit.window.name}) is reached for"
+        f" {limit.scope} {failure.value!r}: {_amount(limit.meter, failure.consumed)} used and"
+        f" {_amount(limit.meter, failure.reserved)} reserved of {_amount(limit.meter, limit.hard)};"
+        f" this call needs {_amount(limit.meter, asked)}."
+    )
+    if failure.can_never_fit:
+        return f"{sentence} It is larger than the whole limit and can never pass."
+    if failure.frees_in_ms is not None:
+        wait = timedelta(seconds=-(-failure.frees_in_ms // 1000))
+        return f"{sentence} It fits in {wait} at the latest."
+    return sentence
+
+
+def _amount(meter: Meter, amount: int) -> str:
+    return f"{usd_text(amount)} USD" if meter is Meter.COST_USD else str(amount)

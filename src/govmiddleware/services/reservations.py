@@ -1,0 +1,173 @@
+"""The life of a reservation: opened, extended, and settled or released when its request ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import assert_never
+
+from govmiddleware.core.call import Call, Progress, Reservation
+from govmiddleware.core.limits import Hold, Limit, holds_for
+from govmiddleware.core.ports import (
+    AcquireOutcome,
+    ApiTokenRevoked,
+    Granted,
+    JournalFull,
+    Ledger,
+    LimitsExceeded,
+    ReservationGone,
+)
+from govmiddleware.core.refusals import Unauthenticated, Unavailable
+from govmiddleware.errors import StoreUnavailable
+from govmiddleware.metrics import Metrics
+from govmiddleware.services import records
+from govmiddleware.services.evaluations import evaluate, refusal_for
+from govmiddleware.services.settlement import charge_for, reserved_amounts
+from govmiddleware.services.upkeep import Upkeep
+
+
+class Reservations:
+    """Holds amounts for requests on the ledger.
+
+    Args:
+        lease_seconds: how long a reservation lives without renewal.
+        price_version: goes into every record that has a price.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        upkeep: Upkeep,
+        metrics: Metrics,
+        *,
+        lease_seconds: float,
+        price_version: str | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._upkeep = upkeep
+        self._metrics = metrics
+        self._lease_ms = round(lease_seconds * 1000)
+        self._price_version = price_version
+
+    @asynccontextmanager
+    async def hold(self, call: Call, limits: Iterable[Limit]) -> AsyncIterator[None]:
+        """Hold what `limits` ask of the call while the body of the `async with` runs.
+
+        The first hold of a call opens its reservation, and settles or releases it at the end, however
+        the end comes; further ones extend it. Raises a Refusal where the answer is no: a LimitRefusal,
+        Unauthenticated for a revoked API token, Unavailable for a store that does not answer.
+        """
+        if call.reservation is not None:
+            await self._extend(call, call.reservation, limits)
+            yield
+            return
+        await self._open(call, limits)
+        crashed = False
+        try:
+            yield
+        except Exception:
+            crashed = True
+            raise
+        finally:
+            await self._upkeep.finish(self._conclude(call, crashed=crashed))
+
+    async def _open(self, call: Call, limits: Iterable[Limit]) -> None:
+        workspace = call.require_principal().workspace
+        holds = holds_for(limits, call.subject(), reserved_amounts(call))
+        reservation = Reservation(call.request_id, workspace, list(holds))
+        try:
+            outcome = await self._acquire(call, reservation, holds, extend=None)
+        except BaseException as error:
+            # The store may have taken it all the same, or take it yet.
+            self._upkeep.resend(
+                lambda: self._ledger.cancel(workspace, reservation.id, holds, lease_ms=self._lease_ms)
+            )
+            if isinstance(error, StoreUnavailable):
+                raise _store_unavailable() from error
+            raise
+        self._check(call, holds, outcome)
+        call.reservation = reservation
+        self._upkeep.opened(reservation)
+
+    async def _extend(self, call: Call, reservation: Reservation, limits: Iterable[Limit]) -> None:
+        already = {hold.counter for hold in reservation.holds}
+        wanted = holds_for(limits, call.subject(), reserved_amounts(call))
+        holds = [hold for hold in wanted if hold.counter not in already]
+        held = tuple(reservation.holds)
+        # From here on the reservation may have them, whether we hear of it or not.
+        reservation.holds += holds
+        try:
+            outcome = await self._acquire(call, reservation, holds, extend=held)
+        except StoreUnavailable as error:
+            raise _store_unavailable() from error
+        reservation.open = isinstance(outcome, Granted | ApiTokenRevoked)
+        self._check(call, holds, outcome)
+
+    async def _acquire(
+        self, call: Call, reservation: Reservation, holds: Sequence[Hold], extend: Sequence[Hold] | None
+    ) -> AcquireOutcome:
+        with self._metrics.store_trip("acquire"):
+            return await self._ledger.acquire(
+                reservation.workspace,
+                reservation.id,
+                holds,
+                lease_ms=self._lease_ms,
+                api_token_id=call.require_principal().stored_id,
+                expired_record=records.encode(
+                    records.expired_record(call, reservation.id, price_version=self._price_version)
+                ),
+                extend=extend,
+            )
+
+    def _check(self, call: Call, holds: Sequence[Hold], outcome: AcquireOutcome) -> None:
+        match outcome:
+            case Granted(states, expired):
+                call.evaluations += evaluate(holds, states)
+                self._upkeep.sweep_soon(call.require_principal().workspace, expired)
+            case LimitsExceeded(states):
+                evaluations = evaluate(holds, states)
+                call.evaluations += evaluations
+                raise refusal_for(evaluations)
+            case ApiTokenRevoked():
+                raise Unauthenticated("This API token has been revoked.")
+            case ReservationGone():
+                raise Unavailable("The reservation of this call was lost.", code="store_unavailable")
+            case JournalFull():
+                raise Unavailable("The journal is full.", code="journal_full")
+            case _:
+                assert_never(outcome)
+
+    async def _conclude(self, call: Call, *, crashed: bool) -> None:
+        """Settle what was dispatched, release what was not. Never raises StoreUnavailable: what the
+        store does not take now is sent again."""
+        reservation = call.reservation
+        assert reservation is not None
+        self._upkeep.closed(reservation)
+        if not reservation.open:
+            return
+        amounts: dict[str, int] = {}
+        record: bytes | None = None
+        if call.refusal is None or call.progress is not Progress.NOT_DISPATCHED:
+            charge = charge_for(call, crashed=crashed)
+            amounts = {hold.counter.name: charge.amount(hold.counter.meter) for hold in reservation.holds}
+            record = records.encode(
+                records.outcome_record(call, charge, reservation.id, price_version=self._price_version)
+            )
+            self._metrics.settled(call, charge.usage, charge.cost, charge.settlement)
+
+        async def settle() -> None:
+            with self._metrics.store_trip("settle"):
+                await self._ledger.settle(
+                    reservation.workspace, reservation.id, tuple(reservation.holds), amounts, record
+                )
+
+        try:
+            await settle()
+        except StoreUnavailable:
+            self._upkeep.resend(settle)
+
+
+def _store_unavailable() -> Unavailable:
+    return Unavailable(
+        "The store that keeps the limits does not answer; try again shortly.", code="store_unavailable"
+    )

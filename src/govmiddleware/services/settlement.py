@@ -1,0 +1,118 @@
+"""What a finished call is charged, and how sure that figure is. Pure policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from govmiddleware.core.call import Call, Progress, Settlement
+from govmiddleware.core.limits import Meter
+from govmiddleware.core.usage import Usage
+
+
+class Outcome(StrEnum):
+    """How a call ended."""
+
+    ANSWERED = "answered"
+    UPSTREAM_ERROR = "upstream_error"
+    ABORTED = "aborted"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What is settled for one call. Cost in nano-USD."""
+
+    usage: Usage
+    cost: int
+    settlement: Settlement
+    outcome: Outcome
+
+    def amount(self, meter: Meter) -> int:
+        match meter:
+            case Meter.REQUESTS:
+                return 1
+            case Meter.INPUT_TOKENS:
+                return self.usage.input_tokens
+            case Meter.OUTPUT_TOKENS:
+                return self.usage.output_tokens
+            case Meter.TOTAL_TOKENS:
+                return self.usage.total_tokens
+            case Meter.COST_USD:
+                return self.cost
+            case Meter.CONCURRENCY:
+                return 0
+
+
+_NOTHING = Usage()
+
+
+def reserved_amounts(call: Call) -> dict[Meter, int]:
+    """What a call asks of every meter before it is made."""
+    bound = call.bound
+    input_tokens, output_tokens = (bound.input_tokens, bound.output_tokens) if bound else (0, 0)
+    return {
+        Meter.REQUESTS: 1,
+        Meter.INPUT_TOKENS: input_tokens,
+        Meter.OUTPUT_TOKENS: output_tokens,
+        Meter.TOTAL_TOKENS: input_tokens + output_tokens,
+        Meter.COST_USD: bound.cost if bound else 0,
+        Meter.CONCURRENCY: 1,
+    }
+
+
+def charge_for(call: Call, *, crashed: bool) -> Charge:
+    """The charge of a call that was dispatched.
+
+    Once dispatched, the whole input is charged. A cut stream adds the output that was delivered. An
+    unstreamed call that was cut, timed out or crashed before its answer was whole is charged as
+    reserved, for what the provider generated is unknown. An answer of 4xx or 5xx without usage, and a
+    connection that failed, cost nothing; the request counts.
+    """
+    if call.bound is None or call.progress is Progress.UNREACHED:
+        return Charge(_NOTHING, 0, Settlement.EXACT, _outcome(call, crashed=crashed))
+    answered = call.progress is not Progress.DISPATCHED  # else a status is our own 502 or 504
+    if answered and call.usage is None and call.status is not None and call.status >= 400:
+        return Charge(_NOTHING, 0, Settlement.EXACT, Outcome.UPSTREAM_ERROR)
+    if call.delivered_output_tokens is None:  # nobody metered the answer
+        settlement = Settlement.ABORTED if crashed else Settlement.ESTIMATED
+        return charge_as_reserved(call, settlement, _outcome(call, crashed=crashed))
+    if call.progress is Progress.COMPLETE and not crashed:
+        if call.usage is not None:
+            return _priced(call, call.usage, Settlement.EXACT, _outcome(call, crashed=False))
+        return _priced(call, _delivered(call), Settlement.ESTIMATED, Outcome.ANSWERED)
+    if call.stream and not (crashed and call.progress is Progress.DISPATCHED):
+        return _priced(call, _delivered(call), Settlement.ABORTED, Outcome.ABORTED)
+    return charge_as_reserved(call, Settlement.ABORTED, Outcome.ABORTED)
+
+
+def charge_as_reserved(call: Call, settlement: Settlement, outcome: Outcome) -> Charge:
+    """The whole bound: for a call of which nobody knows what it used."""
+    bound = call.bound
+    if bound is None:
+        return Charge(_NOTHING, 0, settlement, outcome)
+    usage = Usage(input_tokens=bound.input_tokens, output_tokens=bound.output_tokens)
+    return Charge(usage, bound.cost, settlement, outcome)
+
+
+def _delivered(call: Call) -> Usage:
+    """The input as reported or else as estimated, and the output as counted on its way."""
+    reported = call.usage or _NOTHING
+    return Usage(
+        input_tokens=reported.input_tokens or call.estimated_input_tokens or 0,
+        cached_tokens=reported.cached_tokens,
+        cache_write_tokens=reported.cache_write_tokens,
+        output_tokens=max(reported.output_tokens, call.delivered_output_tokens or 0),
+        reasoning_tokens=reported.reasoning_tokens,
+    )
+
+
+def _priced(call: Call, usage: Usage, settlement: Settlement, outcome: Outcome) -> Charge:
+    cost = call.price.cost(usage) if call.price else 0
+    return Charge(usage, cost, settlement, outcome)
+
+
+def _outcome(call: Call, *, crashed: bool) -> Outcome:
+    if call.progress is Progress.UNREACHED or (call.status is not None and call.status >= 400):
+        return Outcome.UPSTREAM_ERROR
+    return Outcome.ABORTED if crashed or call.progress is Progress.ANSWERING else Outcome.ANSWERED

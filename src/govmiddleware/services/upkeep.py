@@ -1,0 +1,142 @@
+"""Background care for reservations: leases renewed, lost ones swept, unanswered writes sent again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any
+
+from govmiddleware.core.call import Reservation
+from govmiddleware.core.ports import Ledger
+from govmiddleware.errors import StoreUnavailable
+from govmiddleware.metrics import Metrics
+
+logger = logging.getLogger("govmiddleware.upkeep")
+
+_RESEND_SECONDS = 0.5
+_SWEEP_BATCH = 100
+
+Write = Callable[[], Awaitable[object]]
+
+
+class Upkeep:
+    """The tasks of one process beside its requests.
+
+    Args:
+        lease_seconds: leases are renewed three times in it.
+        sweep_seconds: how often every workspace is looked at for leases that ran out.
+    """
+
+    def __init__(
+        self, ledger: Ledger, metrics: Metrics, *, lease_seconds: float, sweep_seconds: float
+    ) -> None:
+        self._ledger = ledger
+        self._metrics = metrics
+        self._lease_seconds = lease_seconds
+        self._open: dict[str, tuple[Reservation, float]] = {}
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._work: list[tuple[float, Callable[[], Awaitable[None]]]] = [
+            (lease_seconds / 3, self._renew_leases),
+            (sweep_seconds, self._sweep_all),
+        ]
+        self._loops: list[asyncio.Task[None]] = []
+
+    def also(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        """Further periodic work, from the next `start` on."""
+        self._work.append((seconds, work))
+
+    def start(self) -> None:
+        """Start the loops on the running event loop."""
+        self._loops = [asyncio.create_task(self._every(*work)) for work in self._work]
+
+    async def stop(self, grace_seconds: float = 5.0) -> None:
+        """Let what is under way finish, at most `grace_seconds`, then end the loops."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=grace_seconds)
+        for task in [*self._loops, *self._tasks]:
+            task.cancel()
+        await asyncio.gather(*self._loops, *self._tasks, return_exceptions=True)
+        self._loops = []
+
+    def opened(self, reservation: Reservation) -> None:
+        """Renew its lease until it is closed."""
+        self._open[reservation.id] = (reservation, time.monotonic())
+        self._metrics.open_reservations.set(len(self._open))
+
+    def closed(self, reservation: Reservation) -> None:
+        self._open.pop(reservation.id, None)
+        self._metrics.open_reservations.set(len(self._open))
+
+    async def finish(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await `work`; a cancellation of the caller does not cancel it."""
+        await asyncio.shield(self.spawn(work))
+
+    def resend(self, write: Write) -> None:
+        """Send an idempotent write again until the store takes it."""
+        self.spawn(self._resend(write))
+
+    def spawn(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
+        """Run something beside the requests; `stop` waits for it, its failure is logged."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def sweep_soon(self, workspace: str, reservation_ids: Iterable[str]) -> None:
+        """Sweep in the background what an admission saw expired."""
+        for reservation_id in reservation_ids:
+            self.spawn(self._sweep(workspace, reservation_id))
+
+    async def _resend(self, write: Write) -> None:
+        deadline = time.monotonic() + 10 * self._lease_seconds
+        self._metrics.unsent_writes.inc()
+        try:
+            while time.monotonic() < deadline:
+                await asyncio.sleep(_RESEND_SECONDS)
+                try:
+                    await write()
+                    return
+                except StoreUnavailable as error:
+                    logger.warning("the store did not take a settlement, sending it again: %s", error)
+            logger.error("a settlement was given up; its reservation will be swept as reserved")
+        finally:
+            self._metrics.unsent_writes.dec()
+
+    async def _renew_leases(self) -> None:
+        due = time.monotonic() - self._lease_seconds / 3
+        for reservation, opened in list(self._open.values()):
+            if opened <= due and not await self._ledger.renew(
+                reservation.workspace, reservation.id, round(self._lease_seconds * 1000)
+            ):
+                if reservation.id in self._open:
+                    logger.warning("reservation %s was swept before its call ended", reservation.id)
+                self.closed(reservation)
+
+    async def _sweep_all(self) -> None:
+        for workspace in await self._ledger.workspaces():
+            while expired := await self._ledger.expired(workspace, _SWEEP_BATCH):
+                swept = [await self._sweep(workspace, reservation_id) for reservation_id in expired]
+                if not any(swept):
+                    break  # another replica is at it, or none of them can be swept now
+
+    async def _sweep(self, workspace: str, reservation_id: str) -> bool:
+        swept = await self._ledger.sweep(workspace, reservation_id)
+        if swept:
+            self._metrics.swept.inc()
+            logger.warning("swept reservation %s of workspace %s as reserved", reservation_id, workspace)
+        return swept
+
+    def _done(self, task: asyncio.Task[object]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            logger.warning("background work failed: %s", error)
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await work()
+            except StoreUnavailable as error:
+                logger.warning("the store does not answer: %s", error)

@@ -1,0 +1,251 @@
+"""A mock LLM provider that speaks OpenAI's API, does as it is told and remembers what it was asked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from starlette.types import Message, Receive, Scope, Send
+
+from govmiddleware.testing import openai_answers
+from govmiddleware.testing.bell import Bell, Gate
+from govmiddleware.testing.openai_answers import Json
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class BrokenOff(Exception):
+    """The script says that the connection breaks here; raised into the server, which then closes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """How to answer one request. Times in seconds.
+
+    Attributes:
+        text: what is said, cut to the request's output limit; with `tool`, its arguments as JSON.
+        tool: calls this function instead of talking.
+        pieces: into how many deltas a stream cuts the text.
+        delay: before the answer begins.
+        interval: before each further chunk of a stream.
+        gate: each chunk of a stream, and the head of any other answer, waits for its permit.
+        usage: reported instead of counted words.
+        model: the model that claims to have answered; None: the one asked for.
+        status, headers, body: an answer in place of the API's own; `body` None makes an error envelope.
+        never_answers: the request is read and then nothing happens.
+        breaks_after: the connection breaks after this many chunks of the answer's body.
+    """
+
+    text: str = "The quick brown fox jumps over the lazy dog."
+    tool: str | None = None
+    pieces: int = 5
+    delay: float = 0.0
+    interval: float = 0.0
+    gate: Gate | None = None
+    usage: Json | None = None
+    model: str | None = None
+    status: int = 200
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    body: bytes | None = None
+    never_answers: bool = False
+    breaks_after: int | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Exchange:
+    """One request as the provider saw it, and what became of the answer.
+
+    Attributes:
+        headers: lower-case names, in order.
+        body: the JSON, or None where it is none; `raw_body`: as received.
+        chunks_sent: how many chunks of the answer's body were handed to the server.
+        finished: whether the answer was sent to its end.
+        disconnected_at: `time.monotonic()` when the client was seen to have left before that.
+    """
+
+    method: str
+    path: str
+    query: bytes
+    headers: Headers
+    raw_body: bytes = b""
+    body: Json | None = None
+    chunks_sent: int = 0
+    finished: bool = False
+    disconnected_at: float | None = None
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a header."""
+        return next((value for found, value in self.headers if found == name), None)
+
+
+@dataclass
+class ScriptedProvider:
+    """An ASGI app: `*/chat/completions`, `*/embeddings`, `*/models`, and OpenAI's 404 for the rest.
+
+    It may run in a thread of its own: scripts, records and gates can be used from any other.
+
+    Attributes:
+        script: how requests are answered for which nothing else was set with `next`.
+        api_key: where set, other keys are answered with 401.
+        exchanges: every request, in order of arrival.
+    """
+
+    script: Script = field(default_factory=Script)
+    api_key: str | None = None
+    models: tuple[str, ...] = ("gpt-4o-mini", "gpt-4o", "text-embedding-3-small")
+    exchanges: list[Exchange] = field(default_factory=list)
+    _queue: deque[Script] = field(default_factory=deque)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _bell: Bell = field(default_factory=Bell)
+
+    def next(self, script: Script, *, times: int = 1) -> None:
+        """Answer the next `times` requests like this, after those that were queued before."""
+        with self._lock:
+            self._queue.extend([script] * times)
+
+    async def until(self, condition: Callable[[], bool], *, within: float = 5.0) -> None:
+        """Wait until `condition()`, over the exchanges, is true. Raises TimeoutError."""
+        await self._bell.until(condition, within=within)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._converse(scope, receive, send)
+        else:
+            raise ValueError(f"no answer to {scope['type']}")
+
+    async def _converse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange(
+            scope["method"], scope["path"], scope.get("query_string", b""), list(scope["headers"])
+        )
+        with self._lock:
+            self.exchanges.append(exchange)
+            script = self._queue.popleft() if self._queue else self.script
+        self._bell.ring()
+        if not await self._read_body(exchange, receive):
+            self._note_disconnect(exchange)
+            return
+        answer = asyncio.create_task(self._answer(exchange, script, send))
+        departure = asyncio.create_task(_departure(receive))
+        try:
+            await asyncio.wait({answer, departure}, return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                answer.result()  # raises what the script provokes
+            elif not exchange.finished:
+                self._note_disconnect(exchange)
+        finally:
+            answer.cancel()
+            departure.cancel()
+
+    async def _read_body(self, exchange: Exchange, receive: Receive) -> bool:
+        """Whether it came to its end."""
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return False
+            exchange.raw_body += message.get("body", b"")
+            if not message.get("more_body", False):
+                break
+        with contextlib.suppress(ValueError):
+            body = json.loads(exchange.raw_body)
+            exchange.body = body if isinstance(body, dict) else None
+        self._bell.ring()
+        return True
+
+    async def _answer(self, exchange: Exchange, script: Script, send: Send) -> None:
+        if script.never_answers:
+            await asyncio.get_running_loop().create_future()
+        await asyncio.sleep(script.delay)
+        status, content_type, chunks = self._response(exchange, script)
+        streams = content_type.startswith(b"text/event-stream")
+        if script.gate and not streams:
+            await script.gate.passage()
+        headers = [
+            (b"content-type", content_type),
+            (b"openai-version", b"2020-10-01"),
+            (b"x-request-id", f"req_{secrets.token_hex(16)}".encode()),
+            *script.headers,
+        ]
+        if not streams:
+            chunks = list(chunks)
+            headers.append((b"content-length", b"%d" % sum(map(len, chunks))))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        for number, chunk in enumerate(chunks):
+            if number == script.breaks_after:
+                raise BrokenOff
+            if streams and script.gate:
+                await script.gate.passage()
+            if number:
+                await asyncio.sleep(script.interval)
+            await send(_body_message(chunk, more=True))
+            exchange.chunks_sent += 1
+            self._bell.ring()
+        exchange.finished = True  # before the last message: who has read it may look at once
+        await send(_body_message(b"", more=False))
+        self._bell.ring()
+
+    def _response(self, exchange: Exchange, script: Script) -> tuple[int, bytes, Iterable[bytes]]:
+        """Status, content type and the body's chunks."""
+        json_type = b"application/json"
+        if script.status != 200 or script.body is not None:
+            scripted = script.body or openai_answers.error("Scripted error.", kind="server_error")
+            return script.status, json_type, [scripted]
+        if (
+            self.api_key is not None
+            and exchange.header(b"authorization") != f"Bearer {self.api_key}".encode()
+        ):
+            message = "Incorrect API key provided."
+            return 401, json_type, [openai_answers.error(message, code="invalid_api_key")]
+        match exchange.method, exchange.path.rpartition("/")[2]:
+            case "GET", "models":
+                return 200, json_type, [openai_answers.list_models(self.models)]
+            case "POST", "embeddings" | "completions" if (
+                exchange.body is None or "model" not in exchange.body
+            ):
+                return 400, json_type, [openai_answers.error("You must provide a model parameter.")]
+            case "POST", "embeddings" if exchange.body and "input" in exchange.body:
+                answer = openai_answers.embed(exchange.body, model=script.model, usage=script.usage)
+                return 200, json_type, [answer]
+            case "POST", "completions" if exchange.body and "messages" in exchange.body:
+                return self._completion(exchange.body, script)
+        url = f"{exchange.method} {exchange.path}"
+        return 404, json_type, [openai_answers.error(f"Invalid URL ({url})")]
+
+    def _completion(self, body: Json, script: Script) -> tuple[int, bytes, Iterator[bytes]]:
+        completion = openai_answers.complete(
+            body, text=script.text, tool=script.tool, model=script.model, usage=script.usage
+        )
+        if not body.get("stream"):
+            return 200, b"application/json", iter([completion.as_json()])
+        include_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+        events = completion.as_events(pieces=script.pieces, include_usage=include_usage)
+        return 200, b"text/event-stream; charset=utf-8", events
+
+    def _note_disconnect(self, exchange: Exchange) -> None:
+        exchange.disconnected_at = time.monotonic()
+        self._bell.ring()
+
+
+def _body_message(chunk: bytes, *, more: bool) -> Message:
+    return {"type": "http.response.body", "body": chunk, "more_body": more}
+
+
+async def _departure(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

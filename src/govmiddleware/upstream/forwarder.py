@@ -1,0 +1,128 @@
+"""The innermost app of a sidecar: send the request upstream, stream the answer back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from starlette.types import Receive, Scope, Send
+
+from govmiddleware.core.call import Call, Progress
+from govmiddleware.core.ports import Headers, UpstreamClient, UpstreamResponse
+from govmiddleware.core.refusals import InvalidRequest, Refusal, UpstreamFailed, UpstreamTooSlow
+from govmiddleware.errors import MissingPredecessor, UpstreamError, UpstreamTimeout, UpstreamUnreachable
+from govmiddleware.upstream.client_side import ClientSide, while_connected
+from govmiddleware.upstream.event_stream import EventStreamEnd
+from govmiddleware.upstream.headers import UpstreamAuth, declared_length, request_headers, response_headers
+from govmiddleware.upstream.target import checked_base_url, target_url
+
+
+class Forwarder:
+    """An ASGI app that forwards each HTTP request. Bodies stream both ways and are never gathered.
+
+    A client that leaves ends the call upstream at once. What the upstream fails to answer is answered
+    for it, 502 or 504; an answer that it breaks off is broken off for the client too, never ended as if
+    it were whole.
+
+    Args:
+        client: how to reach the upstream; closed by who opened it.
+        base_url: origin and optional prefix. The request's path and query are appended verbatim.
+        upstream_auth: see `headers.request_headers`.
+        upstream_api_key: the upstream's key, for `replace`.
+
+    Raises ConfigurationError for a base URL that cannot be one.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: UpstreamClient,
+        base_url: str,
+        upstream_auth: UpstreamAuth = "replace",
+        upstream_api_key: str | None = None,
+    ) -> None:
+        self._client = client
+        self._base_url = checked_base_url(base_url)
+        self._upstream_auth: UpstreamAuth = upstream_auth
+        self._upstream_api_key = upstream_api_key
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise ValueError(f"only http requests can be forwarded, not {scope['type']}")
+        call: Call | None = scope.get("state", {}).get("gov")
+        if call is None:
+            raise MissingPredecessor("Forwarder", "Journal")
+        last_chunk: bytes | None = None
+        async with while_connected(receive) as client:
+            last_chunk = await self._exchange(call, scope, client, send)
+        # Sent when nobody watches any more: servers report the end of a response as a disconnect too.
+        if last_chunk is not None:
+            await send({"type": "http.response.body", "body": last_chunk, "more_body": False})
+
+    async def _exchange(self, call: Call, scope: Scope, client: ClientSide, send: Send) -> bytes:
+        """All but the last chunk of the response, which is returned."""
+        try:
+            url = target_url(self._base_url, scope)
+        except InvalidRequest as refusal:
+            return await _refuse(call, refusal, send)
+        body = await client.body()
+        headers = self._request_headers(call, scope, body)
+        call.progress = Progress.DISPATCHED
+        try:
+            async with self._client.request(scope["method"], url, headers, body) as answer:
+                return await _relay(call, answer, send)
+        except UpstreamError as error:
+            if isinstance(error, UpstreamUnreachable) and not error.sent:
+                call.progress = Progress.UNREACHED
+            if call.progress is Progress.ANSWERING:
+                raise
+            return await _refuse(call, _refusal(error), send)
+
+    def _request_headers(
+        self, call: Call, scope: Scope, body: bytes | AsyncIterator[bytes] | None
+    ) -> Headers:
+        headers = request_headers(
+            scope["headers"],
+            upstream_auth=self._upstream_auth,
+            upstream_api_key=self._upstream_api_key,
+            protocol=call.protocol.name,
+            request_id=call.request_id,
+        )
+        # The declared length counts for what is still to come; what is here is counted by the client.
+        length = declared_length(scope["headers"])
+        if length is not None and not isinstance(body, bytes):
+            headers.append((b"content-length", b"0" if body is None else length))
+        return headers
+
+
+async def _relay(call: Call, answer: UpstreamResponse, send: Send) -> bytes:
+    """Send the answer on, chunk by chunk, each when the client has taken the one before."""
+    call.progress = Progress.ANSWERING
+    call.status = answer.status
+    headers = response_headers(answer.headers, answer.status)
+    end = EventStreamEnd(headers)
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    try:
+        async for chunk in answer.chunks():
+            end.feed(chunk)
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    except UpstreamError as error:
+        if not end.takes_an_event:
+            # The server closes the connection on any exception, and so the client sees the answer
+            # for what it is. Ours has one line and no address; where it came from is debris in a log.
+            raise error.with_traceback(None) from None
+        return call.protocol.stream_error(_refusal(error), call.request_id)
+    call.progress = Progress.COMPLETE  # before the last message, with which others settle
+    return b""
+
+
+async def _refuse(call: Call, refusal: Refusal, send: Send) -> bytes:
+    response = call.protocol.refusal(refusal, call.request_id)
+    call.refusal, call.status = refusal, response.status
+    await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
+    return response.body
+
+
+def _refusal(error: UpstreamError) -> Refusal:
+    if isinstance(error, UpstreamTimeout):
+        return UpstreamTooSlow(str(error))
+    return UpstreamFailed(str(error))

@@ -1,0 +1,52 @@
+"""How a request body is handed to an HTTP client: in small pieces, with its length where it is known."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from govmiddleware.core.ports import Headers
+
+PIECE_BYTES = 64 * 1024
+KEEPALIVE_SECONDS = 4.0
+"""How long an idle connection is kept. Less than the 5 s of uvicorn, which serves most self-hosted
+upstreams: a connection that closes as it is taken up again costs a request that cannot be repeated."""
+
+UNREACHABLE = "The upstream could not be reached."
+BROKE_OFF = "The connection to the upstream broke off."
+NO_ANSWER = "The upstream did not answer in time."
+STALLED = "The upstream stopped in the middle of its answer."
+
+
+def with_length(headers: Headers, method: str, body: bytes | AsyncIterator[bytes] | None) -> Headers:
+    """The headers with `content-length` where the length is known and the headers do not say it.
+
+    A body of unknown length is left to the client's chunked coding; a method that usually has a body
+    says 0 without one (RFC 9110 8.6).
+    """
+    if any(name == b"content-length" for name, _ in headers):
+        return headers
+    if isinstance(body, bytes):
+        return [*headers, (b"content-length", b"%d" % len(body))]
+    if body is None and method in ("POST", "PUT", "PATCH"):
+        return [*headers, (b"content-length", b"0")]
+    return headers
+
+
+class Pieces:
+    """A whole body as an iterator: what waits in a socket's buffer stays small, and a timeout for each
+    piece tells a slow upload from a stalled one.
+
+    A class, since an abandoned async generator would need the loop to finish it.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self._rest = memoryview(body)
+
+    def __aiter__(self) -> Pieces:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._rest:
+            raise StopAsyncIteration
+        piece, self._rest = self._rest[:PIECE_BYTES], self._rest[PIECE_BYTES:]
+        return bytes(piece)

@@ -1,0 +1,117 @@
+"""Which headers cross the gateway, in each direction."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from govmiddleware.core.ids import looks_like_api_token
+from govmiddleware.core.ports import Headers
+
+UpstreamAuth = Literal["replace", "forward"]
+
+_HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+"""RFC 9110 7.6.1, with the proxy headers of 11.7, which are between two hops too."""
+
+_ABOUT_THIS_HOP = frozenset({b"host", b"expect", b"content-length"})
+"""The client writes the host, the server in front of us has answered the expectation, and the length is
+added again by who knows the body."""
+
+_CREDENTIALS = frozenset(
+    {
+        b"authorization",
+        b"x-api-key",  # Anthropic
+        b"api-key",  # Azure OpenAI
+        b"x-goog-api-key",  # Gemini
+        b"x-litellm-api-key",
+        b"ocp-apim-subscription-key",  # Azure API Management
+        b"cookie",  # a browser's session with us, such as the console's
+    }
+)
+
+
+def request_headers(
+    headers: Headers,
+    *,
+    upstream_auth: UpstreamAuth,
+    upstream_api_key: str | None,
+    protocol: str,
+    request_id: str,
+) -> Headers:
+    """The headers to send upstream, without the body's framing.
+
+    Args:
+        upstream_auth: `replace` drops every credential of the client and adds `upstream_api_key`, if
+            there is one; `forward` passes them on, but never one that holds an API token of ours.
+        protocol: the wire protocol's name; Anthropic's takes its key in `x-api-key`.
+        request_id: sent as `x-request-id` unless the client gave one.
+    """
+    dropped = _HOP_BY_HOP | _ABOUT_THIS_HOP | _named_by_connection(headers)
+    kept: Headers = []
+    for name, value in headers:
+        if name in dropped or name.startswith(b"x-gov-"):
+            continue
+        if name in _CREDENTIALS and (upstream_auth == "replace" or _holds_api_token(value)):
+            continue
+        kept.append((name, value))
+    if upstream_auth == "replace" and upstream_api_key is not None:
+        kept.append(_credential(protocol, upstream_api_key))
+    if not any(name == b"x-request-id" for name, _ in kept):
+        kept.append((b"x-request-id", request_id.encode("ascii")))
+    return kept
+
+
+def declared_length(headers: Headers) -> bytes | None:
+    """The request's `content-length`, unless a transfer coding overrides it (RFC 9112 6.3)."""
+    found: bytes | None = None
+    for name, value in headers:
+        if name == b"transfer-encoding":
+            return None
+        if name == b"content-length":
+            found = value
+    return found
+
+
+def response_headers(headers: Headers, status: int) -> Headers:
+    """The headers to send to the client.
+
+    The length goes where it does not describe the bytes that follow: beside a transfer coding, and
+    with 204 and 304, whose bodies are always empty (servers count what they send against it).
+    """
+    dropped = _HOP_BY_HOP | _named_by_connection(headers)
+    if status in (204, 304) or any(name == b"transfer-encoding" for name, _ in headers):
+        dropped |= {b"content-length"}
+    return [(name, value) for name, value in headers if name not in dropped]
+
+
+def _named_by_connection(headers: Headers) -> frozenset[bytes]:
+    """What `connection` says is for the next hop alone."""
+    return frozenset(
+        option.strip().lower()
+        for name, value in headers
+        if name == b"connection"
+        for option in value.split(b",")
+    )
+
+
+def _holds_api_token(value: bytes) -> bool:
+    words = re.split(r"[\s,;=:\"]+", value.decode("latin-1"))
+    return any(looks_like_api_token(word) for word in words)
+
+
+def _credential(protocol: str, key: str) -> tuple[bytes, bytes]:
+    if protocol.startswith("anthropic"):
+        return b"x-api-key", key.encode("latin-1")
+    return b"authorization", b"Bearer " + key.encode("latin-1")
