@@ -28,7 +28,7 @@ EXPECTED = {
 
 def pack(source: bytes) -> bytes:
     """Raises ValueError where ranks have gaps or a token is too long for its length's byte."""
-    tokens = []
+    tokens: list[bytes] = []
     for line in source.splitlines():
         token, rank = line.split()
         if int(rank) != len(tokens):

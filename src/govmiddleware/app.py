@@ -25,6 +25,7 @@ from govmiddleware.ledger.journal import RedisJournal
 from govmiddleware.ledger.ledger import RedisLedger
 from govmiddleware.metrics import Metrics
 from govmiddleware.middleware import Authenticate, Budget, Estimate, Journal, Meter, RateLimit
+from govmiddleware.middleware._enter import checked_patterns
 from govmiddleware.protocols.registry import recognise
 from govmiddleware.services.api_tokens import ApiTokens
 from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
@@ -202,7 +203,7 @@ class GovernanceMiddleware:
     def __init__(self, app: ASGIApp, governance: Governance, paths: Sequence[str] = ()) -> None:
         self.app = app
         self.governance = governance
-        self.paths = tuple(paths)
+        self.paths = tuple(checked_patterns(paths) or ())
         self.governed = governance.stack(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

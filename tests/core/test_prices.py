@@ -15,7 +15,7 @@ from genai_prices.data import providers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from govmiddleware.core.catalogue import shipped_catalogue
+from govmiddleware.core.catalogue import _prices_of, shipped_catalogue
 from govmiddleware.core.model_price import Daily, FromDate, ModelPrice, PriceHistory, Rates
 from govmiddleware.core.prices import REMEMBERED_NAMES, ConfiguredPrice, PriceBook
 from govmiddleware.core.usage import Usage
@@ -36,8 +36,6 @@ def own_price(provider: Any, model: Any) -> ModelPrice | None:
     catalogue = shipped_catalogue()
     for entry in catalogue._providers[provider.id].models:
         if entry[0] == model.id:
-            from govmiddleware.core.catalogue import _prices_of
-
             return _prices_of(catalogue._providers[provider.id], entry).at(NOW)
     return None
 
@@ -147,7 +145,7 @@ def test_no_shipped_price_is_zero_by_accident() -> None:
 
 
 def test_known_output_limits_come_with_the_price() -> None:
-    for name, limit in [("gpt-4o", 16384), ("openai/gpt-4o-mini", 16384), ("claude-3-opus-20240229", 4096)]:
+    for name, limit in [("gpt-4o", 16384), ("openai/gpt-4o-mini", 16384), ("claude-sonnet-4-5", 64000)]:
         price = book().find(name)
         assert price is not None
         assert price.max_output_tokens == limit

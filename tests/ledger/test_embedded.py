@@ -175,6 +175,14 @@ def test_opening_twice_is_one_use_and_closing_twice_does_no_harm(store: Embedded
     within(5, lambda: server not in processes())
 
 
+def test_the_url_is_known_before_anything_is_touched(data_dir: Path) -> None:
+    store = EmbeddedStore(data_dir)
+    url = store.url
+    assert list(data_dir.iterdir()) == []
+    with store as opened:
+        assert opened == url
+
+
 def test_data_survives_a_restart(data_dir: Path) -> None:
     with EmbeddedStore(data_dir) as url:
         write(url, "before")

@@ -183,7 +183,7 @@ def measured() -> Iterator[tuple[str, int, int, int]]:
 
 
 def test_the_bound_covers_98_percent_in_each_half_of_the_recordings() -> None:
-    """The templates in core/estimate.py come from the even half; the odd one only checks them."""
+    """Each half for itself, so that no single series of alike recordings carries it."""
     halves: dict[int, list[bool]] = {0: [], 1: []}
     for exchange_id, _, bound, true in measured():
         halves[int(exchange_id[:2], 16) % 2].append(bound >= true)
@@ -234,6 +234,8 @@ def test_costs_are_what_openrouter_billed_for_calls_without_hosted_tools() -> No
         billed = (reported(raw, stream) or {}).get("cost")
         price = book.find(exchange["request"]["model"])
         usage = read_usage(raw, stream)
+        if "models" in exchange["request"]:
+            continue
         hosted = chat.read_request(RequestBody(json.dumps(exchange["request"]).encode())).unknown_parts
         if billed and price and usage and not hosted:
             equal.append(abs(price.cost(usage) - nano_usd(billed)) <= 1)

@@ -15,6 +15,7 @@ from govmiddleware.core.refusals import InvalidRequest, Refusal, UpstreamFailed,
 from govmiddleware.errors import ConfigurationError, MissingPredecessor
 from govmiddleware.testing.provider import Script
 from govmiddleware.upstream import Forwarder, open_client
+from govmiddleware.upstream.event_stream import EventStreamEnd
 
 SOON = 0.2
 """Seconds: a timeout that a test waits for."""
@@ -179,7 +180,7 @@ class TestAnAnswerThatBreaksOff:
         assert received.content == b"data: 1\n\ndata: error upstream_timeout\n\n"
         assert (await gateway.last_call()).progress is Progress.ANSWERING
 
-    async def test_leaves_one_line_in_the_log_and_no_address(
+    async def test_leaves_one_error_in_the_log_and_no_address(
         self, gateway, http, raw_upstream, caplog
     ) -> None:
         async with raw_upstream(JSON + CHUNKED) as upstream:
@@ -187,10 +188,24 @@ class TestAnAnswerThatBreaksOff:
             with pytest.raises(httpx.RemoteProtocolError):
                 await http.get("/")
             await gateway.last_call()
-        (record,) = caplog.records
+        assert len(caplog.records) == 1
         assert "UpstreamUnreachable: The connection to the upstream broke off." in caplog.text
         assert upstream.url.removeprefix("http://") not in caplog.text
-        assert record.exc_info[1].__suppress_context__, "what the HTTP client had to say is left out"
+        assert caplog.text.count("Traceback") == 1, "what the HTTP client had to say is left out"
+
+
+@pytest.mark.parametrize(
+    ("header", "takes_an_event"),
+    [
+        ((b"content-encoding", b"identity"), True),
+        ((b"content-encoding", b"gzip"), False),
+        ((b"content-length", b"99"), False),
+        ((b"content-type", b"text/plain"), False),
+    ],
+)
+def test_only_a_plain_event_stream_can_be_added_to(header: tuple[bytes, bytes], takes_an_event: bool) -> None:
+    end = EventStreamEnd([(b"content-type", b"Text/Event-Stream; charset=utf-8"), header])
+    assert end.takes_an_event is takes_an_event
 
 
 @pytest.mark.parametrize("target", [b"@elsewhere/", b":1/", b"x"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated
+from importlib.util import find_spec
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -38,11 +39,18 @@ def serve(
         ) from None
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     sidecar = Sidecar(Governance(load(config, upstream=upstream, redis_url=redis)))
+    # Without httptools uvicorn takes h11, which drops trailers.
+    http: Any = "auto"
+    if find_spec("httptools") is not None:
+        from govmiddleware.cli.http_protocol import HttpProtocol
+
+        http = HttpProtocol
     server = uvicorn.Server(
         uvicorn.Config(
             sidecar,
             host=host,
             port=port,
+            http=http,
             log_config=None,
             access_log=False,
             server_header=False,

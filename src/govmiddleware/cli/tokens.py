@@ -83,9 +83,18 @@ def list_(*, config: Config = None, redis: Redis = None, json: AsJson = False) -
 
     async def read(governance: Governance) -> list[dict[str, object]]:
         static: list[dict[str, object]] = [
-            {"id": None, "name": each.name, "workspace": each.workspace, "role": each.role.value}
-            | {"user": each.user, "agent": each.agent, "state": "configured"}
-            for each in governance.settings.api_tokens
+            {
+                "id": None,
+                "name": token.name,
+                "workspace": token.workspace,
+                "role": token.role.value,
+                "user": token.user,
+                "agent": token.agent,
+                "state": "configured",
+                "created_at": None,
+                "expires_at": None,
+            }
+            for token in governance.settings.api_tokens
         ]
         return static + [_shown(token) for token in await governance.api_token_store.list()]
 

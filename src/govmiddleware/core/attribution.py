@@ -40,6 +40,13 @@ def read_attribution(
     )
 
 
+def refuse_unprintable(name: str, param: str) -> None:
+    """Refuse a name from a body that has control characters or line ends: names from clients become names
+    of counters, and counters stand in the journal line by line. Raises InvalidRequest."""
+    if not name.isprintable():
+        raise InvalidRequest(f"{param!r} must be printable.", param=param)
+
+
 def _first(headers: Mapping[bytes, bytes], names: Iterable[bytes]) -> str | None:
     for name in names:
         if value := headers.get(name):

@@ -31,11 +31,12 @@ class RequestBody:
         """Refuse keys that differ from one of `names` (all lower case) by letter case alone.
 
         Go's encoding/json matches keys without case, so an upstream in Go would read `MODEL` where we
-        read `model`. Raises InvalidRequest.
+        read `model`. It folds as Unicode does, for which `ſ` is an s and the Kelvin sign a k. Raises
+        InvalidRequest.
         """
         for field in self._fields:
-            if field not in names and field.lower() in names:
-                raise InvalidRequest(f"Write {field.lower()!r} in lower case.", param=field)
+            if field not in names and field.casefold() in names:
+                raise InvalidRequest(f"Write {field.casefold()!r} in lower case.", param=field)
 
     def raw(self, name: str) -> bytes | None:
         """The JSON text of one field, or None where it is absent."""

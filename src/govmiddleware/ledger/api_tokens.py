@@ -8,7 +8,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from govmiddleware.core.ports import StoredApiToken
-from govmiddleware.ledger.connection import store_errors
+from govmiddleware.ledger.connection import LONG_PATIENCE_SECONDS, store_call
 from govmiddleware.ledger.keys import WORKSPACES, WorkspaceKeys, api_token
 
 _decoder = msgspec.json.Decoder(StoredApiToken)
@@ -26,14 +26,14 @@ class RedisApiTokens:
         self._redis = redis
 
     async def find(self, sha256: str) -> StoredApiToken | None:
-        with store_errors():
+        async with store_call():
             raw = await self._redis.get(api_token(sha256))
         return None if raw is None else _decoder.decode(raw)
 
     async def add(self, token: StoredApiToken, sha256: str) -> None:
         """Active before it can be found, so that no request meets it half made."""
         keys, raw = WorkspaceKeys(token.workspace), msgspec.json.encode(token)
-        with store_errors():
+        async with store_call():
             await self._redis.sadd(WORKSPACES, token.workspace)
             await self._redis.hset(keys.tokens, token.id, raw)
             await self._redis.sadd(keys.active_tokens, token.id)
@@ -41,7 +41,7 @@ class RedisApiTokens:
 
     async def list(self) -> list[StoredApiToken]:
         tokens = []
-        with store_errors():
+        async with store_call(LONG_PATIENCE_SECONDS):
             async for workspace in self._redis.sscan_iter(WORKSPACES, count=500):
                 keys = WorkspaceKeys(workspace.decode())
                 active = await self._redis.smembers(keys.active_tokens)
@@ -50,5 +50,5 @@ class RedisApiTokens:
         return sorted(tokens, key=lambda token: (token.workspace, token.created_at, token.id))
 
     async def revoke(self, token: StoredApiToken) -> bool:
-        with store_errors():
+        async with store_call():
             return bool(await self._redis.srem(WorkspaceKeys(token.workspace).active_tokens, token.id))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from govmiddleware.ledger.connection import store_errors
+from govmiddleware.ledger.connection import LONG_PATIENCE_SECONDS, store_call
 
 _OLDEST_REDIS = (7, 0)
 _SLOW_MS = 5.0
@@ -25,7 +25,7 @@ class StoreCheck:
 
 async def examine(redis: Redis) -> list[StoreCheck]:
     """Version, eviction, persistence, speed and clock. Raises StoreUnavailable."""
-    with store_errors():
+    async with store_call(LONG_PATIENCE_SECONDS):
         info = await redis.info()
         started = time.perf_counter()
         for _ in range(10):

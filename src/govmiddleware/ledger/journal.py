@@ -16,7 +16,7 @@ from govmiddleware.core.ports import (
     Snapshot,
 )
 from govmiddleware.ledger import scripts
-from govmiddleware.ledger.connection import store_errors
+from govmiddleware.ledger.connection import LONG_PATIENCE_SECONDS, store_call
 from govmiddleware.ledger.keys import WORKSPACES, WorkspaceKeys
 
 _PAGE = 1000
@@ -29,7 +29,7 @@ class RedisJournal:
         self._redis = redis
 
     async def append(self, workspace: str, record: bytes) -> None:
-        with store_errors():
+        async with store_call():
             seconds, microseconds = await self._redis.time()
             at = int(seconds) * 1000 + int(microseconds) // 1000
             fields = {b"at": str(at), b"holds": b"", b"record": record}
@@ -42,7 +42,7 @@ class RedisJournal:
         keys = WorkspaceKeys(workspace)
         start = f"({after}" if after else str(since_ms or "-")
         while True:
-            with store_errors():
+            async with store_call(LONG_PATIENCE_SECONDS):
                 page = cast(
                     "list[tuple[bytes, dict[bytes, bytes]]]",
                     await self._redis.xrange(keys.journal, start, until or "+", count=_PAGE),
@@ -58,7 +58,7 @@ class RedisJournal:
 
     async def snapshot(self, workspace: str, counters: Sequence[str]) -> Snapshot:
         keys = WorkspaceKeys(workspace)
-        with store_errors():
+        async with store_call(LONG_PATIENCE_SECONDS):
             last, *rest = await scripts.snapshot(
                 self._redis,
                 [keys.open, keys.journal, *(keys.counter(name) for name in counters)],
@@ -77,7 +77,7 @@ class RedisJournal:
 
     async def workspaces(self) -> list[str]:
         """The directory, read by cursor."""
-        with store_errors():
+        async with store_call(LONG_PATIENCE_SECONDS):
             return sorted([name.decode() async for name in self._redis.sscan_iter(WORKSPACES, count=500)])
 
 

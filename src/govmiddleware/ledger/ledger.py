@@ -21,7 +21,7 @@ from govmiddleware.core.ports import (
 from govmiddleware.core.windows import CalendarWindow, Lifetime, Now, SlidingWindow
 from govmiddleware.errors import StoreUnavailable
 from govmiddleware.ledger import scripts
-from govmiddleware.ledger.connection import store_errors
+from govmiddleware.ledger.connection import store_call
 from govmiddleware.ledger.keys import WORKSPACES, WorkspaceKeys
 
 _TOMBSTONE_MS = 15 * 60 * 1000
@@ -63,7 +63,7 @@ class RedisLedger:
         held = [keys.counter(hold.counter.name) for hold in extend or ()]
         now = self._now_ms()
         for _ in range(2):
-            with store_errors():
+            async with store_call():
                 answer = await scripts.acquire(
                     self._redis,
                     [
@@ -72,9 +72,9 @@ class RedisLedger:
                         keys.open,
                         keys.active_tokens,
                         keys.journal,
-                    ]
-                    + counters
-                    + held,
+                        *counters,
+                        *held,
+                    ],
                     [
                         self._test_clock(),
                         reservation_id,
@@ -118,7 +118,7 @@ class RedisLedger:
     ) -> bool:
         keys = await self._workspace(workspace)
         names = [hold.counter.name for hold in holds]
-        with store_errors():
+        async with store_call():
             answer = await scripts.settle(
                 self._redis,
                 [keys.state, keys.reservation(reservation_id), keys.open, keys.journal]
@@ -134,7 +134,7 @@ class RedisLedger:
 
     async def renew(self, workspace: str, reservation_id: str, lease_ms: int) -> bool:
         keys = await self._workspace(workspace)
-        with store_errors():
+        async with store_call():
             answer = await scripts.renew(
                 self._redis, [keys.state, keys.open], [self._test_clock(), reservation_id, lease_ms]
             )
@@ -143,7 +143,7 @@ class RedisLedger:
     async def sweep(self, workspace: str, reservation_id: str) -> bool:
         keys = await self._workspace(workspace)
         reservation = keys.reservation(reservation_id)
-        with store_errors():
+        async with store_call():
             fields = cast("list[bytes]", await self._redis.hkeys(reservation))
             counters = [field.decode() for field in fields if field != _RECORD_FIELD]
             answer = await scripts.sweep(
@@ -156,7 +156,7 @@ class RedisLedger:
     async def expired(self, workspace: str, count: int) -> list[str]:
         """The ids of up to `count` reservations whose lease has run out, the oldest first."""
         keys = await self._workspace(workspace)
-        with store_errors():
+        async with store_call():
             now = self._test_clock() or await self._store_time_ms()
             ids = cast(
                 "list[bytes]",
@@ -167,20 +167,20 @@ class RedisLedger:
     async def workspaces(self) -> list[str]:
         """The directory, read by cursor. Those that this process knows are written into it again, for a
         store that came back empty."""
-        with store_errors():
+        async with store_call():
             if self._keys:
                 await self._redis.sadd(WORKSPACES, *self._keys)
             return sorted([name.decode() async for name in self._redis.sscan_iter(WORKSPACES, count=500)])
 
     async def ping(self) -> None:
         """Raises StoreUnavailable."""
-        with store_errors():
+        async with store_call():
             await self._redis.ping()
 
     async def journal_is_full(self) -> bool:
         """Whether any workspace's journal holds as many records as it may."""
         for workspace in await self.workspaces():
-            with store_errors():
+            async with store_call():
                 if await self._redis.xlen(WorkspaceKeys(workspace).journal) >= self._journal_max_records:
                     return True
         return False
@@ -189,7 +189,7 @@ class RedisLedger:
         """Its keys; before the first one is written, its name is in the directory."""
         keys = self._keys.get(workspace)
         if keys is None:
-            with store_errors():
+            async with store_call():
                 await self._redis.sadd(WORKSPACES, workspace)
             keys = self._keys[workspace] = WorkspaceKeys(workspace)
         return keys

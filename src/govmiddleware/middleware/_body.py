@@ -28,7 +28,7 @@ async def read_body(scope: Scope, receive: Receive, *, max_bytes: int, timeout_s
     """
     headers = dict(scope["headers"])
     length = headers.get(b"content-length", b"")
-    if length.isdigit() and int(length) > max_bytes:
+    if length.isdigit() and (len(length) > 20 or int(length) > max_bytes):
         raise _too_large(max_bytes)
     decoder = _decoder(headers.get(b"content-encoding", b"").decode("latin-1"))
     try:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
 from starlette.types import Message, Scope, Send
 
-from govmiddleware.core.call import Call, current_call
+from govmiddleware.core.attribution import read_attribution
+from govmiddleware.core.call import ANONYMOUS, Call, Principal, current_call
 from govmiddleware.core.ids import new_request_id
+from govmiddleware.errors import ConfigurationError, MissingPredecessor
 from govmiddleware.protocols.registry import UNRECOGNISED, recognise
 
 STATE_KEY = "gov"
@@ -36,6 +41,32 @@ def enter(scope: Scope, send: Send) -> tuple[Call | None, Send]:
     state[STATE_KEY] = call
     current_call.set(call)
     return call, _send_with_headers(call, send)
+
+
+def name_caller(
+    call: Call, scope: Scope, principal: Callable[[Scope], Principal] | None, *, middleware: str
+) -> None:
+    """Where no Authenticate stands outside, `principal` says who calls, and pins and headers on whose behalf.
+
+    Raises MissingPredecessor for `middleware`, and InvalidRequest as `read_attribution`.
+    """
+    if call.principal is not None:
+        return
+    if principal is None:
+        raise MissingPredecessor(middleware, "Authenticate (or a principal= callable)")
+    call.principal = principal(scope)
+    in_body = call.attribution.user  # an Estimate outside has read it
+    call.attribution = read_attribution(scope["headers"], call.principal, trust_caller=call.trust_caller)
+    if call.attribution.user == ANONYMOUS:
+        call.attribution = replace(call.attribution, user=in_body)
+
+
+def checked_patterns(paths: Sequence[str] | None) -> Sequence[str] | None:
+    """`paths` as given. One string would be taken for patterns of one character each, of which `*` governs
+    everything and the others nothing. Raises ConfigurationError."""
+    if isinstance(paths, str):
+        raise ConfigurationError("paths", paths, f"a list of shell patterns, such as [{paths!r}]")
+    return paths
 
 
 def _send_with_headers(call: Call, send: Send) -> Send:

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from govmiddleware.core.addresses import TrustedProxies
 from govmiddleware.core.attribution import read_attribution
 from govmiddleware.core.refusals import Refusal
-from govmiddleware.middleware._enter import enter
+from govmiddleware.middleware._enter import checked_patterns, enter
 from govmiddleware.middleware._refuse import refuse
 from govmiddleware.services.api_tokens import ApiTokens, secret_in
 from govmiddleware.services.reservations import Reservations
@@ -28,6 +28,8 @@ class Authenticate:
             always win.
         trusted_proxies: whose `X-Forwarded-For` names the client.
         paths: shell patterns of the paths that are governed; all by default. Others pass untouched.
+
+    Raises ConfigurationError where `paths` is one string.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class Authenticate:
         self.opens = opens
         self.trust_caller = trust_caller
         self.trusted_proxies = trusted_proxies or TrustedProxies(())
-        self.paths = paths
+        self.paths = checked_patterns(paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call, send_governed = enter(scope, send)

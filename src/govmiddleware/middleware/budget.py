@@ -11,7 +11,7 @@ from govmiddleware.core.limits import Limit, Meter
 from govmiddleware.core.money import usd_text
 from govmiddleware.core.refusals import Refusal
 from govmiddleware.errors import MissingPredecessor
-from govmiddleware.middleware._enter import enter
+from govmiddleware.middleware._enter import enter, name_caller
 from govmiddleware.middleware._refuse import refuse
 from govmiddleware.services.reservations import Reservations
 
@@ -42,13 +42,10 @@ class Budget:
         if call is None:
             await self.app(scope, receive, send)
             return
-        if call.principal is None:
-            if self.principal is None:
-                raise MissingPredecessor("Budget", "Authenticate (or a principal= callable)")
-            call.principal = self.principal(scope)
-        if call.model_call and call.bound is None:
-            raise MissingPredecessor("Budget", "Estimate")
         try:
+            name_caller(call, scope, self.principal, middleware="Budget")
+            if call.model_call and call.bound is None:
+                raise MissingPredecessor("Budget", "Estimate")
             async with self.reservations.hold(call, self.limits):
                 self._announce(call)
                 await self.app(scope, receive, send)

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from govmiddleware.core.attribution import refuse_unprintable
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.call import ANONYMOUS, Bound, Call
-from govmiddleware.core.estimate import input_bound
+from govmiddleware.core.estimate import input_bound, input_estimate
 from govmiddleware.core.ports import RequestInfo
 from govmiddleware.core.prices import ModelPrice, PriceBook
 from govmiddleware.core.refusals import ModelNotPriced, Refusal, RouteNotMetered
@@ -83,18 +84,16 @@ class Estimate:
 
     async def _estimate(self, call: Call, body: RequestBody, scope: Scope) -> None:
         info = call.protocol.read_request(body, path=scope["path"], query=scope["query_string"])
+        refuse_unprintable(info.model, "model")
+        refuse_unprintable(info.user or "", "user")
         price = self.prices.find(info.model)
         if price is None:
             raise ModelNotPriced(f"The model {info.model!r} has no price here.", param="model")
         call.model, call.stream, call.price = info.model, info.stream, price
         if info.user and call.trust_caller and call.attribution.user == ANONYMOUS:
             call.attribution = replace(call.attribution, user=info.user)
-        estimate = (
-            info.input_tokens
-            + info.overhead_tokens
-            + info.unknown_parts * self.unknown_size_tokens
-            + await count(info.texts, info.model)
-        )
+        counted = await count(info.texts, info.model)
+        estimate = input_estimate(info, counted, self.unknown_size_tokens)
         call.estimated_input_tokens = estimate
         input_tokens = input_bound(estimate, info.model)
         output_tokens = self._output_bound(call, body, info, price)

@@ -9,8 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from govmiddleware.core.call import Principal
 from govmiddleware.core.limits import Limit
 from govmiddleware.core.refusals import Refusal
-from govmiddleware.errors import MissingPredecessor
-from govmiddleware.middleware._enter import enter
+from govmiddleware.middleware._enter import enter, name_caller
 from govmiddleware.middleware._refuse import refuse
 from govmiddleware.services.reservations import Reservations
 
@@ -41,11 +40,8 @@ class RateLimit:
         if call is None:
             await self.app(scope, receive, send)
             return
-        if call.principal is None:
-            if self.principal is None:
-                raise MissingPredecessor("RateLimit", "Authenticate (or a principal= callable)")
-            call.principal = self.principal(scope)
         try:
+            name_caller(call, scope, self.principal, middleware="RateLimit")
             async with self.reservations.hold(call, self.limits):
                 await self.app(scope, receive, send)
         except Refusal as refusal:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -132,25 +134,44 @@ class StreamReader:
         return chunk
 
 
-_NULL_USAGE = re.compile(rb'(,[ \t]*)?"usage"[ \t]*:[ \t]*null(?(1)|(?:[ \t]*,[ \t]*)?)')
-_MOST_NULL_USAGES = 16
+_NULL_USAGE = re.compile(rb'"usage"[ \t]*:[ \t]*null')
+_COMMA = re.compile(rb"[ \t]*,[ \t]*")
+_MOST_PLACES = 16
+"""Where more members look like the one to take out, the event stays as it is: each takes a parse."""
 
 
 def without_null_usage(event: bytes) -> bytes:
-    """`event` without the `"usage": null` at the top level of its data, the rest byte for byte.
+    """`event`, which has a `"usage": null` at the top level of its data, without it; the rest byte for byte.
 
-    In valid JSON, `"usage"` followed by a colon is a key; which one is at the top level shows in what
-    remains without it. Events whose data spans lines stay as they are.
+    In valid JSON, `"usage"` before a colon is a key; which one is at the top level shows in what remains
+    without it. Events whose data spans lines stay as they are.
     """
-    places = list(_NULL_USAGE.finditer(event))
-    for place in reversed(places[-_MOST_NULL_USAGES:]):
-        shorter = event[: place.start()] + event[place.end() :]
+    places = list(islice(_null_usages(event), _MOST_PLACES))
+    if len(places) == 1 and b"\\" not in event:  # no key is escaped: the only one is the one
+        start, end = places[0]
+        return event[:start] + event[end:]
+    for start, end in reversed(places):
+        shorter = event[:start] + event[end:]
         try:
             if "usage" not in _members.decode(data_of(shorter) or b""):
                 return shorter
         except _UNREADABLE:
             continue
     return event
+
+
+def _null_usages(event: bytes) -> Iterator[tuple[int, int]]:
+    """Where the members are, each with the comma before it, or else the one behind it."""
+    place = event.find(b'"usage"')
+    while place >= 0:
+        if member := _NULL_USAGE.match(event, place):
+            before = event[:place].rstrip(b" \t")
+            if before.endswith(b","):
+                yield len(before) - 1, member.end()
+            elif before.endswith(b"{"):
+                comma = _COMMA.match(event, member.end())
+                yield place, comma.end() if comma else member.end()
+        place = event.find(b'"usage"', place + 1)
 
 
 def collect_delivered(choices: object, part: str, into: list[str]) -> None:

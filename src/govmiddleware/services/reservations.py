@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import assert_never
@@ -24,6 +25,8 @@ from govmiddleware.services import records
 from govmiddleware.services.evaluations import evaluate, refusal_for
 from govmiddleware.services.settlement import charge_for, reserved_amounts
 from govmiddleware.services.upkeep import Upkeep
+
+logger = logging.getLogger("govmiddleware.reservations")
 
 
 class Reservations:
@@ -83,7 +86,7 @@ class Reservations:
                 lambda: self._ledger.cancel(workspace, reservation.id, holds, lease_ms=self._lease_ms)
             )
             if isinstance(error, StoreUnavailable):
-                raise _store_unavailable() from error
+                raise _store_unavailable(error) from error
             raise
         self._check(call, holds, outcome)
         call.reservation = reservation
@@ -99,7 +102,7 @@ class Reservations:
         try:
             outcome = await self._acquire(call, reservation, holds, extend=held)
         except StoreUnavailable as error:
-            raise _store_unavailable() from error
+            raise _store_unavailable(error) from error
         reservation.open = isinstance(outcome, Granted | ApiTokenRevoked)
         self._check(call, holds, outcome)
 
@@ -167,7 +170,8 @@ class Reservations:
             self._upkeep.resend(settle)
 
 
-def _store_unavailable() -> Unavailable:
+def _store_unavailable(error: StoreUnavailable) -> Unavailable:
+    logger.warning("a call was refused, for the store does not answer: %s", error)
     return Unavailable(
         "The store that keeps the limits does not answer; try again shortly.", code="store_unavailable"
     )

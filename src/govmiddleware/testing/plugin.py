@@ -26,13 +26,13 @@ def gov_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def gov_store(gov_server: str) -> Iterator[str]:
+def gov_store(gov_server: str) -> str:
     """The URL of an embedded store that is empty when the test begins."""
     from redis import Redis
 
     with Redis.from_url(gov_server) as redis:
         redis.flushall()
-    yield gov_server
+    return gov_server
 
 
 @pytest.fixture

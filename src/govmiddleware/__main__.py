@@ -1,0 +1,5 @@
+"""`python -m govmiddleware`: the command line."""
+
+from govmiddleware.cli import main
+
+main()
