@@ -13,6 +13,7 @@ import pytest
 from govmiddleware.app import Governance
 from govmiddleware.core import ids
 from govmiddleware.core.call import Call
+from govmiddleware.settings import Settings
 from govmiddleware.testing import ScriptedProvider
 
 SECRET = "open sesame"
@@ -47,6 +48,9 @@ async def governed(make_governance: Callable[..., Governance]) -> AsyncIterator[
                 ],
                 **settings,
             }
+            if "redis_url" in given:
+                clock = given.pop("clock", None)
+                return await stack.enter_async_context(Governance(Settings(**given), clock=clock))
             return await stack.enter_async_context(make_governance(**given))
 
         yield make

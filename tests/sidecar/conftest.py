@@ -39,7 +39,12 @@ def run_sidecar(
     with ExitStack() as running:
 
         def run(**settings: object) -> RunningSidecar:
-            given = {"upstream": upstream, "api_tokens": [token], "upstream_api_key": "sk-upstream", **settings}
+            given = {
+                "upstream": upstream,
+                "api_tokens": [token],
+                "upstream_api_key": "sk-upstream",
+                **settings,
+            }
             governance = make_governance(**given)
             server = running.enter_context(serve_in_thread(Sidecar(governance)))
             return RunningSidecar(server.url, governance, provider)

@@ -9,9 +9,9 @@ from typing import Any
 
 import openai
 import pytest
+from tests.sidecar.conftest import RunningSidecar
 
 from govmiddleware.testing import Script
-from tests.sidecar.conftest import RunningSidecar
 
 HELLO: Any = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 50}
 Run = Callable[..., RunningSidecar]

@@ -14,6 +14,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 from redis import Redis
+from tests.sidecar.conftest import SECRET
+from tests.sidecar.processes import serve_process
 
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.call import Bound
@@ -24,8 +26,6 @@ from govmiddleware.core.prices import PriceBook
 from govmiddleware.core.tokens import count_tokens, encoding_for
 from govmiddleware.protocols.openai_chat import OpenAIChat
 from govmiddleware.testing import Script, ScriptedProvider
-from tests.sidecar.conftest import SECRET
-from tests.sidecar.processes import serve_process
 
 BODY = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello there"}], "max_tokens": 40}
 HEADERS = {"authorization": f"Bearer {SECRET}", "x-gov-user": "ann"}
@@ -43,7 +43,9 @@ class Race:
 
 
 @pytest.fixture
-def run_race(tmp_path: Path, gov_store: str, gov_provider: tuple[ScriptedProvider, str]) -> Callable[[str], Race]:
+def run_race(
+    tmp_path: Path, gov_store: str, gov_provider: tuple[ScriptedProvider, str]
+) -> Callable[[str], Race]:
     provider, upstream = gov_provider
     bound = _bound()
     usage = {"prompt_tokens": bound.input_tokens, "completion_tokens": bound.output_tokens}
@@ -65,9 +67,7 @@ def run_race(tmp_path: Path, gov_store: str, gov_provider: tuple[ScriptedProvide
             """
         )
         with ExitStack() as running:
-            urls = [
-                running.enter_context(serve_process(config, tmp_path / f"{n}.log")).url for n in range(2)
-            ]
+            urls = [running.enter_context(serve_process(config, tmp_path / f"{n}.log")).url for n in range(2)]
             watch = running.enter_context(Watch(gov_store))
             codes = asyncio.run(_race(urls))
         return Race(codes, len(provider.exchanges), watch.highest)
@@ -118,7 +118,9 @@ class Watch:
             while not self._over.wait(0.002):
                 for key in redis.keys("gov:{acme}:c:*"):
                     amounts = [
-                        int(value) for name, value in redis.hgetall(key).items() if name[1:] and name[:1] in b"ur"
+                        int(value)
+                        for name, value in redis.hgetall(key).items()
+                        if name[1:] and name[:1] in b"ur"
                     ]
                     self.highest = max(self.highest, sum(amounts))
 

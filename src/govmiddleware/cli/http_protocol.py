@@ -15,4 +15,4 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
-        self.headers = []  # where what still comes is put; the app has the list that was here
+        self.headers = list(self.headers)  # what still comes is put there; the app has the list before it

@@ -11,7 +11,6 @@ from importlib.metadata import version
 
 from cyclopts import App, CycloptsError
 
-from govmiddleware.cli import audit, check, demo, doctor, limits, serve, tokens, usage
 from govmiddleware.errors import ConfigurationError, StoreUnavailable
 
 DONE, NO, USAGE, UNREACHABLE = 0, 1, 2, 3
@@ -23,14 +22,15 @@ app = App(
     help_format="plaintext",
     result_action="return_value",
 )
-app.command(serve.serve)
-app.command(demo.demo)
-app.command(tokens.app)
-app.command(limits.app)
-app.command(usage.usage)
-app.command(check.check)
-app.command(audit.audit)
-app.command(doctor.doctor)
+# By name: a command's module is imported when the command is used.
+app.command("govmiddleware.cli.serve:serve", help="Govern what clients send to an upstream.")
+app.command("govmiddleware.cli.demo:demo", help="Show the main job: embedded store, mock provider, sample traffic, a table.")
+app.command("govmiddleware.cli.tokens:app", name="token", help="API tokens: create, list, revoke.")
+app.command("govmiddleware.cli.limits:app", name="limit", help="Limits: list, show.")
+app.command("govmiddleware.cli.usage:usage", help="Show what was used.")
+app.command("govmiddleware.cli.check:check", help="Validate a configuration offline.")
+app.command("govmiddleware.cli.audit:audit", help="Compare every counter with the journal.")
+app.command("govmiddleware.cli.doctor:doctor", help="Say what works on this machine.")
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -42,7 +42,8 @@ class RedisApiTokens:
     async def list(self) -> list[StoredApiToken]:
         tokens = []
         async with store_call(LONG_PATIENCE_SECONDS):
-            async for workspace in self._redis.sscan_iter(WORKSPACES, count=500):
+            # A set, for the cursor may come by a name twice.
+            for workspace in {name async for name in self._redis.sscan_iter(WORKSPACES, count=500)}:
                 keys = WorkspaceKeys(workspace.decode())
                 active = await self._redis.smembers(keys.active_tokens)
                 for token_id, raw in (await self._redis.hgetall(keys.tokens)).items():

@@ -32,7 +32,7 @@ class RedisJournal:
         async with store_call():
             seconds, microseconds = await self._redis.time()
             at = int(seconds) * 1000 + int(microseconds) // 1000
-            fields = {b"at": str(at), b"holds": b"", b"record": record}
+            fields = {b"at": str(at), b"record": record}
             await self._redis.xadd(WorkspaceKeys(workspace).journal, fields)  # type: ignore[arg-type]
 
     async def entries(
@@ -76,23 +76,20 @@ class RedisJournal:
         )
 
     async def workspaces(self) -> list[str]:
-        """The directory, read by cursor."""
+        """The directory, read by cursor, which may come by a name twice."""
         async with store_call(LONG_PATIENCE_SECONDS):
-            return sorted([name.decode() async for name in self._redis.sscan_iter(WORKSPACES, count=500)])
+            return sorted({name.decode() async for name in self._redis.sscan_iter(WORKSPACES, count=500)})
 
 
 def _entry(keys: WorkspaceKeys, record_id: bytes, fields: dict[bytes, bytes]) -> JournalEntry:
-    lines = fields[b"holds"].decode().splitlines()
-    return JournalEntry(
-        record_id.decode(),
-        int(fields[b"at"]),
-        tuple(_settled(keys, *line.rsplit(" ", 2)) for line in lines),
-        fields[b"record"],
-    )
-
-
-def _settled(keys: WorkspaceKeys, key: str, bucket: str, amount: str) -> SettledHold:
-    return SettledHold(keys.counter_name(key), int(bucket), int(amount))
+    """Beside `at` and `record`, an entry has a field for each counter. A name is whole in it, whatever
+    characters a client put there: no separator can be forged."""
+    holds = []
+    for key, settled in fields.items():
+        if key not in (b"at", b"record"):
+            bucket, amount = settled.split()
+            holds.append(SettledHold(keys.counter_name(key.decode()), int(bucket), int(amount)))
+    return JournalEntry(record_id.decode(), int(fields[b"at"]), tuple(holds), fields[b"record"])
 
 
 def _reservation(keys: WorkspaceKeys, fields: list[bytes]) -> OpenReservation:

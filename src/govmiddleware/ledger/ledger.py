@@ -170,7 +170,7 @@ class RedisLedger:
         async with store_call():
             if self._keys:
                 await self._redis.sadd(WORKSPACES, *self._keys)
-            return sorted([name.decode() async for name in self._redis.sscan_iter(WORKSPACES, count=500)])
+            return sorted({name.decode() async for name in self._redis.sscan_iter(WORKSPACES, count=500)})
 
     async def ping(self) -> None:
         """Raises StoreUnavailable."""

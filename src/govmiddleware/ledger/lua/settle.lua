@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Replace what a reservation holds by what was used, journal it, and close the reservation.
 -- Idempotent: a reservation that is not open is left alone.
+-- An entry of the journal: at, record, and for each counter a field of its name: "<bucket> <amount>".
 --
 -- KEYS  1 state  2 reservation  3 open  4 journal  5.. its counters
 -- ARGV  1 test clock, ms or ''   2 reservation id   3 the record to journal, '' for a release without one
@@ -20,13 +21,14 @@ if not fields.rec then
   return 0
 end
 
-local writes, settled = {}, {}
+local writes, entry = {}, {'at', text(now), 'record', ARGV[3]}
 for i = 5, #KEYS do
   local hold = held[KEYS[i]]
   if hold then
     held_count = held_count - 1
     table.insert(writes, plan_settlement(KEYS[i], hold, tonumber(ARGV[i])))
-    table.insert(settled, KEYS[i] .. ' ' .. hold.bucket .. ' ' .. ARGV[i])
+    table.insert(entry, KEYS[i])
+    table.insert(entry, hold.bucket .. ' ' .. ARGV[i])
   end
 end
 if held_count > 0 then return -1 end
@@ -37,7 +39,5 @@ redis.call('HSET', state, 'now', text(now))
 for _, write in ipairs(writes) do if write then write() end end
 redis.call('DEL', reservation)
 redis.call('ZREM', open, ARGV[2])
-if ARGV[3] ~= '' then
-  redis.call('XADD', journal, '*', 'at', text(now), 'holds', table.concat(settled, '\n'), 'record', ARGV[3])
-end
+if ARGV[3] ~= '' then redis.call('XADD', journal, '*', unpack(entry)) end
 return 1

@@ -12,14 +12,15 @@ local held, fields, held_count = read_reservation(reservation)
 local lease_end = redis.call('ZSCORE', open, ARGV[2])
 if not lease_end or tonumber(lease_end) > now then return 0 end
 
-local writes, settled = {}, {}
+local writes, entry = {}, {'at', text(now), 'record', fields.rec}
 for i = 5, #KEYS do
   local hold = held[KEYS[i]]
   if hold then
     held_count = held_count - 1
     local used = hold.kind == 'n' and 0 or hold.amount
     table.insert(writes, plan_settlement(KEYS[i], hold, used))
-    table.insert(settled, KEYS[i] .. ' ' .. hold.bucket .. ' ' .. text(used))
+    table.insert(entry, KEYS[i])
+    table.insert(entry, hold.bucket .. ' ' .. text(used))
   end
 end
 if held_count > 0 then return -1 end
@@ -30,7 +31,5 @@ redis.call('HSET', state, 'now', text(now))
 for _, write in ipairs(writes) do if write then write() end end
 redis.call('DEL', reservation)
 redis.call('ZREM', open, ARGV[2])
-if fields.rec then
-  redis.call('XADD', journal, '*', 'at', text(now), 'holds', table.concat(settled, '\n'), 'record', fields.rec)
-end
+if fields.rec then redis.call('XADD', journal, '*', unpack(entry)) end
 return 1
