@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from fnmatch import fnmatchcase
@@ -14,9 +15,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from govmiddleware.core.addresses import TrustedProxies
 from govmiddleware.core.prices import PriceBook
+from govmiddleware.core.refusals import Unavailable
 from govmiddleware.core.tokens import CL100K, O200K
 from govmiddleware.core.tokens import load as load_encoding
-from govmiddleware.errors import StoreUnavailable
+from govmiddleware.errors import ConfigurationError, StoreUnavailable
 from govmiddleware.ledger.api_tokens import RedisApiTokens
 from govmiddleware.ledger.connection import connect
 from govmiddleware.ledger.embedded import EmbeddedStore
@@ -25,14 +27,17 @@ from govmiddleware.ledger.journal import RedisJournal
 from govmiddleware.ledger.ledger import RedisLedger
 from govmiddleware.metrics import Metrics
 from govmiddleware.middleware import Authenticate, Budget, Estimate, Journal, Meter, RateLimit
-from govmiddleware.middleware._enter import checked_patterns
+from govmiddleware.middleware._enter import checked_patterns, enter
+from govmiddleware.middleware._refuse import refuse
 from govmiddleware.protocols.registry import recognise
 from govmiddleware.services.api_tokens import ApiTokens
 from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
 from govmiddleware.services.reservations import Reservations
 from govmiddleware.services.upkeep import Upkeep
 from govmiddleware.services.usage import UsageReports
-from govmiddleware.settings import Settings, load
+from govmiddleware.settings import Settings, load, without_password
+
+logger = logging.getLogger("govmiddleware.app")
 
 
 class Governance:
@@ -56,7 +61,11 @@ class Governance:
         self.trusted_proxies = TrustedProxies(settings.trusted_proxies)
 
         self._embedded = EmbeddedStore(settings.data_dir) if settings.redis_url == "embedded" else None
-        self._redis = connect(self._embedded.url if self._embedded else settings.redis_url)
+        try:
+            self._redis = connect(self._embedded.url if self._embedded else settings.redis_url)
+        except ValueError as error:
+            shown = without_password(settings.redis_url)
+            raise ConfigurationError("redis_url", shown, f"a URL that redis-py can use ({error})") from None
         self.ledger = RedisLedger(self._redis, journal_max_records=settings.journal_max_records, clock=clock)
         self.journal = RedisJournal(self._redis)
         self.api_token_store = RedisApiTokens(self._redis)
@@ -120,6 +129,7 @@ class Governance:
             return
         self._is_open = False
         await self.upkeep.stop()
+        await self.refusals.flush()
         await self._close_store()
 
     @asynccontextmanager
@@ -210,7 +220,18 @@ class GovernanceMiddleware:
         if scope["type"] != "http" or not self._governs(scope["method"], scope["path"]):
             await self.app(scope, receive, send)
             return
-        await self.governance.open()
+        try:
+            await self.governance.open()
+        except StoreUnavailable as error:
+            logger.error("the store does not come up, calls are refused: %s", error)
+            call, send = enter(scope, send)
+            assert call is not None, "it is an HTTP request"
+            refusal = Unavailable(
+                "The store that keeps the limits does not come up; try again shortly.",
+                code="store_unavailable",
+            )
+            await refuse(call, refusal, scope, send)
+            return
         await self.governed(scope, receive, send)
 
     def _governs(self, method: str, path: str) -> bool:

@@ -9,14 +9,24 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from limits import RateLimitItem, parse
+from limits import RateLimitItem, parse_many
 from platformdirs import user_data_path
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -27,6 +37,7 @@ from pydantic_settings import (
 )
 
 from govmiddleware.core.addresses import TrustedProxies
+from govmiddleware.core.attribution import LONGEST_NAME
 from govmiddleware.core.call import Principal, Role
 from govmiddleware.core.limits import Limit, Meter, Scope
 from govmiddleware.core.money import LARGEST_LIMIT, nano_usd
@@ -44,6 +55,37 @@ def check_workspace(name: str) -> str:
     return name
 
 
+def _name(text: str) -> str:
+    """A name that counts may be kept under. Raises ValueError."""
+    if not (0 < len(text) <= LONGEST_NAME and text.isprintable()):
+        raise ValueError(f"1 to {LONGEST_NAME} printable characters")
+    return text
+
+
+def _limit_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
+        raise ValueError("1 to 64 letters, digits, dots, dashes or underscores")
+    return text
+
+
+def _sha256(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        raise ValueError("64 hexadecimal digits, the SHA-256 of the secret")
+    return text.lower()
+
+
+def _prefix(path: str) -> str:
+    if not re.fullmatch(r"(/[A-Za-z0-9._-]+)+", path):
+        raise ValueError("a path such as /gov, without a slash at its end")
+    return path
+
+
+def _no_bool(value: object) -> object:
+    if isinstance(value, bool):  # pydantic would take true for 1
+        raise ValueError("a number")
+    return value
+
+
 def _rate(text: str) -> str:
     _parsed_rate(text)
     return text
@@ -52,28 +94,43 @@ def _rate(text: str) -> str:
 def _parsed_rate(text: str) -> RateLimitItem:
     expected = "a whole number above 0 per second, minute, hour or day, such as 60/minute or 100/5 minutes"
     try:
-        item = parse(text)
+        items = parse_many(text)
     except ValueError:
         raise ValueError(expected) from None
-    if item.amount < 1 or item.get_expiry() > 31 * 86400:
+    # The notation also has lists of rates; a limit is one.
+    if len(items) > 1 or items[0].amount < 1 or not 1 <= items[0].get_expiry() <= 31 * 86400:
         raise ValueError(expected)
-    return item
+    return items[0]
 
 
 def _networks(networks: tuple[str, ...]) -> tuple[str, ...]:
-    TrustedProxies(networks)
+    try:
+        TrustedProxies(networks)
+    except ValueError as error:
+        raise ValueError(f"addresses and networks, such as 10.0.0.0/8 ({error})") from None
     return networks
 
 
 def _redis_url(url: str) -> str:
+    expected = "embedded, or a URL of redis://, rediss:// or unix://"
     if url != "embedded" and not url.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("embedded, or a URL of redis://, rediss:// or unix://")
+        raise ValueError(expected)
+    try:
+        urlsplit(url).port  # noqa: B018 - it raises
+    except ValueError as error:
+        raise ValueError(f"{expected} ({error})") from None
     return url
 
 
+def without_password(url: str) -> str:
+    """A URL as it may be shown."""
+    return re.sub(r"//.*@", "//…@", url)
+
+
 WorkspaceName = Annotated[str, AfterValidator(check_workspace)]
-Positive = Annotated[float, Field(gt=0)]
-PositiveInt = Annotated[int, Field(gt=0)]
+Name = Annotated[str, AfterValidator(_name)]
+Positive = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, allow_inf_nan=False)]
+PositiveInt = Annotated[int, BeforeValidator(_no_bool), Field(gt=0)]
 
 
 class _Frozen(BaseModel):
@@ -83,13 +140,13 @@ class _Frozen(BaseModel):
 class ApiTokenSettings(_Frozen):
     """A static API token, by the SHA-256 of its secret."""
 
-    name: Annotated[str, Field(min_length=1, max_length=128)]
+    name: Name
     workspace: WorkspaceName
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
+    sha256: Annotated[str, AfterValidator(_sha256)]
     role: Role = Role.OPERATOR
-    user: str | None = None
-    agent: str | None = None
-    tags: dict[str, str] = {}
+    user: Name | None = None
+    agent: Name | None = None
+    tags: dict[Name, Name] = {}
 
     def principal(self) -> Principal:
         return Principal(
@@ -105,7 +162,7 @@ class ApiTokenSettings(_Frozen):
 class LimitSettings(_Frozen):
     """A limit: `rate`, or `window` and `hard`; `hard` alone for concurrency."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    name: Annotated[str, AfterValidator(_limit_name)]
     scope: Scope
     meter: Meter
     rate: Annotated[str, AfterValidator(_rate)] | None = None
@@ -184,7 +241,7 @@ class Settings(BaseSettings):
     on_store_failure: Literal["closed"] = "closed"
     attribution: Literal["trusted", "pinned"] = "trusted"
     unmetered_routes: Literal["refuse", "forward"] = "refuse"
-    lease_seconds: Annotated[float, Field(ge=1)] = 60
+    lease_seconds: Annotated[float, BeforeValidator(_no_bool), Field(ge=1, allow_inf_nan=False)] = 60
     sweep_seconds: Positive = 15
     max_body_bytes: PositiveInt = 33_554_432
     connect_timeout: Positive = 5
@@ -197,7 +254,7 @@ class Settings(BaseSettings):
     journal_max_records: PositiveInt = 5_000_000
     login_throttle: Annotated[str, AfterValidator(_rate)] = "10/minute"
     metrics_token: SecretStr | None = None
-    control_prefix: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._-]+)+$")] = "/gov"
+    control_prefix: Annotated[str, AfterValidator(_prefix)] = "/gov"
     admin_token: SecretStr | None = None
     api_tokens: tuple[ApiTokenSettings, ...] = ()
     limits: tuple[LimitSettings, ...] = ()
@@ -205,14 +262,17 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Settings:
-        for key, names in (
-            ("limits", [limit.name for limit in self.limits]),
-            ("api_tokens", [f"{token.workspace}/{token.name}" for token in self.api_tokens]),
-            ("api_tokens", [token.sha256.lower() for token in self.api_tokens]),
-        ):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
-                raise ValueError(f"{key} with names that differ; {twice[0]!r} stands twice")
+        limits = [limit.name for limit in self.limits]
+        tokens = [(token.workspace, token.name) for token in self.api_tokens]
+        hashes = [token.sha256 for token in self.api_tokens]
+        if (index := _repeated(limits)) is not None:
+            raise ConfigurationError(f"limits[{index}].name", limits[index], "a name that no other limit has")
+        if (index := _repeated(tokens)) is not None:
+            expected = "a name that no other API token of its workspace has"
+            raise ConfigurationError(f"api_tokens[{index}].name", tokens[index][1], expected)
+        if (index := _repeated(hashes)) is not None:
+            expected = "the hash of a secret that no other API token has"
+            raise ConfigurationError(f"api_tokens[{index}].sha256", _HIDDEN, expected)
         return self
 
     @classmethod
@@ -246,10 +306,14 @@ def load(file: Path | None = None, **flags: object) -> Settings:
 
     try:
         return FromFile(**{name: value for name, value in flags.items() if value is not None})  # type: ignore[arg-type]
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(str(named or DEFAULT_FILE), str(error), "valid TOML") from None
+    except OSError as error:
+        raise ConfigurationError(
+            str(named or DEFAULT_FILE), error.strerror, "a file that can be read"
+        ) from None
     except SettingsError as error:
-        raise ConfigurationError("environment", str(error), "JSON, for settings that are lists") from None
+        raise _environment_error(error) from None
     except ValidationError as error:
         first, *others = [_configuration_error(details) for details in error.errors()]
         for other in others:
@@ -257,22 +321,56 @@ def load(file: Path | None = None, **flags: object) -> Settings:
         raise first from None
 
 
+_HIDDEN = "…"
+_SECRETS = frozenset({"upstream_api_key", "metrics_token", "admin_token", "sha256"})
+_EXPECTED = {
+    "tuple_type": "a list",
+    "model_type": "a table",
+    "dict_type": "a table",
+    "decimal_type": "a number",
+    "greater_than": "a number {}",
+    "greater_than_equal": "a number {}",
+}
+"""What would be right, where pydantic's own words are no help. `{}`: those words."""
+
+
 def _configuration_error(details: ErrorDetails) -> ConfigurationError:
     key = ""
     for part in details["loc"]:
         key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else str(part)
-    value: object = details["input"]
-    if details["type"] == "extra_forbidden":
-        return ConfigurationError(
-            key, _shown(key, value), "a setting that exists; there is none of this name"
-        )
+    unknown = details["type"] == "extra_forbidden"
+    value = _shown(key, details["input"], unknown=unknown)
+    if unknown:
+        return ConfigurationError(key, value, "a setting that exists; there is none of this name")
     if details["type"] == "missing":
         return ConfigurationError(key, None, "a value; it is required")
     message = details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return ConfigurationError(key or "settings", _shown(key, value), message)
+    return ConfigurationError(key, value, _EXPECTED.get(details["type"], "{}").replace("{}", message))
 
 
-def _shown(key: str, value: object) -> object:
-    if isinstance(value, SecretStr) or any(word in key for word in ("token", "key", "sha256")):
-        return value if isinstance(value, Mapping) else "…"
-    return {name: value[name] for name in value if name != "sha256"} if isinstance(value, Mapping) else value
+def _environment_error(error: SettingsError) -> ConfigurationError:
+    """A variable that should hold JSON and does not."""
+    found = re.search('field "(.+?)"', str(error))
+    name = f"GOV_{found[1].upper()}" if found else "environment"
+    value = next((value for key, value in os.environ.items() if key.upper() == name), None)
+    shown = value if found is None else _shown(found[1], value, unknown=False)
+    return ConfigurationError(name, shown, "JSON, as this setting is a list")
+
+
+def _shown(key: str, value: object, *, unknown: bool) -> object:
+    """A value as an error may show it: nothing that is a secret, or may be one under a wrong name."""
+    name = key.rpartition(".")[2]
+    if name in _SECRETS or re.fullmatch(r"api_tokens(\[\d+\])?", key):
+        return _HIDDEN
+    if unknown and (
+        key.startswith("api_tokens")
+        or isinstance(value, Mapping | list)
+        or any(word in name for word in ("token", "key", "secret", "password"))
+    ):
+        return value if isinstance(value, int | float) else _HIDDEN
+    return without_password(value) if isinstance(value, str) else value
+
+
+def _repeated(names: Sequence[object]) -> int | None:
+    """The place of the first that stands before it already."""
+    return next((index for index, name in enumerate(names) if name in names[:index]), None)

@@ -188,6 +188,12 @@ async def bench(gov_store: str, gov_clock: Clock) -> AsyncIterator[Bench]:
     await bench.close()
 
 
+@pytest.fixture
+def make_bench(gov_store: str) -> Callable[[Clock], Bench]:
+    """For tests that bring an event loop of their own; they close it too."""
+    return lambda clock: Bench(gov_store, clock)
+
+
 # Servers of one's own ----------------------------------------------------------------------------
 
 

@@ -127,7 +127,9 @@ async def test_a_name_with_odd_characters_keeps_its_own_counter(governed, inside
     governance = await governed(limits=[per("user")])
     names = ["ann:smith", "{acme}", "ann smith", "änn", "*", "gov:x 1 2"]
     found = await codes(
-        post, governance.stack(inside), *(named(x_gov_user=name.encode()) for name in names)  # type: ignore[arg-type]
+        post,
+        governance.stack(inside),
+        *(named(x_gov_user=name.encode()) for name in names),  # type: ignore[arg-type]
     )
     assert found == [200] * len(names)
     counters = {counter for record in await journal(governance) for counter in record["holds"]}

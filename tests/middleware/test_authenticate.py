@@ -223,7 +223,6 @@ async def test_nobody_elses_x_forwarded_for_counts(governed, inside, post) -> No
     governance = await governed(login_throttle="1/minute")
     app = governance.stack(inside)
     codes = [
-        await code(post, app, secret="wrong", headers={"x-forwarded-for": f"203.0.113.{n}"})
-        for n in range(2)
+        await code(post, app, secret="wrong", headers={"x-forwarded-for": f"203.0.113.{n}"}) for n in range(2)
     ]
     assert codes == [UNKNOWN, THROTTLED]

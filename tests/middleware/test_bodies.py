@@ -77,9 +77,7 @@ async def test_a_chunked_body_is_refused_as_soon_as_it_is_too_large(estimate) ->
 
 async def test_a_body_of_just_the_bound_is_fine(estimate, inside) -> None:
     body = BODY[:-1] + b" " * (4096 - len(BODY)) + b"}"
-    sent = await ask(
-        estimate, part(body[:1000]), part(body[1000:], more=False), asyncio.Future(), headers={}
-    )
+    sent = await ask(estimate, part(body[:1000]), part(body[1000:], more=False), asyncio.Future(), headers={})
     assert sent[0]["status"] == 200
     assert json.loads(inside.bodies[0]) == CHAT
 
@@ -91,9 +89,7 @@ async def test_a_body_that_comes_too_slowly_is_refused_at_the_deadline(estimate)
 
 @pytest.mark.parametrize("length", ["", "abc", "-1", "9" * 5000])
 async def test_a_content_length_that_no_server_lets_through_breaks_nothing(estimate, length) -> None:
-    sent = await ask(
-        estimate, part(BODY, more=False), asyncio.Future(), headers={"content-length": length}
-    )
+    sent = await ask(estimate, part(BODY, more=False), asyncio.Future(), headers={"content-length": length})
     assert sent[0]["status"] in (200, 413)
 
 
@@ -248,9 +244,7 @@ async def test_a_client_that_leaves_in_its_body_gives_back_the_request(governed,
     assert inside.reached == 0
     [state] = (await governance.usage.report())["limits"] or [{"used": 0, "reserved": 0}]
     assert (state["used"], state["reserved"]) == (0, 0)
-    again = await ask(
-        governance.stack(inside), part(BODY, more=False), asyncio.Future(), headers=token
-    )
+    again = await ask(governance.stack(inside), part(BODY, more=False), asyncio.Future(), headers=token)
     assert again[0]["status"] == 200
     refusal, outcome = await journal(governance)
     assert (refusal["kind"], refusal["outcome"]) == ("refusal", ClientClosed.code)
@@ -264,9 +258,7 @@ async def test_bodies_are_read_once_and_then_the_clients_own_messages_arrive(gov
     async def app(scope: Any, receive: Any, send: Any) -> None:
         received.extend([await receive(), await receive()])
 
-    await ask(
-        Estimate(app, prices=governance.prices), part(BODY, more=False), {"type": "http.disconnect"}
-    )
+    await ask(Estimate(app, prices=governance.prices), part(BODY, more=False), {"type": "http.disconnect"})
     assert [message["type"] for message in received] == ["http.request", "http.disconnect"]
     assert received[0]["more_body"] is False
     assert json.loads(received[0]["body"]) == CHAT

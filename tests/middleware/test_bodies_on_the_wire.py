@@ -125,9 +125,7 @@ def test_a_body_that_stalls_is_answered_in_time(dial) -> None:
 def test_trailers_of_a_request_are_not_sent_on(dial, gov_provider) -> None:
     wire = dial()
     wire.say(
-        request(
-            b"transfer-encoding: chunked\r\ntrailer: x-gov-user\r\nconnection: close\r\n", TOKEN
-        )
+        request(b"transfer-encoding: chunked\r\ntrailer: x-gov-user\r\nconnection: close\r\n", TOKEN)
         + b"%x\r\n%s\r\n0\r\nx-gov-user: eve\r\nauthorization: Bearer other\r\n\r\n" % (len(BODY), BODY)
     )
     assert wire.head().startswith(b"HTTP/1.1 200 ")

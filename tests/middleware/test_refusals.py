@@ -13,7 +13,7 @@ from govmiddleware.testing import Clock
 MINUTE = {"name": "minute", "scope": "api_token", "meter": "requests", "rate": "1/minute"}
 TOKENS = {"name": "tpm", "scope": "user", "meter": "total_tokens", "rate": "1000/minute"}
 DAY = {"name": "day", "scope": "api_token", "meter": "requests", "window": "day", "hard": 2}
-MONTH = {"name": "month", "scope": "workspace", "meter": "cost_usd", "window": "month", "hard": "0.0003"}
+MONTH = {"name": "month", "scope": "workspace", "meter": "cost_usd", "window": "month", "hard": "0.0006"}
 SLOTS = {"name": "slots", "scope": "api_token", "meter": "concurrency", "hard": 1}
 ANN = {"x-gov-user": "ann"}
 
@@ -68,15 +68,15 @@ async def test_a_budget_refuses_as_insufficient_quota_not_worth_retrying(governe
     app = governance.stack(inside)
     first = await post(app)
     left = Decimal(first.headers["x-gov-budget-remaining-usd"])
-    assert left == Decimal("0.0003") - Decimal(first.headers["x-gov-estimated-cost-usd"])
-    answer = await post(app, max_tokens=140)
+    assert left == Decimal("0.0006") - Decimal(first.headers["x-gov-estimated-cost-usd"])
+    answer = await post(app, max_tokens=155)
     assert answer.status_code == 429
     error = answer.json()["error"]
     assert (error["type"], error["code"]) == ("insufficient_quota", "insufficient_quota")
     assert answer.headers["x-should-retry"] == "false"
     [limit] = error["limits"]
-    assert (limit["name"], limit["maximum"]) == ("month", "0.000300000")
-    assert Decimal(limit["used"]) + Decimal(limit["requested"]) > Decimal("0.0003")
+    assert (limit["name"], limit["maximum"]) == ("month", "0.000600000")
+    assert Decimal(limit["used"]) + Decimal(limit["requested"]) > Decimal("0.0006")
     assert limit["resets_at"].endswith("Z")
 
 
@@ -93,7 +93,7 @@ async def test_the_tightest_budget_is_the_one_that_is_told(governed, inside, pos
     wide = MONTH | {"name": "wide", "scope": "user", "hard": 5}
     governance = await governed(limits=[wide, MONTH])
     answer = await post(governance.stack(inside))
-    assert Decimal(answer.headers["x-gov-budget-remaining-usd"]) < Decimal("0.0003")
+    assert Decimal(answer.headers["x-gov-budget-remaining-usd"]) < Decimal("0.0006")
 
 
 async def test_the_app_cannot_forge_our_headers(governed, post) -> None:

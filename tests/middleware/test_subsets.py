@@ -94,9 +94,7 @@ async def test_authenticate_and_rate_limit_hold_a_rate_without_reading_bodies(go
 async def test_rate_limit_asks_a_callable_where_nobody_authenticates(governed, inside, post) -> None:
     limit = {"name": "one", "scope": "api_token", "meter": "requests", "rate": "1/minute"}
     governance = await governed(limits=[limit])
-    app = RateLimit(
-        inside, reservations=governance.reservations, limits=governance.limits, principal=robot
-    )
+    app = RateLimit(inside, reservations=governance.reservations, limits=governance.limits, principal=robot)
     assert [(await post(app, secret=None)).status_code for _ in range(2)] == [200, 429]
 
 

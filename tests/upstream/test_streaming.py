@@ -204,6 +204,25 @@ async def test_an_answer_is_relayed_while_the_request_is_still_being_sent(gatewa
     assert (await gateway.last_call()).progress is Progress.COMPLETE
 
 
+async def test_request_and_answer_can_stream_at_the_same_time(gateway, raw_upstream) -> None:
+    async def echo(reader, writer) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n")
+        for _ in range(3):
+            writer.write(await reader.readexactly(2))
+
+    if gateway.library == "httpx":
+        pytest.skip("httpx looks at the answer when the request is sent: see httpx_client.py")
+    async with raw_upstream(echo) as upstream:
+        gateway.forward_to(upstream.url)
+        async with gateway.connection() as (reader, writer):
+            writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 6\r\n\r\n")
+            for part in (b"ab", b"cd", b"ef"):
+                writer.write(part)
+                await asyncio.wait_for(reader.readuntil(part), 5)
+    assert (await gateway.last_call()).progress is Progress.COMPLETE
+
+
 async def test_an_early_answer_arrives_at_the_latest_when_the_request_has_been_sent(
     gateway, http, raw_upstream
 ) -> None:

@@ -24,7 +24,10 @@ app = App(
 )
 # By name: a command's module is imported when the command is used.
 app.command("govmiddleware.cli.serve:serve", help="Govern what clients send to an upstream.")
-app.command("govmiddleware.cli.demo:demo", help="Show the main job: embedded store, mock provider, sample traffic, a table.")
+app.command(
+    "govmiddleware.cli.demo:demo",
+    help="Show the main job: embedded store, mock provider, sample traffic, a table.",
+)
 app.command("govmiddleware.cli.tokens:app", name="token", help="API tokens: create, list, revoke.")
 app.command("govmiddleware.cli.limits:app", name="limit", help="Limits: list, show.")
 app.command("govmiddleware.cli.usage:usage", help="Show what was used.")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from govmiddleware.core.call import ANONYMOUS, Attribution, Principal
 from govmiddleware.core.refusals import InvalidRequest
 
-_LONGEST_NAME = 128
+LONGEST_NAME = 128
 _MOST_TAGS = 16
 
 _USER_HEADERS = (b"x-gov-user", b"x-litellm-end-user-id", b"x-litellm-customer-id")
@@ -59,7 +59,7 @@ def _tags(headers: Mapping[bytes, bytes], pinned: tuple[tuple[str, str], ...]) -
     tags: dict[str, str] = {}
     for name in _TAG_HEADERS:
         if value := headers.get(name):
-            for word in _checked(value, name, longest=_LONGEST_NAME * _MOST_TAGS).split(","):
+            for word in _checked(value, name, longest=LONGEST_NAME * _MOST_TAGS).split(","):
                 key, equals, text = word.strip().partition("=")
                 if key:
                     tags.update({key: text} if equals else {"tag": key})
@@ -70,7 +70,7 @@ def _tags(headers: Mapping[bytes, bytes], pinned: tuple[tuple[str, str], ...]) -
     return tuple(sorted(tags.items()))
 
 
-def _checked(value: bytes, header: bytes, longest: int = _LONGEST_NAME) -> str:
+def _checked(value: bytes, header: bytes, longest: int = LONGEST_NAME) -> str:
     name = header.decode()
     try:
         text = value.decode()

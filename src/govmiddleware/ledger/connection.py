@@ -51,7 +51,6 @@ async def store_call(patience: float = PATIENCE_SECONDS) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(None) as deadline:
-
             timers: list[asyncio.TimerHandle] = []
 
             def tick(left: int) -> None:

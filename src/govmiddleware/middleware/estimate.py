@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,6 +20,9 @@ from govmiddleware.middleware._refuse import refuse
 from govmiddleware.services.counting import count
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+_INLINE_BYTES = 262_144
+"""Up to here a body is parsed in a millisecond or two; larger ones in a thread, which takes turns."""
 
 
 class Estimate:
@@ -61,9 +65,9 @@ class Estimate:
         call.provider = self.provider
         try:
             if call.model_call:
-                call.body = await self._read(scope, receive)
-                await self._estimate(call, call.body, scope)
-                receive = replay(call.body, receive)
+                body, info = await self._read(call, scope, receive)
+                await self._estimate(call, body, info)
+                scope, receive = with_body_headers(scope, body), replay(body, receive)
             elif self.refuse_unmetered and call.method not in _READS:
                 raise RouteNotMetered(
                     f"{call.method} {call.path} could cost, and no protocol here can meter it."
@@ -72,31 +76,37 @@ class Estimate:
         except Refusal as refusal:
             await refuse(call, refusal, scope, send)
             return
-        if call.body is not None:
-            scope = with_body_headers(scope, call.body)
         await self.app(scope, receive, send)
 
-    async def _read(self, scope: Scope, receive: Receive) -> RequestBody:
+    async def _read(self, call: Call, scope: Scope, receive: Receive) -> tuple[RequestBody, RequestInfo]:
         raw = await read_body(
             scope, receive, max_bytes=self.max_body_bytes, timeout_seconds=self.body_timeout
         )
-        return RequestBody(raw)
 
-    async def _estimate(self, call: Call, body: RequestBody, scope: Scope) -> None:
-        info = call.protocol.read_request(body, path=scope["path"], query=scope["query_string"])
+        def parse() -> tuple[RequestBody, RequestInfo]:
+            body = RequestBody(raw)
+            query = scope.get("query_string", b"")
+            return body, call.protocol.read_request(body, path=scope["path"], query=query)
+
+        return parse() if len(raw) <= _INLINE_BYTES else await asyncio.to_thread(parse)
+
+    async def _estimate(self, call: Call, body: RequestBody, info: RequestInfo) -> None:
         refuse_unprintable(info.model, "model")
         refuse_unprintable(info.user or "", "user")
+        call.body, call.model, call.stream = body, info.model, info.stream
         price = self.prices.find(info.model)
         if price is None:
             raise ModelNotPriced(f"The model {info.model!r} has no price here.", param="model")
-        call.model, call.stream, call.price = info.model, info.stream, price
+        call.price = price
         if info.user and call.trust_caller and call.attribution.user == ANONYMOUS:
             call.attribution = replace(call.attribution, user=info.user)
         counted = await count(info.texts, info.model)
         estimate = input_estimate(info, counted, self.unknown_size_tokens)
         call.estimated_input_tokens = estimate
         input_tokens = input_bound(estimate, info.model)
-        output_tokens = self._output_bound(call, body, info, price)
+        # Of a predicted output, what is rejected is billed as output beside what is generated.
+        predicted = await count(info.predicted_texts, info.model)
+        output_tokens = self._output_bound(call, body, info, price) + predicted
         call.bound = Bound(input_tokens, output_tokens, price.worst_cost(input_tokens, output_tokens))
 
     def _output_bound(self, call: Call, body: RequestBody, info: RequestInfo, price: ModelPrice) -> int:

@@ -1,0 +1,348 @@
+"""The real scripts against a model of them: random lives of reservations, the same decisions and books.
+
+The model keeps every hold with its time and amount, and adds them up anew for each question. What counts
+is taken from the docstrings of `core.windows`, not from the scripts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from govmiddleware.core.limits import Counter, Hold, Limit, Meter, Scope
+from govmiddleware.core.ports import Granted, LimitsExceeded, ReservationGone
+from govmiddleware.core.windows import CalendarUnit, CalendarWindow, Lifetime, Now, SlidingWindow, Window
+from govmiddleware.testing.clock import Clock
+
+if TYPE_CHECKING:
+    from tests.ledger.conftest import Bench
+
+T = TypeVar("T")
+
+WINDOWS: list[tuple[Window, int]] = [
+    (SlidingWindow(1), 20),
+    (SlidingWindow(60), 30),
+    (SlidingWindow(3600), 60),
+    (CalendarWindow(CalendarUnit.HOUR), 40),
+    (CalendarWindow(CalendarUnit.MONTH), 200),
+    (Lifetime(), 300),
+    (Now(), 4),
+]
+LIMITS = [Limit(window.name, Scope.USER, Meter.TOTAL_TOKENS, window, hard) for window, hard in WINDOWS]
+LEASE_MS = 60_000
+STEPS_MS = [0, 1, 15, 16, 17, 999, 1000, 1016, 1040, 5000, 59_999, 60_000, 61_000, 122_000, 1_800_000]
+STEPS_MS += [3_600_000, 3_660_000, 7_400_000, 40_000_000, 2_700_000_000]
+
+
+# The model ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class ModelHold:
+    limit: Limit
+    at: int
+    amount: int
+    settled: bool = False
+
+    def counts(self, now: int) -> bool:
+        match self.limit.window:
+            case SlidingWindow(seconds):
+                # "Kept in buckets of about a sixtieth. A bucket that the window covers in part counts whole."
+                bucket = max(1, seconds * 1000 // 60)
+                length = -(-seconds * 1000 // bucket)
+                return self.at // bucket >= now // bucket - length
+            case CalendarWindow(unit):
+                return period(unit, self.at) == period(unit, now)
+            case Lifetime():
+                return True
+            case Now():
+                return not self.settled
+
+
+def period(unit: CalendarUnit, at: int) -> tuple[int, ...]:
+    moment = datetime.fromtimestamp(at / 1000, UTC)
+    month = moment.year, moment.month
+    return month if unit is CalendarUnit.MONTH else (*month, moment.day, moment.hour)
+
+
+@dataclass
+class Books:
+    """All holds that were ever taken."""
+
+    holds: list[ModelHold] = field(default_factory=list)
+
+    def state(self, limit: Limit, now: int) -> tuple[int, int]:
+        counting = [hold for hold in self.holds if hold.limit is limit and hold.counts(now)]
+        used = sum(hold.amount for hold in counting if hold.settled)
+        return used, sum(hold.amount for hold in counting if not hold.settled)
+
+    def fits(self, limit: Limit, amount: int, now: int) -> bool:
+        return amount == 0 or sum(self.state(limit, now)) + amount <= limit.hard
+
+    def copy(self) -> Books:
+        return Books([replace(hold) for hold in self.holds])
+
+
+@dataclass
+class ModelReservation:
+    holds: list[ModelHold] = field(default_factory=list)
+    ends: int = 0
+    record: str = ""
+
+
+class Model:
+    """What the ledger has to answer."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self.books = Books()
+        self.open: dict[str, ModelReservation] = {}
+        self.dead: set[str] = set()
+        self.journal: list[tuple[str, int]] = []
+
+    def acquire(self, name: str, asked: dict[int, int], now: int, *, extend: bool) -> str:
+        if name in self.dead or extend != (name in self.open):
+            return "gone"
+        self.seen = now
+        wanted = [ModelHold(LIMITS[index], now, amount) for index, amount in asked.items()]
+        if not all(self.books.fits(hold.limit, hold.amount, now) for hold in wanted):
+            if extend:
+                self.end(name, now, {})
+            return "exceeded"
+        reservation = self.open.setdefault(name, ModelReservation())
+        reservation.holds += wanted
+        reservation.ends = now + LEASE_MS
+        reservation.record = f"{name} expired" + (", extended" if extend else "")
+        self.books.holds += wanted
+        return "granted"
+
+    def end(self, name: str, now: int, amounts: dict[str, int], record: str | None = None) -> None:
+        self.seen = now
+        for hold in self.open.pop(name).holds:
+            hold.amount, hold.settled = amounts.get(hold.limit.name, 0), True
+        if record is not None:
+            self.journal.append((record, now))
+
+
+# The machine -------------------------------------------------------------------------------------
+
+
+def hold_of(limit: Limit, amount: int) -> Hold:
+    return Hold(Counter(limit.scope, limit.meter, limit.window, "ann"), amount, (limit,))
+
+
+limit_numbers = st.integers(0, len(LIMITS) - 1)
+asks = st.one_of(
+    st.dictionaries(limit_numbers, st.integers(1, 3), min_size=1, max_size=len(LIMITS)),
+    st.dictionaries(limit_numbers, st.one_of(st.integers(0, 25), st.integers(0, 400)), max_size=5),
+)
+any_name = st.runner().flatmap(lambda machine: st.sampled_from(sorted(machine.held)))
+"""Of all that were ever opened or cancelled: most steps may come late, or twice."""
+
+
+class Machine(RuleBasedStateMachine):
+    make_bench: ClassVar[Callable[[Clock], Bench]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock, self.model = Clock(), Model()
+        self.bench = self.make_bench(self.clock)
+        self.bench.raw.flushall()
+        self.runner = asyncio.Runner()
+        self.held: dict[str, list[Hold]] = {}
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(work)
+
+    @property
+    def now(self) -> int:
+        """Never backwards."""
+        return max(self.clock.now_ms, self.model.seen)
+
+    def new_name(self) -> str:
+        return f"r{len(self.held)}"
+
+    def teardown(self) -> None:
+        try:
+            self.run(self.bench.audited())
+            records = self.run(self.bench.records())
+            assert [(record.record.decode(), record.at_ms) for record in records] == self.model.journal
+            for name in sorted(self.model.open):
+                self.settle(name, [7] * len(LIMITS))
+            self.states_are_the_same()
+            self.run(self.bench.audited())
+        finally:
+            self.run(self.bench.close())
+            self.runner.close()
+
+    # Time ----------------------------------------------------------------------------------------
+
+    @initialize(
+        day=st.sampled_from(["2026-12-31 23:59:58", "2026-07-15 12:30:00", "2028-02-29 23:00:00"]),
+        offset=st.integers(-2000, 2000),
+    )
+    def begin(self, day: str, offset: int) -> None:
+        self.bench.at(day)
+        self.clock.now_ms += offset
+
+    @rule(step=st.sampled_from(STEPS_MS), more=st.integers(0, 20))
+    def time_passes(self, step: int, more: int) -> None:
+        self.clock.now_ms += step + more
+
+    @rule(border=st.sampled_from([16, 1000, 60_000, 3_600_000]), offset=st.integers(-2, 2))
+    def time_comes_to_a_border(self, border: int, offset: int) -> None:
+        self.clock.now_ms += border - self.clock.now_ms % border + offset
+
+    @rule(back=st.sampled_from([1, 999, 60_000, 4_000_000]))
+    def the_clock_jumps_back(self, back: int) -> None:
+        self.clock.now_ms -= back
+
+    # Admissions ----------------------------------------------------------------------------------
+
+    @rule(asked=asks)
+    def open(self, asked: dict[int, int]) -> None:
+        self.admit(self.new_name(), asked, extend=False)
+
+    @precondition(lambda self: self.model.open)
+    @rule(data=st.data(), asked=asks)
+    def extend(self, data: st.DataObject, asked: dict[int, int]) -> None:
+        name = data.draw(st.sampled_from(sorted(self.model.open)))
+        taken = {hold.limit.name for hold in self.model.open[name].holds}
+        wanted = {number: amount for number, amount in asked.items() if LIMITS[number].name not in taken}
+        self.admit(name, wanted, extend=True)
+
+    @precondition(lambda self: self.held.keys() - self.model.open.keys())
+    @rule(data=st.data(), asked=asks)
+    def extend_what_is_over(self, data: st.DataObject, asked: dict[int, int]) -> None:
+        over = sorted(self.held.keys() - self.model.open.keys())
+        self.admit(data.draw(st.sampled_from(over)), asked, extend=True)
+
+    @precondition(lambda self: self.model.dead | self.model.open.keys())
+    @rule(data=st.data(), asked=asks)
+    def open_what_is_cancelled_or_open(self, data: st.DataObject, asked: dict[int, int]) -> None:
+        names = sorted(self.model.dead | self.model.open.keys())
+        self.admit(data.draw(st.sampled_from(names)), asked, extend=False)
+
+    def admit(self, name: str, asked: dict[int, int], *, extend: bool) -> None:
+        now, books = self.now, self.model.books.copy()
+        expected = self.model.acquire(name, asked, now, extend=extend)
+        holds = [hold_of(LIMITS[number], amount) for number, amount in asked.items()]
+        held = self.held.setdefault(name, [])
+        self.bench._held[name] = list(held)
+        outcome = self.run((self.bench.extend if extend else self.bench.open)(name, *holds))
+        if expected == "gone":
+            assert outcome == ReservationGone()
+            return
+        held += holds
+        assert isinstance(outcome, Granted if expected == "granted" else LimitsExceeded), expected
+        for hold, state in zip(holds, outcome.states, strict=True):
+            limit, wait = hold.limits[0], state.frees_in_ms
+            assert (state.consumed, state.reserved) == books.state(limit, now)
+            if (
+                books.fits(limit, hold.amount, now)
+                or hold.amount > limit.hard
+                or isinstance(limit.window, Lifetime | Now)
+            ):
+                assert wait is None
+            else:
+                assert wait is not None
+                assert books.fits(limit, hold.amount, now + wait)
+                assert not books.fits(limit, hold.amount, now + wait - 1)
+
+    # Ends ----------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.held)
+    @rule(name=any_name, amounts=st.lists(st.integers(0, 30), min_size=20, max_size=20))
+    def settle(self, name: str, amounts: list[int]) -> None:
+        holds = self.bench._held[name] = list(self.held[name])
+        used = {hold.limits[0].name: amount for hold, amount in zip(holds, amounts, strict=False)}
+        now, is_open = self.now, name in self.model.open
+        assert self.run(self.bench.settle(name, *used.values())) == is_open
+        if is_open:
+            self.model.end(name, now, used, f"{name} settled")
+
+    @precondition(lambda self: self.held)
+    @rule(name=any_name)
+    def release(self, name: str) -> None:
+        self.bench._held[name] = self.held[name]
+        now, is_open = self.now, name in self.model.open
+        assert self.run(self.bench.release(name)) == is_open
+        if is_open:
+            self.model.end(name, now, {})
+
+    @precondition(lambda self: self.held)
+    @rule(name=any_name)
+    def cancel(self, name: str) -> None:
+        self.bench._held[name] = self.held[name]
+        self.run(self.bench.cancel(name))
+        if name in self.model.open:
+            self.model.end(name, self.now, {})
+        else:
+            self.model.dead.add(name)
+
+    @rule()
+    def cancel_unknown(self) -> None:
+        name = self.new_name()
+        self.held[name] = []
+        self.cancel(name)
+
+    @precondition(lambda self: self.held)
+    @rule(name=any_name)
+    def renew(self, name: str) -> None:
+        now, is_open = self.now, name in self.model.open
+        assert self.run(self.bench.renew(name)) == is_open
+        if is_open:
+            self.model.seen = now
+            self.model.open[name].ends = now + LEASE_MS
+
+    @precondition(lambda self: self.held)
+    @rule(name=any_name)
+    def sweep(self, name: str) -> None:
+        now, reservation = self.now, self.model.open.get(name)
+        is_due = reservation is not None and reservation.ends <= now
+        assert self.run(self.bench.sweep(name)) == is_due
+        if reservation is not None and is_due:
+            reserved = {hold.limit.name: hold.amount for hold in reservation.holds}
+            self.model.end(name, now, reserved, reservation.record)
+
+    # Looks ---------------------------------------------------------------------------------------
+
+    @rule()
+    def states_are_the_same(self) -> None:
+        for limit in LIMITS:
+            found = self.run(self.bench.look(hold_of(limit, 0)))
+            self.model.seen = self.now
+            assert found == self.model.books.state(limit, self.now), limit.name
+
+    @rule()
+    def the_same_want_sweeping(self) -> None:
+        due = {name for name, reservation in self.model.open.items() if reservation.ends <= self.clock.now_ms}
+        assert set(self.run(self.bench.ledger.expired(self.bench.workspace, 1000))) == due
+
+
+def test_the_scripts_decide_and_keep_books_as_the_model_does(
+    make_bench: Callable[[Clock], Bench],
+) -> None:
+    bound = type("Machine", (Machine,), {"make_bench": staticmethod(make_bench)})
+    run_state_machine_as_test(
+        bound,
+        settings=settings(
+            max_examples=40,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

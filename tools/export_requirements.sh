@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Write the hash-pinned requirements that CI and the image install from. They name no registry.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+uv lock --quiet "$@"
+export_to() { uv export --quiet --locked --format requirements.txt --no-emit-project --no-header --no-annotate "${@:2}" > "requirements/$1.txt"; }
+export_to runtime --all-extras --no-dev
+export_to dev --all-extras --all-groups
