@@ -1,59 +1,89 @@
-"""Composable ASGI middlewares that govern LLM traffic in front of any upstream.
+"""govmiddleware: API tokens, rate limits and budgets that hold, in front of any LLM.
 
-The public names. Each is imported when it is first asked for (PEP 562), so that `import govmiddleware`
-costs next to nothing.
+The names of `__all__` are the public ones. Each is imported when it is first used, so that
+`import govmiddleware` costs nothing.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from govmiddleware.app import Governance, GovernanceMiddleware, govern
     from govmiddleware.core.call import Call, Principal, Role, current_call
     from govmiddleware.core.refusals import Refusal
-    from govmiddleware.errors import ConfigurationError, GovError, StoreUnavailable
+    from govmiddleware.errors import (
+        ConfigurationError,
+        GovError,
+        MissingPredecessor,
+        StoreUnavailable,
+        UpstreamError,
+        UpstreamTimeout,
+        UpstreamUnreachable,
+    )
     from govmiddleware.middleware import Authenticate, Budget, Estimate, Journal, Meter, RateLimit
     from govmiddleware.settings import Settings
+
+    __version__: str
+
+_HOMES = {
+    "govmiddleware.app": ("Governance", "GovernanceMiddleware", "govern"),
+    "govmiddleware.middleware": ("Journal", "Authenticate", "RateLimit", "Estimate", "Budget", "Meter"),
+    "govmiddleware.settings": ("Settings",),
+    "govmiddleware.core.call": ("Call", "Principal", "Role", "current_call"),
+    "govmiddleware.core.refusals": ("Refusal",),
+    "govmiddleware.errors": (
+        "GovError",
+        "ConfigurationError",
+        "MissingPredecessor",
+        "StoreUnavailable",
+        "UpstreamError",
+        "UpstreamUnreachable",
+        "UpstreamTimeout",
+    ),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Governance",
     "GovernanceMiddleware",
     "govern",
-    "Settings",
     "Journal",
     "Authenticate",
     "RateLimit",
     "Estimate",
     "Budget",
     "Meter",
+    "Settings",
     "Call",
     "Principal",
     "Role",
     "current_call",
     "GovError",
     "ConfigurationError",
+    "MissingPredecessor",
     "StoreUnavailable",
+    "UpstreamError",
+    "UpstreamUnreachable",
+    "UpstreamTimeout",
     "Refusal",
+    "__version__",
 ]
 
-_HOMES = {
-    "app": ("Governance", "GovernanceMiddleware", "govern"),
-    "settings": ("Settings",),
-    "middleware": ("Journal", "Authenticate", "RateLimit", "Estimate", "Budget", "Meter"),
-    "core.call": ("Call", "Principal", "Role", "current_call"),
-    "core.refusals": ("Refusal",),
-    "errors": ("GovError", "ConfigurationError", "StoreUnavailable"),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
+        found: object = version("govmiddleware")
+    elif name in _HOME_OF:
+        found = getattr(import_module(_HOME_OF[name]), name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__})

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import httpx
 from cyclopts import Parameter
@@ -19,8 +21,12 @@ from govmiddleware.core import ids
 from govmiddleware.core.call import Role
 from govmiddleware.core.limits import Meter, Scope
 from govmiddleware.errors import ConfigurationError
+from govmiddleware.services.audit import Findings, audit
 from govmiddleware.settings import ApiTokenSettings, LimitSettings, Settings
 from govmiddleware.sidecar import Sidecar
+
+if TYPE_CHECKING:
+    from govmiddleware.testing import ScriptedProvider
 
 _LIMITS = (
     LimitSettings(name="token-minute", scope=Scope.API_TOKEN, meter=Meter.REQUESTS, rate="10/minute"),
@@ -29,6 +35,7 @@ _LIMITS = (
     ),
     LimitSettings(name="slots", scope=Scope.API_TOKEN, meter=Meter.CONCURRENCY, hard=Decimal(8)),
 )
+_STORY = " ".join(["word"] * 250)
 _PROMPT = "Say in one sentence why a budget should be reserved before the call and settled after it."
 
 
@@ -44,23 +51,26 @@ def demo(
             "demo", f"{error.name} is missing", "the server extra: pip install 'govmiddleware[server]'"
         ) from None
     secret = ids.new_api_token()
+    provider = ScriptedProvider()
     with (
         tempfile.TemporaryDirectory(prefix="govmiddleware-demo-") as data_dir,
-        serve_in_thread(ScriptedProvider()) as provider,
-        serve_in_thread(Sidecar(Governance(_settings(provider.url, secret, Path(data_dir))))) as sidecar,
+        serve_in_thread(provider) as upstream,
+        serve_in_thread(
+            Sidecar(Governance(settings := _settings(upstream.url, secret, Path(data_dir))))
+        ) as sidecar,
         httpx.Client(
             base_url=sidecar.url, headers={"authorization": f"Bearer {secret}"}, timeout=10
         ) as client,
     ):
-        print("One Valkey, one mock provider, one sidecar between; three limits:")
-        for limit in _LIMITS:
-            print(
-                f"  {limit.name}: {limit.meter} per {limit.scope}, {limit.rate or limit.hard} {limit.window or ''}"
-            )
-        print()
-        print_table([dict(row) for row in _traffic(client)], ["call", "user", "status", "answer"])
+        print("One Valkey, one mock provider, one sidecar between them, and three limits:\n")
+        print_table([_limit(limit) for limit in _LIMITS], ["name", "scope", "meter", "limit"])
+        print("\nSome traffic (POST /v1/chat/completions):\n")
+        print_table([dict(row) for row in _traffic(client, provider)], ["call", "user", "status", "answer"])
         print("\nWhat the journal says (GET /gov/api/v1/usage?by=user):\n")
         _show_usage(client)
+        print("\nDo the books balance (govmiddleware audit)?\n")
+        findings = asyncio.run(_audit(settings))
+        print(f"{'ok' if findings.ok else 'NOT OK'}: {findings.checked} buckets of counters checked")
         if stay:
             _stay(sidecar.url, secret)
     return 0
@@ -70,15 +80,25 @@ def _settings(upstream: str, secret: str, data_dir: Path) -> Settings:
     token = ApiTokenSettings(
         name="demo", workspace="demo", sha256=ids.hash_api_token(secret), role=Role.ADMIN
     )
-    return Settings(upstream=upstream, data_dir=data_dir, api_tokens=(token,), limits=_LIMITS)
+    return Settings(
+        upstream=upstream, redis_url="embedded", data_dir=data_dir, api_tokens=(token,), limits=_LIMITS
+    )
 
 
-def _traffic(client: httpx.Client) -> Iterator[Mapping[str, object]]:
+def _limit(limit: LimitSettings) -> Mapping[str, object]:
+    allowed = limit.rate or (f"{limit.hard} a {limit.window}" if limit.window else f"{limit.hard} at a time")
+    return {"name": limit.name, "scope": limit.scope, "meter": limit.meter, "limit": allowed}
+
+
+def _traffic(client: httpx.Client, provider: ScriptedProvider) -> Iterator[Mapping[str, object]]:
     """Answers, a stream, a budget that runs out, a rate that is too high, a bad token."""
     yield _call(client, "chat", "ann")
     yield _call(client, "chat, streamed", "ann", stream=True)
-    for _ in range(3):
-        yield _call(client, "chat, 400 tokens at most", "bob", max_tokens=400)
+    short = provider.script
+    provider.script = replace(short, text=_STORY)
+    for _ in range(2):
+        yield _call(client, "chat, a long story", "bob", max_tokens=400)
+    provider.script = short
     yield _call(client, "chat, unpriced model", "bob", model="no-such-model")
     yield _call(client, "chat, bad token", "eve", headers={"authorization": "Bearer gov_wrong"})
     for _ in range(8):
@@ -110,9 +130,14 @@ def _gist(answer: httpx.Response) -> str:
         return f"{answer.text.count('data: ')} events"
     body = answer.json()
     if "error" in body:
-        return f"{body['error']['code']}: {body['error']['message']}"[:100]
+        return f"{body['error']['code']}: {body['error']['message']}"[:96] + "…"
     left = answer.headers.get("x-gov-budget-remaining-usd")
     return f"{body['usage']['total_tokens']} tokens; budget left {left} USD"
+
+
+async def _audit(settings: Settings) -> Findings:
+    async with Governance(settings).store() as governance:
+        return await audit(governance.journal)
 
 
 def _show_usage(client: httpx.Client) -> None:
