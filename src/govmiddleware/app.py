@@ -22,7 +22,7 @@ from govmiddleware.errors import ConfigurationError, StoreUnavailable
 from govmiddleware.ledger.api_tokens import RedisApiTokens
 from govmiddleware.ledger.connection import connect
 from govmiddleware.ledger.embedded import EmbeddedStore
-from govmiddleware.ledger.health import StoreCheck, examine
+from govmiddleware.ledger.health import StoreCheck, eviction_policy, examine
 from govmiddleware.ledger.journal import RedisJournal
 from govmiddleware.ledger.ledger import RedisLedger
 from govmiddleware.metrics import Metrics
@@ -38,6 +38,8 @@ from govmiddleware.services.usage import UsageReports
 from govmiddleware.settings import Settings, load, without_password
 
 logger = logging.getLogger("govmiddleware.app")
+
+_REVIVE_SECONDS = 1.0
 
 
 class Governance:
@@ -85,6 +87,8 @@ class Governance:
         )
         self.refusals = RefusalLog(self.journal, self.upkeep)
         self.upkeep.also(SUMMARY_SECONDS, self.refusals.flush)
+        if self._embedded is not None:
+            self.upkeep.also(_REVIVE_SECONDS, self._revive_store)
         self.api_tokens = ApiTokens(
             {token.sha256.lower(): token.principal() for token in settings.api_tokens},
             self.api_token_store,
@@ -128,6 +132,7 @@ class Governance:
         if not self._is_open:
             return
         self._is_open = False
+        await self.refusals.flush()
         await self.upkeep.stop()
         await self.refusals.flush()
         await self._close_store()
@@ -146,6 +151,13 @@ class Governance:
         if self._embedded is not None:
             await asyncio.to_thread(self._embedded.open)
 
+    async def _revive_store(self) -> None:
+        """An embedded store that was killed has no supervisor but its users."""
+        try:
+            await self.ledger.ping()
+        except StoreUnavailable:
+            await self._open_store()
+
     async def _close_store(self) -> None:
         await self._redis.aclose()
         if self._embedded is not None:
@@ -162,12 +174,15 @@ class Governance:
 
     async def readiness(self) -> list[str]:
         """What keeps calls from being governed right now, in words."""
+        problems = []
         try:
             if await self.ledger.journal_is_full():
-                return ["the journal is full: journal_max_records"]
+                problems.append("the journal is full: journal_max_records")
+            if (policy := await eviction_policy(self._redis)) != "noeviction":
+                problems.append(f"the store forgets budgets: set its maxmemory-policy {policy} to noeviction")
         except StoreUnavailable as error:
-            return [f"the store does not answer: {error}"]
-        return []
+            problems.append(f"the store does not answer: {error}")
+        return problems
 
     async def examine_store(self) -> list[StoreCheck]:
         """What `doctor` says of the store. Raises StoreUnavailable."""

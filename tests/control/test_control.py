@@ -50,9 +50,7 @@ async def sidecar(make_governance, gov_provider) -> AsyncIterator[Sidecar]:
 @pytest.fixture
 async def get(sidecar) -> AsyncIterator[Get]:
     """`await get(path, secret, **query)`, below /gov."""
-    async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(sidecar), base_url="http://gov/gov/"
-    ) as http:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(sidecar), base_url="http://gov/gov/") as http:
 
         async def send(path: str, secret: str | bytes | None = None, **query: str) -> httpx.Response:
             raw = secret if isinstance(secret, bytes) else (secret or "").encode()

@@ -36,11 +36,13 @@ def test_a_server_can_listen_on_a_unix_socket(tmp_path: Path) -> None:
 
 def test_a_server_hangs_up_on_running_requests_without_a_word_in_the_log(caplog) -> None:
     provider = ScriptedProvider(script=Script(never_answers=True))
-    with serve_in_thread(provider) as server, socket.create_connection((server.host, server.port)) as client:
-        client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
-        asyncio.run(provider.until(lambda: bool(provider.exchanges)))
-        stopping_at = time.monotonic()
-    assert time.monotonic() - stopping_at < 1
+    with socket.socket() as client:
+        with serve_in_thread(provider) as server:
+            client.connect((server.host, server.port))
+            client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            asyncio.run(provider.until(lambda: bool(provider.exchanges)))
+            stopping_at = time.monotonic()
+        assert time.monotonic() - stopping_at < 1
     assert caplog.records == []
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hmac import compare_digest
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -11,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from govmiddleware.core.addresses import TrustedProxies
 from govmiddleware.core.call import Role
 from govmiddleware.core.refusals import Forbidden, Refusal
-from govmiddleware.services.api_tokens import ApiTokens, secret_in
+from govmiddleware.services.api_tokens import ApiTokens, same_secret, secret_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class Access:
         """Raises Unauthenticated and Forbidden."""
         headers = request.scope["headers"]
         secret = secret_in(headers)
-        if self._admin_token and secret and compare_digest(secret.encode(), self._admin_token.encode()):
+        if self._admin_token and same_secret(secret, self._admin_token):
             return Reader(None)
         address = self._trusted_proxies.client_address(request.scope.get("client"), headers)
         principal = await self._api_tokens.authenticate(secret, address)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from hmac import compare_digest
 
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -13,7 +12,7 @@ from starlette.routing import Route
 
 from govmiddleware.core.refusals import Unauthenticated
 from govmiddleware.metrics import Metrics
-from govmiddleware.services.api_tokens import secret_in
+from govmiddleware.services.api_tokens import same_secret, secret_in
 
 Readiness = Callable[[], Awaitable[list[str]]]
 """What keeps calls from being governed right now, in words; empty when nothing does."""
@@ -30,10 +29,8 @@ def health_routes(readiness: Readiness, metrics: Metrics, *, metrics_token: str 
         return JSONResponse({"ready": not problems, "problems": problems}, 503 if problems else 200)
 
     async def show_metrics(request: Request) -> Response:
-        if metrics_token is not None:
-            secret = secret_in(request.scope["headers"]) or ""
-            if not compare_digest(secret.encode(), metrics_token.encode()):
-                raise Unauthenticated("The metrics take the metrics_token as a Bearer token.")
+        if metrics_token is not None and not same_secret(secret_in(request.scope["headers"]), metrics_token):
+            raise Unauthenticated("The metrics take the metrics_token as a Bearer token.")
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return [

@@ -22,6 +22,7 @@ _PLURALS = {
     "sessions": "session",
     "api_tokens": "api_token",
 }
+_PARAMETERS = {"by", "since", "until"}
 
 
 def usage_routes(usage: UsageReports, access: Access) -> list[Route]:
@@ -29,6 +30,9 @@ def usage_routes(usage: UsageReports, access: Access) -> list[Route]:
 
     async def show(request: Request) -> Response:
         reader = await access.reader(request)
+        if unknown := request.query_params.keys() - _PARAMETERS:
+            expected = ", ".join(sorted(_PARAMETERS))
+            raise InvalidRequest(f"There is no parameter {min(unknown)!r}; there are {expected}.")
         dimension = request.path_params.get("dimension")
         if dimension is not None and dimension not in _PLURALS:
             raise InvalidRequest(f"There is no usage/{dimension}; there are {', '.join(_PLURALS)}.")

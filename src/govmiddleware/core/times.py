@@ -6,10 +6,12 @@ import re
 from datetime import UTC, datetime, timedelta
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_LONGEST = timedelta(days=36525)
+"""Much beyond it, calendars end."""
 
 
 def parse_time(text: str) -> datetime:
-    """RFC 3339 (without a zone: UTC), a date, or how long ago: `30m`, `24h`, `7d`, `2w`.
+    """RFC 3339 (without a zone: UTC), a date, or how long ago: `30m`, `24h`, `7d`, `2w`. In UTC.
 
     Raises ValueError.
     """
@@ -19,16 +21,17 @@ def parse_time(text: str) -> datetime:
         pass
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise ValueError(
             f"{text!r} is no time: write 2026-01-31, 2026-01-31T12:00:00Z or how long ago, such as 24h or 7d"
         ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def parse_duration(text: str) -> timedelta:
-    """`30m`, `24h`, `7d` or `2w`. Raises ValueError."""
-    match = re.fullmatch(r"(\d{1,6})([mhdw])", text)
-    if match is None:
-        raise ValueError(f"{text!r} is no duration: write 30m, 24h, 7d or 2w")
-    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+    """`30m`, `24h`, `7d` or `2w`, up to a hundred years. Raises ValueError."""
+    match = re.fullmatch(r"([0-9]{1,8})([mhdw])", text)
+    duration = timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else None
+    if duration is None or duration > _LONGEST:
+        raise ValueError(f"{text!r} is no duration: write 30m, 24h, 7d or 2w, a hundred years at most")
+    return duration

@@ -23,6 +23,12 @@ class StoreCheck:
     detail: str
 
 
+async def eviction_policy(redis: Redis) -> str:
+    """`noeviction` is the one that keeps budgets. Raises StoreUnavailable."""
+    async with store_call():
+        return str((await redis.info("memory"))["maxmemory_policy"])
+
+
 async def examine(redis: Redis) -> list[StoreCheck]:
     """Version, eviction, persistence, speed and clock. Raises StoreUnavailable."""
     async with store_call(LONG_PATIENCE_SECONDS):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from hmac import compare_digest
 
 from limits import parse
 from limits.storage import MemoryStorage
@@ -99,6 +100,13 @@ def principal_of(token: StoredApiToken) -> Principal:
         user=token.user,
         agent=token.agent,
         tags=tuple((token.tags or {}).items()),
+    )
+
+
+def same_secret(given: str | None, expected: str) -> bool:
+    """Whether they are equal, in a time that does not tell how far. `given` may be any bytes of a header."""
+    return given is not None and compare_digest(
+        given.encode("utf-8", "surrogateescape"), expected.encode("utf-8", "surrogateescape")
     )
 
 
