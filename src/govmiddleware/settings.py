@@ -55,7 +55,7 @@ def check_workspace(name: str) -> str:
     return name
 
 
-def _name(text: str) -> str:
+def check_name(text: str) -> str:
     """A name that counts may be kept under. Raises ValueError."""
     if not (0 < len(text) <= LONGEST_NAME and text.isprintable()):
         raise ValueError(f"1 to {LONGEST_NAME} printable characters")
@@ -128,7 +128,7 @@ def without_password(url: str) -> str:
 
 
 WorkspaceName = Annotated[str, AfterValidator(check_workspace)]
-Name = Annotated[str, AfterValidator(_name)]
+Name = Annotated[str, AfterValidator(check_name)]
 Positive = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, allow_inf_nan=False)]
 PositiveInt = Annotated[int, BeforeValidator(_no_bool), Field(gt=0)]
 

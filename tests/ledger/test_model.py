@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -150,17 +149,7 @@ asks = st.dictionaries(st.integers(0, len(LIMITS) - 1), amounts, min_size=1, max
         number: 1 if isinstance(LIMITS[number].window, Now) else amount for number, amount in asked.items()
     }
 )
-open_name = st.runner().flatmap(lambda machine: st.sampled_from(sorted(machine.model.open)))
-any_name = st.runner().flatmap(lambda machine: st.sampled_from(sorted(machine.held)))
-"""Of all that were ever opened or cancelled: most steps may come late, or twice."""
-
-
-def some_open(machine: Machine) -> bool:
-    return bool(machine.model.open)
-
-
-def some_over(machine: Machine) -> bool:
-    return bool(machine.held.keys() - machine.model.open.keys())
+picks = st.integers(0, 999)
 
 
 class Machine(RuleBasedStateMachine):
@@ -185,6 +174,19 @@ class Machine(RuleBasedStateMachine):
     def new_name(self) -> str:
         return f"r{len(self.held)}"
 
+    def open_one(self, pick: int, asked: dict[int, int]) -> str:
+        """One that is open; a new one if there is none, and if that was granted."""
+        if not self.model.open:
+            self.open(asked)
+        names = sorted(self.model.open or self.held)
+        return names[pick % len(names)]
+
+    def any_one(self, pick: int) -> str:
+        """Any that was ever opened or cancelled: what a worker does may come late, or twice."""
+        names = sorted(self.held) or ["never opened"]
+        self.held.setdefault(names[0], [])
+        return names[pick % len(names)]
+
     def teardown(self) -> None:
         try:
             self.run(self.bench.audited())
@@ -192,7 +194,7 @@ class Machine(RuleBasedStateMachine):
             assert [(record.record.decode(), record.at_ms) for record in records] == self.model.journal
             for name in sorted(self.model.open):
                 self.settle(name, [7] * 20)
-            self.states_are_the_same()
+            self.the_books_are_the_same()
             self.run(self.bench.audited())
         finally:
             self.run(self.bench.close())
@@ -232,20 +234,16 @@ class Machine(RuleBasedStateMachine):
         self.admit(name, asked, extend=False)
         self.admit(name, {number: more[number] for number in more.keys() - asked.keys()}, extend=True)
 
-    @precondition(some_open)
-    @rule(name=open_name, asked=asks)
-    def extend(self, name: str, asked: dict[int, int]) -> None:
-        taken = {hold.limit.name for hold in self.model.open[name].holds}
-        wanted = {number: amount for number, amount in asked.items() if LIMITS[number].name not in taken}
-        self.admit(name, wanted, extend=True)
+    @rule(pick=picks, asked=asks, more=asks)
+    def extend(self, pick: int, asked: dict[int, int], more: dict[int, int]) -> None:
+        name = self.open_one(pick, asked)
+        taken = {hold.limits[0].name for hold in self.held[name]}
+        self.admit(name, {n: more[n] for n in more if LIMITS[n].name not in taken}, extend=True)
 
-    @precondition(some_over)
-    @rule(name=any_name, asked=asks)
-    def admit_too_late_or_twice(self, name: str, asked: dict[int, int]) -> None:
-        if name in self.model.open or name in self.model.dead:
-            self.admit(name, asked, extend=False)
-        else:
-            self.admit(name, asked, extend=True)
+    @rule(pick=picks, asked=asks)
+    def admit_too_late_or_twice(self, pick: int, asked: dict[int, int]) -> None:
+        name = self.any_one(pick)
+        self.admit(name, asked, extend=name not in self.model.open and name not in self.model.dead)
 
     def admit(self, name: str, asked: dict[int, int], *, extend: bool) -> None:
         now, books = self.now, self.model.books.copy()
@@ -275,8 +273,14 @@ class Machine(RuleBasedStateMachine):
 
     # Ends ----------------------------------------------------------------------------------------
 
-    @precondition(some_open)
-    @rule(name=open_name, amounts=st.lists(st.integers(0, 30), min_size=20, max_size=20))
+    @rule(pick=picks, asked=asks, used=st.lists(st.integers(0, 30), min_size=20, max_size=20))
+    def settle_one(self, pick: int, asked: dict[int, int], used: list[int]) -> None:
+        self.settle(self.open_one(pick, asked), used)
+
+    @rule(pick=picks)
+    def settle_any(self, pick: int) -> None:
+        self.settle(self.any_one(pick), [1] * 20)
+
     def settle(self, name: str, amounts: list[int]) -> None:
         holds = self.bench._held[name] = list(self.held[name])
         used = {
@@ -288,23 +292,18 @@ class Machine(RuleBasedStateMachine):
         if is_open:
             self.model.end(name, now, used, f"{name} settled")
 
-    @precondition(some_over)
-    @rule(name=any_name)
-    def settle_at_any_time(self, name: str) -> None:
-        self.settle(name, [1] * 20)
-
-    @precondition(some_open)
-    @rule(name=any_name)
-    def release(self, name: str) -> None:
+    @rule(pick=picks, asked=asks)
+    def release(self, pick: int, asked: dict[int, int]) -> None:
+        name = self.open_one(pick, asked)
         self.bench._held[name] = self.held[name]
         now, is_open = self.now, name in self.model.open
         assert self.run(self.bench.release(name)) == is_open
         if is_open:
             self.model.end(name, now, {})
 
-    @rule(unknown=st.booleans(), data=st.data())
-    def cancel(self, unknown: bool, data: st.DataObject) -> None:
-        name = self.new_name() if unknown or not self.held else data.draw(any_name)
+    @rule(pick=picks, unknown=st.booleans())
+    def cancel(self, pick: int, unknown: bool) -> None:
+        name = self.new_name() if unknown else self.any_one(pick)
         self.bench._held[name] = self.held.setdefault(name, [])
         self.run(self.bench.cancel(name))
         if name in self.model.open:
@@ -312,20 +311,26 @@ class Machine(RuleBasedStateMachine):
         else:
             self.model.dead.add(name)
 
-    @precondition(some_open)
-    @rule(name=any_name)
-    def renew(self, name: str) -> None:
+    @rule(pick=picks, asked=asks, late=st.integers(0, 90_000))
+    def renew(self, pick: int, asked: dict[int, int], late: int) -> None:
+        name = self.open_one(pick, asked)
+        self.clock.now_ms += late
         now, is_open = self.now, name in self.model.open
         assert self.run(self.bench.renew(name)) == is_open
         if is_open:
             self.model.seen = now
             self.model.open[name].ends = now + LEASE_MS
 
-    @precondition(some_open)
-    @rule(name=open_name, offset=st.sampled_from([-1, 0, 0, 1]))
-    def a_lease_runs_out(self, name: str, offset: int) -> None:
-        self.clock.now_ms = max(self.clock.now_ms, self.model.open[name].ends + offset)
+    @rule(pick=picks, asked=asks, offset=st.sampled_from([-1, 0, 0, 1]))
+    def a_lease_runs_out(self, pick: int, asked: dict[int, int], offset: int) -> None:
+        name = self.open_one(pick, asked)
+        if name in self.model.open:
+            self.clock.now_ms = max(self.clock.now_ms, self.model.open[name].ends + offset)
         self.sweep(name)
+
+    @rule(pick=picks)
+    def sweep_any(self, pick: int) -> None:
+        self.sweep(self.any_one(pick))
 
     def sweep(self, name: str) -> None:
         now, reservation = self.now, self.model.open.get(name)
@@ -335,24 +340,16 @@ class Machine(RuleBasedStateMachine):
             reserved = {hold.limit.name: hold.amount for hold in reservation.holds}
             self.model.end(name, now, reserved, reservation.record)
 
-    @precondition(some_over)
-    @rule(name=any_name)
-    def sweep_at_any_time(self, name: str) -> None:
-        self.sweep(name)
-
     # Looks ---------------------------------------------------------------------------------------
 
     @rule()
-    def states_are_the_same(self) -> None:
+    def the_books_are_the_same(self) -> None:
+        due = {name for name, reservation in self.model.open.items() if reservation.ends <= self.clock.now_ms}
+        assert set(self.run(self.bench.ledger.expired(self.bench.workspace, 1000))) == due
         for limit in LIMITS:
             found = self.run(self.bench.look(hold_of(limit, 0)))
             self.model.seen = self.now
             assert found == self.model.books.state(limit, self.now), limit.name
-
-    @rule()
-    def the_same_want_sweeping(self) -> None:
-        due = {name for name, reservation in self.model.open.items() if reservation.ends <= self.clock.now_ms}
-        assert set(self.run(self.bench.ledger.expired(self.bench.workspace, 1000))) == due
 
 
 def test_the_scripts_decide_and_keep_books_as_the_model_does(
@@ -362,7 +359,7 @@ def test_the_scripts_decide_and_keep_books_as_the_model_does(
     run_state_machine_as_test(
         bound,
         settings=settings(
-            max_examples=60,
+            max_examples=45,
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=list(HealthCheck),

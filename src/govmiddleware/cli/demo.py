@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import httpx
 from cyclopts import Parameter
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from govmiddleware.app import Governance
 from govmiddleware.cli.common import print_table
@@ -76,11 +77,25 @@ def demo(
     return 0
 
 
+class _DemoSettings(Settings):
+    """Nothing but what stands here, whatever `GOV_…` says: a demo must not touch the real thing."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *others: PydanticBaseSettingsSource,
+        **named: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
 def _settings(upstream: str, secret: str, data_dir: Path) -> Settings:
     token = ApiTokenSettings(
         name="demo", workspace="demo", sha256=ids.hash_api_token(secret), role=Role.ADMIN
     )
-    return Settings(
+    return _DemoSettings(
         upstream=upstream, redis_url="embedded", data_dir=data_dir, api_tokens=(token,), limits=_LIMITS
     )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import signal
+import sys
 from importlib.util import find_spec
 from typing import Annotated, Any
 
@@ -59,8 +61,12 @@ def serve(
             timeout_graceful_shutdown=_DRAIN_SECONDS,
         )
     )
+    # uvicorn drains on SIGTERM, then raises it again for the handler that was there before it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         server.run()
-    except SystemExit:  # how uvicorn ends where it cannot bind or the lifespan fails; its log says why
-        return _COULD_NOT_START
+    except (
+        SystemExit
+    ) as end:  # also how uvicorn ends where it cannot bind or the lifespan fails; its log says why
+        return _COULD_NOT_START if end.code else 0
     return 0

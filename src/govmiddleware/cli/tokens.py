@@ -16,7 +16,7 @@ from govmiddleware.core.call import Role
 from govmiddleware.core.ports import StoredApiToken
 from govmiddleware.core.times import parse_duration
 from govmiddleware.errors import ConfigurationError
-from govmiddleware.settings import check_workspace
+from govmiddleware.settings import check_name, check_workspace
 
 app = App(name="token", help="API tokens: create, list, revoke.")
 
@@ -38,13 +38,24 @@ def create(
     """Create an API token. The secret is shown once, on standard output; the store keeps its hash."""
     secret = ids.new_api_token()
     now = int(time.time())
-    try:
-        check_workspace(workspace)
-        expires_at = now + int(parse_duration(expires_in).total_seconds()) if expires_in else None
-    except ValueError as error:
-        raise ConfigurationError(
-            "token create", workspace if expires_in is None else expires_in, str(error)
-        ) from None
+    expires_at = None
+    for option, value, check in (
+        ("NAME", name, check_name),
+        ("--workspace", workspace, check_workspace),
+        ("--user", user, check_name),
+        ("--agent", agent, check_name),
+    ):
+        try:
+            if value is not None:
+                check(value)
+        except ValueError as error:
+            raise ConfigurationError(option, value, str(error)) from None
+    if expires_in is not None:
+        try:
+            expires_at = now + int(parse_duration(expires_in).total_seconds())
+        except ValueError:
+            expected = "a duration such as 30m, 24h, 7d or 2w, a hundred years at most"
+            raise ConfigurationError("--expires-in", expires_in, expected) from None
     token = StoredApiToken(
         id=ids.new_api_token_id(),
         name=name,

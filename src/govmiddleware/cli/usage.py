@@ -70,4 +70,4 @@ def _time(option: str, text: str | None) -> datetime | None:
     try:
         return None if text is None else parse_time(text)
     except ValueError as error:
-        raise ConfigurationError(option, text, str(error).partition(": ")[2]) from None
+        raise ConfigurationError(option, text, str(error).partition(": write ")[2]) from None

@@ -1,0 +1,173 @@
+"""What a call is charged: every row of the policy that `charge_for` states."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from govmiddleware.core.call import Bound, Call, Progress, Settlement
+from govmiddleware.core.limits import Meter
+from govmiddleware.core.model_price import ModelPrice, Rates
+from govmiddleware.core.usage import Usage
+from govmiddleware.protocols.registry import UNRECOGNISED
+from govmiddleware.services.settlement import (
+    Charge,
+    Outcome,
+    charge_as_reserved,
+    charge_for,
+    reserved_amounts,
+)
+
+INPUT, OUTPUT = 1000, 2000
+"""nano-USD a token."""
+
+PRICE = ModelPrice("m", 1000, "test", (Rates(input=INPUT * 10**6, output=OUTPUT * 10**6),))
+ESTIMATE, DELIVERED = 100, 30
+REPORTED = Usage(input_tokens=90, output_tokens=40, reasoning_tokens=10)
+SO_FAR = Usage(input_tokens=90, cached_tokens=50, output_tokens=7)
+BOUND = Bound(120, 500, 120 * INPUT + 500 * OUTPUT)
+RESERVED = Usage(120, output_tokens=500)
+NOTHING = Usage()
+
+
+def new_call(**fields: Any) -> Call:
+    """A metered model call."""
+    given = {
+        "model": "m",
+        "price": PRICE,
+        "estimated_input_tokens": ESTIMATE,
+        "bound": BOUND,
+        "delivered_output_tokens": 0,
+        **fields,
+    }
+    return Call("req_1", UNRECOGNISED, "POST", "/v1/chat/completions", model_call=True, **given)
+
+
+@dataclass(frozen=True)
+class Row:
+    what: str
+    call: dict[str, Any]
+    usage: Usage
+    settlement: Settlement
+    outcome: Outcome
+    crashed: bool = False
+
+
+complete = {"progress": Progress.COMPLETE, "status": 200, "delivered_output_tokens": DELIVERED}
+answering = {"progress": Progress.ANSWERING, "status": 200, "delivered_output_tokens": DELIVERED}
+dispatched = {"progress": Progress.DISPATCHED}
+stream = {"stream": True}
+
+EXACT, ESTIMATED, ABORTED = Settlement.EXACT, Settlement.ESTIMATED, Settlement.ABORTED
+delivered = Usage(ESTIMATE, output_tokens=DELIVERED)
+
+TABLE = [
+    Row("complete with usage", complete | {"usage": REPORTED}, REPORTED, EXACT, Outcome.ANSWERED),
+    Row("stream with usage", complete | stream | {"usage": REPORTED}, REPORTED, EXACT, Outcome.ANSWERED),
+    Row("complete without usage", complete, delivered, ESTIMATED, Outcome.ANSWERED),
+    Row("stream without usage", complete | stream, delivered, ESTIMATED, Outcome.ANSWERED),
+    Row("cut stream", answering | stream, delivered, ABORTED, Outcome.ABORTED),
+    Row(
+        "cut stream that reported its input already: the larger output counts",
+        answering | stream | {"usage": SO_FAR},
+        Usage(90, cached_tokens=50, output_tokens=DELIVERED),
+        ABORTED,
+        Outcome.ABORTED,
+    ),
+    Row("stream that crashed on its way", answering | stream, delivered, ABORTED, Outcome.ABORTED, True),
+    Row("stream cut before its answer", dispatched | stream, Usage(ESTIMATE), ABORTED, Outcome.ABORTED),
+    Row("crash before a stream's answer", dispatched | stream, RESERVED, ABORTED, Outcome.ABORTED, True),
+    Row("unstreamed, cut before its answer", dispatched, RESERVED, ABORTED, Outcome.ABORTED),
+    Row("unstreamed, cut in its answer", answering, RESERVED, ABORTED, Outcome.ABORTED),
+    Row("unstreamed, timed out", dispatched | {"status": 504}, RESERVED, ABORTED, Outcome.ABORTED),
+    Row("unstreamed, crashed before its answer", dispatched, RESERVED, ABORTED, Outcome.ABORTED, True),
+    Row("unstreamed, crashed in its answer", answering, RESERVED, ABORTED, Outcome.ABORTED, True),
+    Row("4xx without usage", complete | {"status": 400}, NOTHING, EXACT, Outcome.UPSTREAM_ERROR),
+    Row("5xx without usage", complete | {"status": 503}, NOTHING, EXACT, Outcome.UPSTREAM_ERROR),
+    Row("5xx, cut", answering | {"status": 500}, NOTHING, EXACT, Outcome.UPSTREAM_ERROR),
+    Row(
+        "4xx with usage",
+        complete | {"status": 400, "usage": REPORTED},
+        REPORTED,
+        EXACT,
+        Outcome.UPSTREAM_ERROR,
+    ),
+    Row(
+        "failed connection",
+        {"progress": Progress.UNREACHED, "status": 502},
+        NOTHING,
+        EXACT,
+        Outcome.UPSTREAM_ERROR,
+    ),
+    Row(
+        "nobody metered the answer",
+        {"status": 200, "delivered_output_tokens": None},
+        RESERVED,
+        ESTIMATED,
+        Outcome.ANSWERED,
+    ),
+    Row(
+        "nobody metered, 4xx",
+        {"status": 404, "delivered_output_tokens": None},
+        NOTHING,
+        EXACT,
+        Outcome.UPSTREAM_ERROR,
+    ),
+    Row("nobody metered, crash", {"delivered_output_tokens": None}, RESERVED, ABORTED, Outcome.ABORTED, True),
+    Row("not a model call", {"bound": None, "price": None, "status": 200}, NOTHING, EXACT, Outcome.ANSWERED),
+]
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.what)
+def test_a_call_is_charged_by_how_it_ended(row: Row) -> None:
+    cost = row.usage.input_tokens * INPUT + row.usage.output_tokens * OUTPUT
+    # Rates have no discount for cached input here.
+    charge = charge_for(new_call(**row.call), crashed=row.crashed)
+    assert charge == Charge(row.usage, cost, row.settlement, row.outcome)
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.what)
+def test_the_request_counts_whatever_it_cost_and_frees_its_slot(row: Row) -> None:
+    charge = charge_for(new_call(**row.call), crashed=row.crashed)
+    assert charge.amount(Meter.REQUESTS) == 1
+    assert charge.amount(Meter.CONCURRENCY) == 0
+
+
+def test_every_meter_is_settled_with_its_own_figure() -> None:
+    charge = charge_for(new_call(**complete, usage=REPORTED), crashed=False)
+    assert {meter: charge.amount(meter) for meter in Meter} == {
+        Meter.REQUESTS: 1,
+        Meter.INPUT_TOKENS: 90,
+        Meter.OUTPUT_TOKENS: 40,
+        Meter.TOTAL_TOKENS: 130,
+        Meter.COST_USD: 90 * INPUT + 40 * OUTPUT,
+        Meter.CONCURRENCY: 0,
+    }
+
+
+def test_the_bound_is_reserved_on_every_meter() -> None:
+    assert reserved_amounts(new_call()) == {
+        Meter.REQUESTS: 1,
+        Meter.INPUT_TOKENS: 120,
+        Meter.OUTPUT_TOKENS: 500,
+        Meter.TOTAL_TOKENS: 620,
+        Meter.COST_USD: BOUND.cost,
+        Meter.CONCURRENCY: 1,
+    }
+
+
+def test_before_there_is_a_bound_only_the_request_and_its_slot_are_reserved() -> None:
+    reserved = reserved_amounts(new_call(bound=None))
+    assert {meter: amount for meter, amount in reserved.items() if amount} == {
+        Meter.REQUESTS: 1,
+        Meter.CONCURRENCY: 1,
+    }
+
+
+def test_what_expires_is_charged_as_reserved() -> None:
+    charge = charge_as_reserved(new_call(), Settlement.EXPIRED, Outcome.EXPIRED)
+    assert charge == Charge(RESERVED, BOUND.cost, Settlement.EXPIRED, Outcome.EXPIRED)
+    nothing = charge_as_reserved(new_call(bound=None), Settlement.EXPIRED, Outcome.EXPIRED)
+    assert nothing == Charge(NOTHING, 0, Settlement.EXPIRED, Outcome.EXPIRED)

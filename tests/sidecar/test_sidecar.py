@@ -1,0 +1,74 @@
+"""What the sidecar does beside model calls: WebSockets, routes that nobody meters, the control plane."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from tests.sidecar.conftest import SECRET, RunningSidecar
+
+Run = Callable[..., RunningSidecar]
+HEADERS = {"authorization": f"Bearer {SECRET}"}
+
+
+def test_a_websocket_is_refused_with_a_clear_close(run_sidecar: Run) -> None:
+    sidecar = run_sidecar()
+    host, port = sidecar.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as connection:
+        connection.sendall(
+            b"GET /v1/realtime HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        answer = connection.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 403")
+    assert sidecar.provider.exchanges == []
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+def test_a_route_that_could_cost_is_refused_unless_the_setting_forwards_it(
+    run_sidecar: Run, method: str
+) -> None:
+    refusing, forwarding = run_sidecar(), run_sidecar(unmetered_routes="forward")
+    refused = httpx.request(method, f"{refusing.url}/v1/files", headers=HEADERS)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "route_not_metered")
+    assert refusing.provider.exchanges == []
+    assert httpx.request(method, f"{forwarding.url}/v1/files", headers=HEADERS).status_code == 404
+    [exchange] = forwarding.provider.exchanges
+    assert (exchange.method, exchange.path) == (method, "/v1/files")
+
+
+def test_reads_are_forwarded_but_not_for_strangers(run_sidecar: Run) -> None:
+    sidecar = run_sidecar()
+    assert httpx.get(f"{sidecar.url}/v1/models").status_code == 401
+    assert httpx.get(f"{sidecar.url}/v1/models", headers=HEADERS).status_code == 200
+    assert len(sidecar.provider.exchanges) == 1
+
+
+def test_reads_count_as_requests(run_sidecar: Run) -> None:
+    limit = {"name": "one", "scope": "workspace", "meter": "requests", "window": "lifetime", "hard": 1}
+    sidecar = run_sidecar(limits=[limit])
+    statuses = [httpx.get(f"{sidecar.url}/v1/models", headers=HEADERS).status_code for _ in range(2)]
+    assert statuses == [200, 429]
+
+
+def test_the_control_plane_is_not_forwarded(run_sidecar: Run) -> None:
+    sidecar = run_sidecar(control_prefix="/ops")
+    assert httpx.get(f"{sidecar.url}/ops/healthz").json() == {"status": "ok"}
+    assert httpx.get(f"{sidecar.url}/ops/nothing-here").status_code == 404
+    assert sidecar.provider.exchanges == []
+
+
+def test_metrics_count_what_passed_and_bound_their_labels(run_sidecar: Run) -> None:
+    sidecar = run_sidecar()
+    hello = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 9}
+    for model in ("gpt-4o-mini", "made-up-1", "made-up-2"):
+        httpx.post(f"{sidecar.url}/v1/chat/completions", json=hello | {"model": model}, headers=HEADERS)
+    text = httpx.get(f"{sidecar.url}/gov/metrics").text
+    requests = 'govmiddleware_requests_total{model="%s",protocol="openai.chat",status="%s"} %s'
+    assert requests % ("gpt-4o-mini", "2xx", "1.0") in text
+    assert requests % ("other", "4xx", "2.0") in text
+    assert "made-up" not in text
+    assert 'govmiddleware_tokens_total{kind="output",model="gpt-4o-mini"} 9.0' in text
