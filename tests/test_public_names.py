@@ -9,14 +9,31 @@ import pytest
 
 import govmiddleware
 
-PUBLIC = """
-Governance GovernanceMiddleware govern
-Journal Authenticate RateLimit Estimate Budget Meter
-Settings Call Principal Role current_call
-GovError ConfigurationError MissingPredecessor StoreUnavailable
-UpstreamError UpstreamUnreachable UpstreamTimeout Refusal
-__version__
-""".split()
+PUBLIC = [
+    "Governance",
+    "GovernanceMiddleware",
+    "govern",
+    "Journal",
+    "Authenticate",
+    "RateLimit",
+    "Estimate",
+    "Budget",
+    "Meter",
+    "Settings",
+    "Call",
+    "Principal",
+    "Role",
+    "current_call",
+    "GovError",
+    "ConfigurationError",
+    "MissingPredecessor",
+    "StoreUnavailable",
+    "UpstreamError",
+    "UpstreamUnreachable",
+    "UpstreamTimeout",
+    "Refusal",
+    "__version__",
+]
 
 
 def test_the_public_names_are_these() -> None:

@@ -163,7 +163,7 @@ class Bench:
         """All that is stored, but for the time last seen."""
         with sync_redis.Redis.from_url(self.url) as redis:
             return {
-                key.decode(): redis.dump(key)  # type: ignore[misc]
+                key.decode(): redis.dump(key)
                 for key in redis.scan_iter(count=1000)
                 if key.decode() != self.keys.state
             }

@@ -253,7 +253,7 @@ async def test_the_largest_amounts_are_exact_and_never_in_exponent_form(bench: B
         assert await bench.look(kind(0, of=largest)) == (largest, 0)
     await bench.audited()
     for key in bench.raw.scan_iter(f"{bench.keys.counter_prefix}*"):
-        assert all(re.fullmatch(r"\d+", value) for value in bench.raw.hvals(key))
+        assert all(re.fullmatch(r"\d+", str(value)) for value in bench.raw.hvals(key))
 
 
 async def test_the_largest_limit_still_refuses_exactly_when_it_is_used_up(bench: Bench) -> None:

@@ -48,9 +48,7 @@ async def test_no_name_that_a_client_sends_can_garble_or_forge_the_journal(bench
     await bench.audited()
 
 
-async def test_entries_are_read_in_pages_and_in_order(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_entries_are_read_in_pages_and_in_order(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "_PAGE", 3)
     for number in range(7):
         await bench.journal.append(bench.workspace, str(number).encode())

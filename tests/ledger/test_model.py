@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -153,12 +153,10 @@ picks = st.integers(0, 999)
 
 
 class Machine(RuleBasedStateMachine):
-    make_bench: ClassVar[Callable[[Clock], Bench]]
-
-    def __init__(self) -> None:
+    def __init__(self, make_bench: Callable[[Clock], Bench]) -> None:
         super().__init__()
         self.clock, self.model = Clock(), Model()
-        self.bench = self.make_bench(self.clock)
+        self.bench = make_bench(self.clock)
         self.bench.raw.flushall()
         self.runner = asyncio.Runner()
         self.held: dict[str, list[Hold]] = {}
@@ -227,6 +225,11 @@ class Machine(RuleBasedStateMachine):
     @rule(asked=asks)
     def open(self, asked: dict[int, int]) -> None:
         self.admit(self.new_name(), asked, extend=False)
+
+    @rule(number=st.integers(0, len(LIMITS) - 1), over=st.sampled_from([0, 1]))
+    def ask_for_all_that_is_left(self, number: int, over: int) -> None:
+        left = LIMITS[number].hard - sum(self.model.books.state(LIMITS[number], self.now))
+        self.admit(self.new_name(), {number: max(0, left) + over}, extend=False)
 
     @rule(asked=asks, more=asks)
     def open_and_extend(self, asked: dict[int, int], more: dict[int, int]) -> None:
@@ -355,9 +358,8 @@ class Machine(RuleBasedStateMachine):
 def test_the_scripts_decide_and_keep_books_as_the_model_does(
     make_bench: Callable[[Clock], Bench],
 ) -> None:
-    bound = type("Machine", (Machine,), {"make_bench": staticmethod(make_bench)})
     run_state_machine_as_test(
-        bound,
+        lambda: Machine(make_bench),
         settings=settings(
             max_examples=45,
             stateful_step_count=50,

@@ -327,7 +327,7 @@ def settled(journal: Callable[..., Any]) -> Callable[..., Any]:
 
     async def read(governance: Governance, count: int) -> Any:
         async with asyncio.timeout(5):
-            while len(records := await journal(governance)) < count:  # noqa: ASYNC110 - another loop's event
+            while len(records := await journal(governance)) < count:
                 await asyncio.sleep(0.01)
         return records
 

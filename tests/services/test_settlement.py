@@ -23,7 +23,8 @@ from govmiddleware.services.settlement import (
 INPUT, OUTPUT = 1000, 2000
 """nano-USD a token."""
 
-PRICE = ModelPrice("m", 1000, "test", (Rates(input=INPUT * 10**6, output=OUTPUT * 10**6),))
+RATES = Rates(input=INPUT * 10**6, cached_input=INPUT * 10**6, output=OUTPUT * 10**6)
+PRICE = ModelPrice("m", 1000, "test", (RATES,))
 ESTIMATE, DELIVERED = 100, 30
 REPORTED = Usage(input_tokens=90, output_tokens=40, reasoning_tokens=10)
 SO_FAR = Usage(input_tokens=90, cached_tokens=50, output_tokens=7)
@@ -123,7 +124,6 @@ TABLE = [
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.what)
 def test_a_call_is_charged_by_how_it_ended(row: Row) -> None:
     cost = row.usage.input_tokens * INPUT + row.usage.output_tokens * OUTPUT
-    # Rates have no discount for cached input here.
     charge = charge_for(new_call(**row.call), crashed=row.crashed)
     assert charge == Charge(row.usage, cost, row.settlement, row.outcome)
 

@@ -53,6 +53,8 @@ def create(
     if expires_in is not None:
         try:
             expires_at = now + int(parse_duration(expires_in).total_seconds())
+            if expires_at == now:
+                raise ValueError
         except ValueError:
             expected = "a duration such as 30m, 24h, 7d or 2w, a hundred years at most"
             raise ConfigurationError("--expires-in", expires_in, expected) from None

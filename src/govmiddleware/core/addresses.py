@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 UNKNOWN = "unknown"
 
@@ -19,8 +19,11 @@ class TrustedProxies:
         self._networks: tuple[IPv4Network | IPv6Network, ...] = tuple(map(ip_network, networks))
 
     def client_address(self, peer: tuple[str, int] | None, headers: Iterable[tuple[bytes, bytes]]) -> str:
-        """The last address on the way that no trusted proxy vouches for; UNKNOWN over a unix socket."""
-        address = peer[0] if peer else UNKNOWN
+        """The last address on the way that no trusted proxy vouches for; UNKNOWN over a unix socket.
+
+        Without a port, which some load balancers write, and IPv4 as such: a client is one address.
+        """
+        address = _plain(peer[0]) if peer else UNKNOWN
         if not self._networks:
             return address
         forwarded = [
@@ -30,7 +33,7 @@ class TrustedProxies:
             for hop in value.decode("latin-1").split(",")
         ]
         while forwarded and self._trusts(address):
-            address = forwarded.pop()
+            address = _plain(forwarded.pop())
         return address
 
     def _trusts(self, address: str) -> bool:
@@ -39,3 +42,18 @@ class TrustedProxies:
         except ValueError:
             return False
         return any(parsed in network for network in self._networks)
+
+
+def _plain(hop: str) -> str:
+    """The address of a hop, in its shortest form; as it is where it is none."""
+    host = hop
+    if hop.startswith("["):
+        host = hop[1:].partition("]")[0]
+    elif hop.count(":") == 1:
+        host = hop.partition(":")[0]
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return hop
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(mapped or address)

@@ -60,7 +60,7 @@ def _tags(headers: Mapping[bytes, bytes], pinned: tuple[tuple[str, str], ...]) -
     for name in _TAG_HEADERS:
         if value := headers.get(name):
             for word in _checked(value, name, longest=LONGEST_NAME * _MOST_TAGS).split(","):
-                key, equals, text = word.strip().partition("=")
+                key, equals, text = (part.strip() for part in word.partition("="))
                 if key:
                     tags.update({key: text} if equals else {"tag": key})
             break

@@ -96,6 +96,8 @@ class Reservations:
         already = {hold.counter for hold in reservation.holds}
         wanted = holds_for(limits, call.subject(), reserved_amounts(call))
         holds = [hold for hold in wanted if hold.counter not in already]
+        if not holds and call.bound is None:
+            return  # a call with a bound leaves it in the store all the same, for the case of a crash
         held = tuple(reservation.holds)
         # From here on the reservation may have them, whether we hear of it or not.
         reservation.holds += holds

@@ -1,0 +1,103 @@
+"""What the tests of the command line share: a deployment of their own, and two ways to run a command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from govmiddleware.ledger.embedded import EmbeddedStore
+
+PATIENCE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a command said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def told(self) -> tuple[int, str, str]:
+        return self.code, self.out, self.err
+
+
+@pytest.fixture(scope="session")
+def shared_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Its embedded store runs as long as the tests do."""
+    data_dir = tmp_path_factory.mktemp("cli")
+    with EmbeddedStore(data_dir):
+        yield data_dir
+
+
+@pytest.fixture
+def data_dir(shared_data_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The data directory of the deployment, its store empty; nothing else of GOV_ is in the environment."""
+    with Redis.from_url(EmbeddedStore(shared_data_dir).url) as redis:
+        redis.flushall()
+    for name in os.environ:
+        if name.upper().startswith("GOV_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("GOV_DATA_DIR", str(shared_data_dir))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    return shared_data_dir
+
+
+@pytest.fixture
+def store(data_dir: Path) -> Iterator[Redis]:
+    """A client of the deployment's store."""
+    with Redis.from_url(EmbeddedStore(data_dir).url) as redis:
+        yield redis
+
+
+@pytest.fixture
+def command(data_dir: Path) -> Callable[..., Ran]:
+    """Runs the real entry point in a process of its own."""
+
+    def run(*arguments: str) -> Ran:
+        ran = subprocess.run(
+            [sys.executable, "-m", "govmiddleware", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        return Ran(ran.returncode, ran.stdout, ran.stderr)
+
+    return run
+
+
+@pytest.fixture
+def run(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Runs a command in this process, which takes milliseconds."""
+
+    def run_here(*arguments: str) -> Ran:
+        from govmiddleware.cli.root import run
+
+        capsys.readouterr()
+        code = run(arguments)
+        said = capsys.readouterr()
+        return Ran(code, said.out, said.err)
+
+    return run_here
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> Callable[[str], str]:
+    """Writes `./govmiddleware.toml`, which every command reads; returns its path."""
+
+    def write(text: str) -> str:
+        file = tmp_path / "govmiddleware.toml"
+        file.write_text(text)
+        return str(file)
+
+    return write

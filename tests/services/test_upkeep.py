@@ -1,0 +1,407 @@
+"""What runs beside the requests: leases, sweeps, and writes that the store did not take at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import redis as sync_redis
+
+from govmiddleware.core.call import Bound, Call, Principal, Progress, Reservation
+from govmiddleware.core.ids import new_request_id
+from govmiddleware.core.limits import Limit, Meter, Scope
+from govmiddleware.core.model_price import ModelPrice, Rates
+from govmiddleware.core.ports import JournalEntry
+from govmiddleware.core.refusals import LimitRefusal, Unavailable
+from govmiddleware.core.usage import Usage
+from govmiddleware.core.windows import Lifetime, Now
+from govmiddleware.errors import StoreUnavailable
+from govmiddleware.ledger.connection import connect
+from govmiddleware.ledger.embedded import EmbeddedStore
+from govmiddleware.ledger.journal import RedisJournal
+from govmiddleware.ledger.keys import WorkspaceKeys
+from govmiddleware.ledger.ledger import RedisLedger
+from govmiddleware.metrics import Metrics
+from govmiddleware.protocols.registry import UNRECOGNISED
+from govmiddleware.services import records, upkeep
+from govmiddleware.services.audit import audit
+from govmiddleware.services.reservations import Reservations
+from govmiddleware.services.upkeep import Upkeep
+from govmiddleware.testing.clock import Clock
+
+LEASE = 0.3
+"""Seconds. Loops run by the real clock, so it is short; the ledger's clock is moved."""
+
+LIMITS = (
+    Limit("ever", Scope.WORKSPACE, Meter.TOTAL_TOKENS, Lifetime(), 1000),
+    Limit("slots", Scope.WORKSPACE, Meter.CONCURRENCY, Now(), 2),
+)
+PRICE = ModelPrice("m", 1000, "test", (Rates(input=10**9, output=10**9),))
+KEYS = WorkspaceKeys("acme")
+
+Outage = Callable[[], AbstractContextManager[None]]
+
+
+class Worker:
+    """The parts of one process."""
+
+    def __init__(self, url: str, clock: Clock) -> None:
+        self.url = url
+        self.clock = clock
+        self.redis = connect(url)
+        self.ledger = RedisLedger(self.redis, clock=clock)
+        self.journal = RedisJournal(self.redis)
+        self.metrics = Metrics()
+        self.upkeep = Upkeep(self.ledger, self.metrics, lease_seconds=LEASE, sweep_seconds=0.05)
+        self.reservations = Reservations(self.ledger, self.upkeep, self.metrics, lease_seconds=LEASE)
+
+    async def end(self) -> None:
+        await self.upkeep.stop()
+        await self.redis.aclose()
+
+    def call(self) -> Call:
+        return Call(
+            new_request_id(),
+            UNRECOGNISED,
+            "POST",
+            "/v1/chat/completions",
+            model_call=True,
+            principal=Principal("acme", "ci"),
+            model="m",
+            price=PRICE,
+            bound=Bound(100, 200, 300_000),
+            estimated_input_tokens=90,
+        )
+
+    async def records(self) -> list[JournalEntry]:
+        return [entry async for entry in self.journal.entries("acme")]
+
+    async def stands(self) -> tuple[int, int]:
+        """Used and reserved of the tokens."""
+        name = "workspace:total_tokens:lifetime:acme"
+        counter = (await self.journal.snapshot("acme", [name])).counters[name]
+        return counter.buckets[0].used, counter.buckets[0].reserved
+
+    def metric(self, name: str) -> float | None:
+        return self.metrics.registry.get_sample_value(f"govmiddleware_{name}")
+
+
+def answer(call: Call, output_tokens: int = 50) -> None:
+    """As Meter leaves a call that ended well."""
+    call.progress, call.status, call.delivered_output_tokens = Progress.COMPLETE, 200, output_tokens
+    call.usage = Usage(100, output_tokens=output_tokens)
+
+
+@pytest.fixture
+async def make_worker(gov_clock: Clock) -> AsyncIterator[Callable[[str], Worker]]:
+    workers = []
+
+    def make(url: str) -> Worker:
+        workers.append(Worker(url, gov_clock))
+        return workers[-1]
+
+    yield make
+    for worker in workers:
+        await worker.end()
+
+
+@pytest.fixture
+async def worker(gov_store: str, make_worker: Callable[[str], Worker]) -> Worker:
+    return make_worker(gov_store)
+
+
+@pytest.fixture
+async def worker_of_own(own_store: str, make_worker: Callable[[str], Worker]) -> Worker:
+    return make_worker(own_store)
+
+
+@pytest.fixture
+def own_store(tmp_path: Path) -> Iterator[str]:
+    """A server that may be stopped: the tests share the other."""
+    with EmbeddedStore(tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def outage(own_store: str) -> Outage:
+    """The store hangs while the block runs; what was sent to it meanwhile it reads afterwards."""
+    with sync_redis.Redis.from_url(own_store) as redis:
+        process: int = redis.info("server")["process_id"]
+
+    @contextmanager
+    def hang() -> Iterator[None]:
+        os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(process, signal.SIGCONT)
+
+    return hang
+
+
+@pytest.fixture(autouse=True)
+def resends_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "_RESEND_SECONDS", 0.02)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the loops run until it is true; the test's own timeout is the end of patience."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+# Writes that the store did not take --------------------------------------------------------------
+
+
+async def test_a_settlement_that_the_store_did_not_answer_is_sent_again_and_counts_once(
+    worker_of_own: Worker, outage: Outage
+) -> None:
+    worker, call = worker_of_own, worker_of_own.call()
+    async with AsyncExitStack() as request:
+        await request.enter_async_context(worker.reservations.hold(call, LIMITS))
+        answer(call)
+        with outage():
+            await request.aclose()
+            await until(lambda: worker.metric("unsent_writes") == 1)
+    await until(lambda: not worker.upkeep._tasks)
+    assert worker.metric("unsent_writes") == 0
+    assert await worker.stands() == (150, 0)
+    assert len(await worker.records()) == 1
+    assert (await audit(worker.journal)).ok
+
+
+async def test_an_acquire_without_an_answer_is_refused_and_holds_nothing_in_the_end(
+    worker_of_own: Worker, outage: Outage
+) -> None:
+    worker, earlier, call = worker_of_own, worker_of_own.call(), worker_of_own.call()
+    async with worker.reservations.hold(earlier, LIMITS):
+        answer(earlier)
+    with outage(), pytest.raises(Unavailable) as refused:
+        async with worker.reservations.hold(call, LIMITS):
+            pytest.fail("it was admitted")
+    assert refused.value.code == "store_unavailable"
+    await until(lambda: not worker.upkeep._tasks)
+    assert await worker.stands() == (150, 0)
+    assert await worker.journal.open_reservations("acme") == []
+    assert len(await worker.records()) == 1
+    assert (await audit(worker.journal)).ok
+
+
+async def test_a_caller_that_is_cancelled_while_it_acquires_holds_nothing_in_the_end(worker: Worker) -> None:
+    async def enter(call: Call) -> None:
+        async with worker.reservations.hold(call, LIMITS):
+            pass
+
+    for turns in range(12):
+        task = asyncio.create_task(enter(worker.call()))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    await until(lambda: not worker.upkeep._tasks)
+    assert await worker.journal.open_reservations("acme") == []
+    assert (await audit(worker.journal)).ok
+    assert not await worker.redis.exists(KEYS.counter("workspace:concurrency:now:acme"))
+
+
+async def test_an_extension_without_an_answer_is_refused_and_released(
+    worker_of_own: Worker, outage: Outage
+) -> None:
+    worker, call = worker_of_own, worker_of_own.call()
+    async with worker.reservations.hold(call, LIMITS[1:]):
+        with outage(), pytest.raises(Unavailable) as refused:
+            async with worker.reservations.hold(call, LIMITS):
+                pytest.fail("it was admitted")
+        call.refusal = refused.value  # as `refuse` does
+    await until(lambda: not worker.upkeep._tasks)
+    assert await worker.journal.open_reservations("acme") == []
+    assert await worker.records() == []
+    assert (await audit(worker.journal)).ok
+
+
+async def test_an_unsent_settlement_is_given_up_at_last_for_a_sweep_to_do(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker.upkeep._lease_seconds = 0.01
+
+    async def hopeless() -> None:
+        raise StoreUnavailable("down")
+
+    worker.upkeep.resend(hopeless)
+    await until(lambda: not worker.upkeep._tasks)
+    assert "given up" in caplog.text
+    assert worker.metric("unsent_writes") == 0
+
+
+# Leases ------------------------------------------------------------------------------------------
+
+
+async def test_a_long_call_is_renewed_and_never_swept(
+    worker: Worker, gov_store: str, make_worker: Callable[[str], Worker]
+) -> None:
+    worker.upkeep.start()
+    other = make_worker(gov_store)
+    other.upkeep.start()  # which would sweep it
+    call = worker.call()
+    with sync_redis.Redis.from_url(gov_store) as redis:
+        async with worker.reservations.hold(call, LIMITS):
+            for _ in range(4):  # three leases long
+                worker.clock.advance(0.75 * LEASE)
+                await until(
+                    lambda: redis.zscore(KEYS.open, call.request_id) == worker.clock.now_ms + LEASE * 1000
+                )
+            answer(call)
+    assert worker.metric("open_reservations") == 0
+    assert await worker.stands() == (150, 0)
+    (record,) = await worker.records()
+    assert records.decode(record.record).settlement == "exact"
+
+
+async def test_what_another_worker_left_behind_is_swept_as_reserved(
+    gov_store: str, make_worker: Callable[[str], Worker], caplog: pytest.LogCaptureFixture
+) -> None:
+    lost, other = make_worker(gov_store), make_worker(gov_store)
+    call = lost.call()
+    await lost.reservations._open(call, LIMITS)  # and never heard of again
+    other.upkeep.start()
+    await asyncio.sleep(0)
+    assert await other.records() == []
+    other.clock.advance(LEASE)
+    with caplog.at_level(logging.WARNING):
+        await until(lambda: other.metric("swept_reservations_total") == 1)
+    assert call.request_id in caplog.text
+    (entry,) = await other.records()
+    record = records.decode(entry.record)
+    assert (record.settlement, record.outcome, record.cost_usd) == ("expired", "expired", "0.000300000")
+    assert (record.request_id, record.reservation_id) == (call.request_id, call.request_id)
+    assert await other.stands() == (300, 0)
+    assert (await audit(other.journal)).ok
+
+
+async def test_an_admission_sweeps_what_it_saw_expired(
+    gov_store: str, make_worker: Callable[[str], Worker]
+) -> None:
+    lost, other = make_worker(gov_store), make_worker(gov_store)
+    await lost.reservations._open(lost.call(), LIMITS)
+    other.clock.advance(LEASE)
+    async with other.reservations.hold(other.call(), LIMITS):
+        pass
+    await until(lambda: not other.upkeep._tasks)  # its loops were never started
+    assert other.metric("swept_reservations_total") == 1
+
+
+async def test_a_call_whose_reservation_was_swept_settles_nothing_more(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    call = worker.call()
+    async with worker.reservations.hold(call, LIMITS):
+        worker.clock.advance(LEASE)
+        assert await worker.ledger.sweep("acme", call.request_id)
+        worker.upkeep._open[call.request_id] = (call.reservation, 0)  # type: ignore[assignment]
+        await worker.upkeep._renew_leases()
+        assert "was swept before its call ended" in caplog.text
+        assert worker.metric("open_reservations") == 0
+        answer(call)
+    assert await worker.stands() == (300, 0)
+    assert len(await worker.records()) == 1
+
+
+async def test_the_loops_outlive_an_outage(
+    worker_of_own: Worker,
+    outage: Outage,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    worker = worker_of_own
+    await worker.reservations._open(worker.call(), LIMITS)
+    worker.upkeep._open.clear()
+    worker.upkeep.start()
+    with outage():
+        await until(lambda: "the store does not answer" in caplog.text)
+        worker.clock.advance(LEASE)
+    await until(lambda: worker.metric("swept_reservations_total") == 1)
+
+
+# Ends --------------------------------------------------------------------------------------------
+
+
+async def test_finish_survives_the_cancellation_of_its_caller(worker: Worker) -> None:
+    begun, may_end, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        await may_end.wait()
+        ended.set()
+
+    caller = asyncio.create_task(worker.upkeep.finish(work()))
+    await begun.wait()
+    for _ in range(3):
+        caller.cancel()
+        await asyncio.sleep(0)
+    assert caller.cancelled()
+    assert not ended.is_set()
+    may_end.set()
+    await worker.upkeep.stop()
+    assert ended.is_set(), "stop waits for it"
+
+
+async def test_a_cancelled_client_settles(worker: Worker) -> None:
+    entered = asyncio.Event()
+    call = worker.call()
+    call.stream = True
+
+    async def serve() -> None:
+        async with worker.reservations.hold(call, LIMITS):
+            call.progress, call.delivered_output_tokens = Progress.ANSWERING, 7
+            entered.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(serve())
+    await entered.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    task.cancel()  # once more, while it settles
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await worker.upkeep.stop()
+    assert await worker.stands() == (97, 0)
+    (entry,) = await worker.records()
+    assert records.decode(entry.record).settlement == "aborted"
+
+
+async def test_a_refused_call_leaves_no_reservation(worker: Worker) -> None:
+    call = worker.call()
+    call.bound = Bound(900, 200, 0)
+    with pytest.raises(LimitRefusal):
+        async with worker.reservations.hold(call, LIMITS):
+            pytest.fail("it was admitted")
+    assert await worker.journal.open_reservations("acme") == []
+    assert worker.metric("open_reservations") == 0
+
+
+async def test_stop_waits_no_longer_than_its_grace(worker: Worker) -> None:
+    worker.upkeep.start()
+    stuck = worker.upkeep.spawn(asyncio.Event().wait())
+    await worker.upkeep.stop(grace_seconds=0.01)
+    assert stuck.cancelled()
+    assert worker.upkeep._loops == []
+
+
+async def test_background_work_that_fails_is_logged(worker: Worker, caplog: pytest.LogCaptureFixture) -> None:
+    async def fails() -> None:
+        raise StoreUnavailable("on purpose")
+
+    worker.upkeep.spawn(fails())
+    await until(lambda: not worker.upkeep._tasks)
+    assert "on purpose" in caplog.text
+
+
+def test_a_reservation_knows_what_it_holds() -> None:
+    reservation = Reservation("req_1", "acme")
+    assert (reservation.holds, reservation.open) == ([], True)
