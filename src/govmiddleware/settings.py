@@ -132,6 +132,8 @@ Name = Annotated[str, AfterValidator(check_name)]
 Positive = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, allow_inf_nan=False)]
 PositiveInt = Annotated[int, BeforeValidator(_no_bool), Field(gt=0)]
 
+Secret = Annotated[SecretStr, Field(min_length=1)]
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -218,8 +220,9 @@ class PriceSettings(_Frozen):
 
     @model_validator(mode="after")
     def _has_a_price(self) -> PriceSettings:
-        if self.same_as is None and (self.input_usd_per_mtok is None or self.output_usd_per_mtok is None):
-            raise ValueError("input_usd_per_mtok and output_usd_per_mtok, or same_as")
+        per_token = self.input_usd_per_mtok is not None and self.output_usd_per_mtok is not None
+        if not per_token and self.request_usd is None and self.same_as is None:
+            raise ValueError("input_usd_per_mtok and output_usd_per_mtok, request_usd or same_as")
         return self
 
     def configured(self) -> ConfiguredPrice:
@@ -235,7 +238,7 @@ class Settings(BaseSettings):
 
     upstream: str | None = None
     upstream_auth: Literal["replace", "forward"] = "replace"
-    upstream_api_key: SecretStr | None = None
+    upstream_api_key: Secret | None = None
     redis_url: Annotated[str, AfterValidator(_redis_url)] = "embedded"
     data_dir: Path = Field(default_factory=lambda: user_data_path("govmiddleware", appauthor=False))
     on_store_failure: Literal["closed"] = "closed"
@@ -253,9 +256,9 @@ class Settings(BaseSettings):
     body_timeout: Positive = 30
     journal_max_records: PositiveInt = 5_000_000
     login_throttle: Annotated[str, AfterValidator(_rate)] = "10/minute"
-    metrics_token: SecretStr | None = None
+    metrics_token: Secret | None = None
     control_prefix: Annotated[str, AfterValidator(_prefix)] = "/gov"
-    admin_token: SecretStr | None = None
+    admin_token: Secret | None = None
     api_tokens: tuple[ApiTokenSettings, ...] = ()
     limits: tuple[LimitSettings, ...] = ()
     prices: tuple[PriceSettings, ...] = ()
@@ -319,6 +322,14 @@ def load(file: Path | None = None, **flags: object) -> Settings:
         for other in others:
             first.add_note(str(other))
         raise first from None
+
+
+def stray_variables() -> list[str]:
+    """Variables of the environment that look like settings and are none: misspelt, or not built yet."""
+    known = {f"GOV_{name.upper()}" for name in Settings.model_fields} | {"GOV_CONFIG", "GOV_TOKEN"}
+    return sorted(
+        name for name in os.environ if name.startswith("GOV_") and name.split("__")[0] not in known
+    )
 
 
 _HIDDEN = "…"

@@ -277,6 +277,13 @@ def test_check_tells_every_mistake_and_exits_with_2(run, configured, text, said)
     assert ran.out == ""
 
 
+def test_check_notes_variables_that_are_no_settings(run, monkeypatch) -> None:
+    monkeypatch.setenv("GOV_UPSTRAEM", "http://127.0.0.1:1")
+    monkeypatch.setenv("GOV_LEASE_SECONDS", "30")
+    assert json.loads(run("check", "--json").out)["stray_variables"] == ["GOV_UPSTRAEM"]
+    assert "note: GOV_UPSTRAEM" in run("check").out
+
+
 def test_check_connects_to_nothing(run, configured) -> None:
     assert run("check", "--config", configured('redis_url = "redis://192.0.2.1:1"')).code == 0
 

@@ -198,12 +198,17 @@ async def test_opening_and_closing_twice_is_the_same_as_once(make_governance) ->
 # Apps that misbehave ------------------------------------------------------------------------------
 
 
+def added(app: Starlette, governance: Governance) -> Starlette:
+    app.add_middleware(GovernanceMiddleware, governance=governance)
+    return app
+
+
+@pytest.mark.parametrize("around", [added, govern], ids=["inside Starlette's error page", "outside it"])
 async def test_an_exception_of_the_app_settles_as_reserved_and_then_propagates(
-    governed, post, journal
+    governed, post, journal, around
 ) -> None:
     governance = await governed(limits=[DAY, MONTH])
-    app = host(broken=crash)
-    app.add_middleware(GovernanceMiddleware, governance=governance)
+    app = around(host(broken=crash), governance)
     with pytest.raises(RuntimeError, match="the app's own mistake"):
         await post(app, path="/broken/chat/completions")
     [record] = await journal(governance)

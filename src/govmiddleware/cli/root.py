@@ -46,7 +46,7 @@ def run(arguments: Sequence[str]) -> int:
         _complain(error)
         return USAGE
     except StoreUnavailable as error:
-        _complain(error)
+        print(f"govmiddleware: the store (redis_url) cannot be used: {error}", file=sys.stderr)
         return UNREACHABLE
     except KeyboardInterrupt:
         return 130

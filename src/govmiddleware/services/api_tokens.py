@@ -61,7 +61,11 @@ class ApiTokens:
         found = self._known.get(sha256)
         if found is None:
             if not self._throttle.test(self._failed_logins, address):
-                raise TooManyFailedLogins("Too many failed logins from this address.", retry_after_ms=60_000)
+                frees_at = self._throttle.get_window_stats(self._failed_logins, address).reset_time
+                wait_ms = max(1000, round((frees_at - time.time()) * 1000))
+                raise TooManyFailedLogins(
+                    "Too many failed logins from this address.", retry_after_ms=wait_ms
+                )
             found = self._static.get(sha256) or await self._stored(secret, sha256)
             if found is None:
                 self._throttle.hit(self._failed_logins, address)

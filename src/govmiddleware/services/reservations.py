@@ -65,14 +65,14 @@ class Reservations:
             yield
             return
         await self._open(call, limits)
-        crashed = False
+        ended: BaseException | None = None
         try:
             yield
-        except Exception:
-            crashed = True
+        except BaseException as error:
+            ended = error
             raise
         finally:
-            await self._upkeep.finish(self._conclude(call, crashed=crashed))
+            await self._upkeep.finish(self._conclude(call, ended))
 
     async def _open(self, call: Call, limits: Iterable[Limit]) -> None:
         workspace = call.require_principal().workspace
@@ -142,7 +142,7 @@ class Reservations:
             case _:
                 assert_never(outcome)
 
-    async def _conclude(self, call: Call, *, crashed: bool) -> None:
+    async def _conclude(self, call: Call, ended: BaseException | None) -> None:
         """Settle what was dispatched, release what was not. Never raises StoreUnavailable: what the
         store does not take now is sent again."""
         reservation = call.reservation
@@ -153,7 +153,8 @@ class Reservations:
         amounts: dict[str, int] = {}
         record: bytes | None = None
         if call.refusal is None or call.progress is not Progress.NOT_DISPATCHED:
-            charge = charge_for(call, crashed=crashed)
+            crashed = isinstance(ended, Exception)
+            charge = charge_for(call, crashed=crashed, cancelled=ended is not None and not crashed)
             amounts = {hold.counter.name: charge.amount(hold.counter.meter) for hold in reservation.holds}
             record = records.encode(
                 records.outcome_record(call, charge, reservation.id, price_version=self._price_version)

@@ -61,27 +61,33 @@ def reserved_amounts(call: Call) -> dict[Meter, int]:
     }
 
 
-def charge_for(call: Call, *, crashed: bool) -> Charge:
+def charge_for(call: Call, *, crashed: bool = False, cancelled: bool = False) -> Charge:
     """The charge of a call that was dispatched.
 
     Once dispatched, the whole input is charged. A cut stream adds the output that was delivered. An
     unstreamed call that was cut, timed out or crashed before its answer was whole is charged as
     reserved, for what the provider generated is unknown. An answer of 4xx or 5xx without usage, and a
     connection that failed, cost nothing; the request counts.
+
+    Args:
+        crashed: the app raised. An error page that it was given by somebody else is not an answer.
+        cancelled: its task was ended from outside.
     """
+    outcome = _outcome(call, cut=crashed or cancelled)
     if call.bound is None or call.progress is Progress.UNREACHED:
-        return Charge(_NOTHING, 0, Settlement.EXACT, _outcome(call, crashed=crashed))
-    answered = call.progress is not Progress.DISPATCHED  # else a status is our own 502 or 504
-    if answered and call.usage is None and call.status is not None and call.status >= 400:
-        return Charge(_NOTHING, 0, Settlement.EXACT, Outcome.UPSTREAM_ERROR)
+        return Charge(_NOTHING, 0, Settlement.EXACT, outcome)
+    failed = call.status is not None and call.status >= 400
+    answered = call.progress is not Progress.DISPATCHED and not (crashed and failed)
+    if answered and failed and call.usage is None:
+        return Charge(_NOTHING, 0, Settlement.EXACT, outcome)
     if call.delivered_output_tokens is None:  # nobody metered the answer
-        settlement = Settlement.ABORTED if crashed else Settlement.ESTIMATED
-        return charge_as_reserved(call, settlement, _outcome(call, crashed=crashed))
+        settlement = Settlement.ABORTED if crashed or cancelled else Settlement.ESTIMATED
+        return charge_as_reserved(call, settlement, outcome)
     if call.progress is Progress.COMPLETE and not crashed:
         if call.usage is not None:
-            return _priced(call, call.usage, Settlement.EXACT, _outcome(call, crashed=False))
-        return _priced(call, _delivered(call), Settlement.ESTIMATED, Outcome.ANSWERED)
-    if call.stream and not (crashed and call.progress is Progress.DISPATCHED):
+            return _priced(call, call.usage, Settlement.EXACT, outcome)
+        return _priced(call, _delivered(call), Settlement.ESTIMATED, outcome)
+    if call.stream and (answered or not crashed):
         return _priced(call, _delivered(call), Settlement.ABORTED, Outcome.ABORTED)
     return charge_as_reserved(call, Settlement.ABORTED, Outcome.ABORTED)
 
@@ -112,7 +118,7 @@ def _priced(call: Call, usage: Usage, settlement: Settlement, outcome: Outcome) 
     return Charge(usage, cost, settlement, outcome)
 
 
-def _outcome(call: Call, *, crashed: bool) -> Outcome:
+def _outcome(call: Call, *, cut: bool) -> Outcome:
     if call.progress is Progress.UNREACHED or (call.status is not None and call.status >= 400):
         return Outcome.UPSTREAM_ERROR
-    return Outcome.ABORTED if crashed or call.progress is Progress.ANSWERING else Outcome.ANSWERED
+    return Outcome.ABORTED if cut or call.progress is Progress.ANSWERING else Outcome.ANSWERED
