@@ -245,7 +245,12 @@ MISTAKES = [
     (TOKEN * 2, "api_tokens[1].name", "'a'", "a name that no other API token of its workspace has"),
     (TOKEN + TOKEN.replace('"a"', '"b"'), "api_tokens[1].sha256", "'…'", "no other API token has"),
     # prices
-    (PRICE, "prices[0]", "'model': 'm'", "input_usd_per_mtok and output_usd_per_mtok, request_usd or same_as"),
+    (
+        PRICE,
+        "prices[0]",
+        "'model': 'm'",
+        "input_usd_per_mtok and output_usd_per_mtok, request_usd or same_as",
+    ),
     (PRICE + "input_usd_per_mtok = -1", "prices[0].input_usd_per_mtok", "-1", "greater than or equal to 0"),
     (PRICE + "image_usd = 1\nsame_as = 'x'", "prices[0].image_usd", "1", "a setting that exists"),
 ]

@@ -106,6 +106,8 @@ class Governance:
             overrides: settings by name, which win over both. Raises ConfigurationError.
         """
         if isinstance(settings, Settings):
+            if overrides:
+                raise TypeError("overrides go with a file, not with Settings that are made already")
             return cls(settings)
         return cls(load(None if settings is None else Path(settings), **overrides))
 

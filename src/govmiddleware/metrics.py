@@ -71,6 +71,11 @@ class Metrics:
         self.unsent_writes = Gauge(
             "govmiddleware_unsent_writes", "Settlements that the store has not taken yet.", registry=registry
         )
+        self.late_settlements = Counter(
+            "govmiddleware_late_settlements",
+            "Settlements that came after the sweep: charged as reserved, whatever was used.",
+            registry=registry,
+        )
         self.swept = Counter(
             "govmiddleware_swept_reservations",
             "Reservations whose worker was lost, settled as reserved.",

@@ -127,12 +127,19 @@ def without_password(url: str) -> str:
     return re.sub(r"//.*@", "//…@", url)
 
 
+def _header_value(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    if not text.isascii() or not text.isprintable() or text != text.strip():
+        raise ValueError("printable ASCII without space or line break around it, as it is sent in a header")
+    return secret
+
+
 WorkspaceName = Annotated[str, AfterValidator(check_workspace)]
 Name = Annotated[str, AfterValidator(check_name)]
 Positive = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, allow_inf_nan=False)]
 PositiveInt = Annotated[int, BeforeValidator(_no_bool), Field(gt=0)]
 
-Secret = Annotated[SecretStr, Field(min_length=1)]
+Secret = Annotated[SecretStr, Field(min_length=1), AfterValidator(_header_value)]
 
 
 class _Frozen(BaseModel):
@@ -327,9 +334,7 @@ def load(file: Path | None = None, **flags: object) -> Settings:
 def stray_variables() -> list[str]:
     """Variables of the environment that look like settings and are none: misspelt, or not built yet."""
     known = {f"GOV_{name.upper()}" for name in Settings.model_fields} | {"GOV_CONFIG", "GOV_TOKEN"}
-    return sorted(
-        name for name in os.environ if name.startswith("GOV_") and name.split("__")[0] not in known
-    )
+    return sorted(name for name in os.environ if name.startswith("GOV_") and name.split("__")[0] not in known)
 
 
 _HIDDEN = "…"

@@ -44,9 +44,10 @@ def traces(draw: st.DrawFn) -> Trace:
         st.just(0.0),
         st.floats(0, 0.2),
         st.sampled_from([bucket, 1 - bucket, 1.0, 1 + bucket, 1 + 2 * bucket, 2.0, 2 + 2 * bucket]),
+        st.floats(1 - 2 * bucket, 1 + 2 * bucket),
         st.floats(0, 3),
     )
-    amounts = st.integers(1, max(1, limit // 3))
+    amounts = st.one_of(st.integers(1, max(1, limit // 3)), st.integers(1, limit))
     asked = st.builds(Asked, gaps, amounts, st.none())
     calls = draw(st.lists(asked, min_size=5, max_size=40))
     for call in calls:
@@ -67,7 +68,7 @@ numbers: Iterator[int] = iter(range(10**9))
 
 @given(trace=traces())
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )  # fmt: skip
 async def test_no_interval_of_the_windows_length_holds_more_than_the_limit(
     bench: Bench, trace: Trace

@@ -88,7 +88,7 @@ async def test_a_snapshot_is_one_consistent_look(bench: Bench) -> None:
         assert bucket.used == sum(hold.amount for entry in until for hold in entry.holds)
         assert bucket.reserved == len([hold for each in snapshot.reservations for hold in each.holds])
     await traffic
-    assert looks > 5
+    assert looks > 1
 
 
 async def _traffic(bench: Bench, calls: int) -> None:

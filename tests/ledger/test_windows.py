@@ -87,6 +87,20 @@ async def test_what_is_settled_late_counts_in_the_bucket_of_its_admission(bench:
     await bench.audited()
 
 
+async def test_a_sliding_counter_keeps_no_field_of_what_left_its_window(bench: Bench) -> None:
+    key = bench.keys.counter(bench.sliding(1, of=1).counter.name)
+    for gap in (1, 1, 7, 30, 61, 62, 3600):
+        for number in range(70):
+            name = f"{gap} {number}"
+            await bench.open(name, bench.sliding(1, of=1000))
+            if number % 2:
+                await bench.settle(name, 1)
+            bench.clock.advance(gap)
+        numbers = [int(str(field)[1:]) for field in bench.raw.hkeys(key) if len(str(field)) > 1]
+        assert min(numbers) >= bench.clock.now_ms // 1000 - gap - 60
+    await bench.audited()
+
+
 async def test_a_sliding_counter_that_expired_takes_no_late_settlement(bench: Bench) -> None:
     hold = bench.sliding(5, of=10)
     await bench.open("a", hold)
@@ -174,17 +188,27 @@ async def test_windows_are_sent_again_where_the_stores_clock_is_elsewhere(bench:
     await bench.audited()
 
 
-async def test_a_worker_that_is_late_by_one_window_needs_no_second_trip(bench: Bench) -> None:
-    bench.at("2026-07-31 23:59:59.990")
-    await bench.open("july", bench.month(90, of=100))
-    bench.at("2026-08-01 00:00:00.010")
+@pytest.mark.parametrize(
+    ("seen", "window", "trips"),
+    [
+        ("2026-07-31 23:59:59.999", "2026-07-01", 1),
+        ("2026-08-01 00:00:00", "2026-08-01", 1),
+        ("2026-08-31 23:59:59.999", "2026-08-01", 1),
+        ("2026-09-01 00:00:00", "2026-09-01", 2),
+    ],
+)
+async def test_the_stores_clock_picks_between_the_two_windows_that_it_was_sent(
+    bench: Bench, seen: str, window: str, trips: int
+) -> None:
+    """A worker that is late by one window needs no second trip."""
+    bench.at(seen)
     await bench.open("seen", bench.slot(of=9))
-    bench.at("2026-07-31 23:59:59.995")
+    bench.at("2026-07-31 23:59:59.990")
     calls = bench.raw.info("commandstats")["cmdstat_evalsha"]["calls"]
-    assert isinstance(await bench.open("august", bench.month(90, of=100)), Granted)
-    assert bench.raw.info("commandstats")["cmdstat_evalsha"]["calls"] == calls + 1
-    await bench.settle("august", 90)
-    bench.at("2026-08-01 00:00:00")
+    await bench.open("late", bench.month(90, of=100))
+    assert bench.raw.info("commandstats")["cmdstat_evalsha"]["calls"] == calls + trips
+    await bench.settle("late", 90)
+    bench.at(window)
     assert (await bench.records())[0].holds[0].bucket == bench.clock.now_ms
 
 

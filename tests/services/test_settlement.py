@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from govmiddleware.core.call import Bound, Call, Progress, Settlement
+from govmiddleware.core.call import Bound, Call, Progress, Reading, Settlement
 from govmiddleware.core.limits import Meter
 from govmiddleware.core.model_price import ModelPrice, Rates
+from govmiddleware.core.refusals import UpstreamTooSlow
 from govmiddleware.core.usage import Usage
 from govmiddleware.protocols.registry import UNRECOGNISED
 from govmiddleware.services.settlement import (
@@ -40,7 +41,7 @@ def new_call(**fields: Any) -> Call:
         "price": PRICE,
         "estimated_input_tokens": ESTIMATE,
         "bound": BOUND,
-        "delivered_output_tokens": 0,
+        "reading": Reading.CUT,
         **fields,
     }
     return Call("req_1", UNRECOGNISED, "POST", "/v1/chat/completions", model_call=True, **given)
@@ -56,8 +57,10 @@ class Row:
     crashed: bool = False
 
 
-complete = {"progress": Progress.COMPLETE, "status": 200, "delivered_output_tokens": DELIVERED}
-answering = {"progress": Progress.ANSWERING, "status": 200, "delivered_output_tokens": DELIVERED}
+complete = {"reading": Reading.WHOLE, "status": 200, "delivered_output_tokens": DELIVERED}
+answering = {"reading": Reading.CUT, "status": 200, "delivered_output_tokens": DELIVERED}
+unread = {"reading": Reading.UNREAD}
+too_slow = {"status": 504, "refusal": UpstreamTooSlow("too slow")}
 dispatched = {"progress": Progress.DISPATCHED}
 stream = {"stream": True}
 
@@ -82,7 +85,7 @@ TABLE = [
     Row("crash before a stream's answer", dispatched | stream, RESERVED, ABORTED, Outcome.ABORTED, True),
     Row("unstreamed, cut before its answer", dispatched, RESERVED, ABORTED, Outcome.ABORTED),
     Row("unstreamed, cut in its answer", answering, RESERVED, ABORTED, Outcome.ABORTED),
-    Row("unstreamed, timed out", dispatched | {"status": 504}, RESERVED, ABORTED, Outcome.ABORTED),
+    Row("unstreamed, timed out", dispatched | too_slow, RESERVED, ABORTED, Outcome.UPSTREAM_ERROR),
     Row("unstreamed, crashed before its answer", dispatched, RESERVED, ABORTED, Outcome.ABORTED, True),
     Row("unstreamed, crashed in its answer", answering, RESERVED, ABORTED, Outcome.ABORTED, True),
     Row("4xx without usage", complete | {"status": 400}, NOTHING, EXACT, Outcome.UPSTREAM_ERROR),
@@ -104,20 +107,34 @@ TABLE = [
     ),
     Row(
         "nobody metered the answer",
-        {"status": 200, "delivered_output_tokens": None},
+        unread | {"status": 200},
         RESERVED,
         ESTIMATED,
         Outcome.ANSWERED,
     ),
     Row(
         "nobody metered, 4xx",
-        {"status": 404, "delivered_output_tokens": None},
+        unread | {"status": 404},
         NOTHING,
         EXACT,
         Outcome.UPSTREAM_ERROR,
     ),
-    Row("nobody metered, crash", {"delivered_output_tokens": None}, RESERVED, ABORTED, Outcome.ABORTED, True),
-    Row("not a model call", {"bound": None, "price": None, "status": 200}, NOTHING, EXACT, Outcome.ANSWERED),
+    Row("nobody metered, crash", unread, RESERVED, ABORTED, Outcome.ABORTED, True),
+    Row(
+        "an error page of the app's own crash",
+        unread | {"status": 500},
+        RESERVED,
+        ABORTED,
+        Outcome.UPSTREAM_ERROR,
+        True,
+    ),
+    Row(
+        "not a model call",
+        unread | {"bound": None, "price": None, "status": 200},
+        NOTHING,
+        EXACT,
+        Outcome.ANSWERED,
+    ),
 ]
 
 
@@ -133,6 +150,13 @@ def test_the_request_counts_whatever_it_cost_and_frees_its_slot(row: Row) -> Non
     charge = charge_for(new_call(**row.call), crashed=row.crashed)
     assert charge.amount(Meter.REQUESTS) == 1
     assert charge.amount(Meter.CONCURRENCY) == 0
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_crash_after_the_whole_answer_changes_nothing_of_its_charge(streamed: bool) -> None:
+    """A background task of the host app that fails, say: usage is known by then."""
+    charge = charge_for(new_call(**complete, usage=REPORTED, stream=streamed), crashed=True)
+    assert (charge.usage, charge.settlement) == (REPORTED, Settlement.EXACT)
 
 
 def test_every_meter_is_settled_with_its_own_figure() -> None:

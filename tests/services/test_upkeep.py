@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import redis as sync_redis
 
-from govmiddleware.core.call import Bound, Call, Principal, Progress, Reservation
+from govmiddleware.core.call import Bound, Call, Principal, Progress, Reading, Reservation
 from govmiddleware.core.ids import new_request_id
 from govmiddleware.core.limits import Limit, Meter, Scope
 from govmiddleware.core.model_price import ModelPrice, Rates
@@ -94,7 +94,7 @@ class Worker:
 
 def answer(call: Call, output_tokens: int = 50) -> None:
     """As Meter leaves a call that ended well."""
-    call.progress, call.status, call.delivered_output_tokens = Progress.COMPLETE, 200, output_tokens
+    call.reading, call.status, call.delivered_output_tokens = Reading.WHOLE, 200, output_tokens
     call.usage = Usage(100, output_tokens=output_tokens)
 
 
@@ -358,7 +358,8 @@ async def test_a_cancelled_client_settles(worker: Worker) -> None:
 
     async def serve() -> None:
         async with worker.reservations.hold(call, LIMITS):
-            call.progress, call.delivered_output_tokens = Progress.ANSWERING, 7
+            call.progress, call.status = Progress.DISPATCHED, 200
+            call.reading, call.delivered_output_tokens = Reading.CUT, 7
             entered.set()
             await asyncio.Event().wait()
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import httpx
 from redis import Redis
+from tests.sidecar.conftest import SECRET
+from tests.sidecar.waiting import until
 
 from govmiddleware.app import Governance
 from govmiddleware.core.ids import hash_api_token
 from govmiddleware.settings import Settings
 from govmiddleware.sidecar import Sidecar
 from govmiddleware.testing import ScriptedProvider, serve_in_thread
-from tests.sidecar.conftest import SECRET
-from tests.sidecar.waiting import until
 
 BODY = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 9}
 

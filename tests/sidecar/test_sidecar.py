@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-
 from tests.sidecar.conftest import SECRET, RunningSidecar
 
 Run = Callable[..., RunningSidecar]

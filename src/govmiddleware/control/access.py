@@ -2,46 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from govmiddleware.core.addresses import TrustedProxies
 from govmiddleware.core.call import Role
-from govmiddleware.core.refusals import Forbidden, Refusal
-from govmiddleware.services.api_tokens import ApiTokens, same_secret, secret_in
-
-
-@dataclass(frozen=True, slots=True)
-class Reader:
-    """Whoever asks. `workspaces` are those it may read; None: all."""
-
-    workspaces: tuple[str, ...] | None
+from govmiddleware.core.refusals import Forbidden, Refusal, Unauthenticated
+from govmiddleware.services.api_tokens import ApiTokens, secret_in
 
 
 class Access:
-    """Knows the admin token, which owns every workspace, and static tokens of role owner or admin, which
-    read their own."""
+    """Knows the admin token, which owns every workspace, static tokens of role owner or admin, which read
+    their own, and the metrics token. Guesses at any of them fall under the throttle of failed logins."""
 
     def __init__(
-        self, api_tokens: ApiTokens, *, admin_token: str | None, trusted_proxies: TrustedProxies
+        self,
+        api_tokens: ApiTokens,
+        *,
+        admin_token: str | None,
+        metrics_token: str | None,
+        trusted_proxies: TrustedProxies,
     ) -> None:
         self._api_tokens = api_tokens
         self._admin_token = admin_token
+        self._metrics_token = metrics_token
         self._trusted_proxies = trusted_proxies
 
-    async def reader(self, request: Request) -> Reader:
-        """Raises Unauthenticated and Forbidden."""
-        headers = request.scope["headers"]
-        secret = secret_in(headers)
-        if self._admin_token and same_secret(secret, self._admin_token):
-            return Reader(None)
-        address = self._trusted_proxies.client_address(request.scope.get("client"), headers)
+    async def readable_workspaces(self, request: Request) -> tuple[str, ...] | None:
+        """Those that whoever asks may read; None: all. Raises Unauthenticated and Forbidden."""
+        secret, address = self._credentials(request)
+        if self._admin_token and self._api_tokens.is_same(secret, self._admin_token, address):
+            return None
         principal = await self._api_tokens.authenticate(secret, address)
         if principal.role is Role.OPERATOR or principal.stored_id is not None:
             raise Forbidden("This takes the admin token, or a configured API token of role owner or admin.")
-        return Reader((principal.workspace,))
+        return (principal.workspace,)
+
+    def check_metrics_token(self, request: Request) -> None:
+        """Raises Unauthenticated where there is a metrics token and the request does not bring it."""
+        if self._metrics_token is None:
+            return
+        secret, address = self._credentials(request)
+        if not self._api_tokens.is_same(secret, self._metrics_token, address):
+            self._api_tokens.failed(address)
+            raise Unauthenticated("The metrics take the metrics_token as a Bearer token.")
+
+    def _credentials(self, request: Request) -> tuple[str | None, str]:
+        headers = request.scope["headers"]
+        return secret_in(headers), self._trusted_proxies.client_address(request.scope.get("client"), headers)
 
     async def refused(self, request: Request, refusal: Exception) -> Response:
         """The handler of Refusal: the same envelope as on the data side."""

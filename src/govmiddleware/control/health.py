@@ -10,15 +10,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from govmiddleware.core.refusals import Unauthenticated
+from govmiddleware.control.access import Access
 from govmiddleware.metrics import Metrics
-from govmiddleware.services.api_tokens import same_secret, secret_in
 
 Readiness = Callable[[], Awaitable[list[str]]]
 """What keeps calls from being governed right now, in words; empty when nothing does."""
 
 
-def health_routes(readiness: Readiness, metrics: Metrics, *, metrics_token: str | None) -> list[Route]:
+def health_routes(readiness: Readiness, metrics: Metrics, access: Access) -> list[Route]:
     """`healthz`, `readyz` and `metrics`."""
 
     async def healthz(request: Request) -> Response:
@@ -29,8 +28,7 @@ def health_routes(readiness: Readiness, metrics: Metrics, *, metrics_token: str 
         return JSONResponse({"ready": not problems, "problems": problems}, 503 if problems else 200)
 
     async def show_metrics(request: Request) -> Response:
-        if metrics_token is not None and not same_secret(secret_in(request.scope["headers"]), metrics_token):
-            raise Unauthenticated("The metrics take the metrics_token as a Bearer token.")
+        access.check_metrics_token(request)
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return [

@@ -27,9 +27,14 @@ def control_plane(
     trusted_proxies: TrustedProxies,
 ) -> Starlette:
     """The app that serves everything under `prefix`."""
-    access = Access(api_tokens, admin_token=admin_token, trusted_proxies=trusted_proxies)
+    access = Access(
+        api_tokens,
+        admin_token=admin_token,
+        metrics_token=metrics_token,
+        trusted_proxies=trusted_proxies,
+    )
     routes = [
-        *health_routes(readiness, metrics, metrics_token=metrics_token),
+        *health_routes(readiness, metrics, access),
         Mount("/api/v1", routes=usage_routes(usage, access)),
     ]
     return Starlette(routes=[Mount(prefix, routes=routes)], exception_handlers={Refusal: access.refused})

@@ -29,7 +29,7 @@ def usage_routes(usage: UsageReports, access: Access) -> list[Route]:
     """`usage`, `usage/{dimension}` and `usage/{dimension}/{id}`; query: `by`, `since`, `until`."""
 
     async def show(request: Request) -> Response:
-        reader = await access.reader(request)
+        workspaces = await access.readable_workspaces(request)
         if unknown := request.query_params.keys() - _PARAMETERS:
             expected = ", ".join(sorted(_PARAMETERS))
             raise InvalidRequest(f"There is no parameter {min(unknown)!r}; there are {expected}.")
@@ -38,7 +38,7 @@ def usage_routes(usage: UsageReports, access: Access) -> list[Route]:
             raise InvalidRequest(f"There is no usage/{dimension}; there are {', '.join(_PLURALS)}.")
         try:
             report = await usage.report(
-                workspaces=reader.workspaces,
+                workspaces=workspaces,
                 by=_PLURALS[dimension] if dimension else request.query_params.get("by"),
                 only=request.path_params.get("id"),
                 since=_time(request, "since"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -76,6 +77,14 @@ class Settlement(StrEnum):
     EXPIRED = "expired"  # the lease ran out: as reserved
 
 
+class Reading(StrEnum):
+    """What the metering of an answer came to."""
+
+    UNREAD = "unread"  # nobody metered it, or it was not what its protocol says
+    CUT = "cut"  # read as far as it came; at first, that is not at all
+    WHOLE = "whole"  # read to its end
+
+
 class Progress(StrEnum):
     """How far the call to the upstream came."""
 
@@ -128,6 +137,7 @@ class Call:
     model: str | None = None
     provider: str | None = None
     stream: bool = False
+    """Whether a stream was asked for; Meter corrects it to what is answered."""
     price: ModelPrice | None = None
     estimated_input_tokens: int | None = None
     bound: Bound | None = None
@@ -136,13 +146,19 @@ class Call:
     reservation: Reservation | None = None
     evaluations: list[Evaluation] = field(default_factory=list)
 
-    # Meter and the forwarder
+    conclude: Callable[[], Awaitable[None]] | None = None
+    """Settles the reservation; whoever sees the whole answer first awaits it, before the client has it."""
+
+    # Budget and the forwarder
     progress: Progress = Progress.NOT_DISPATCHED
     status: int | None = None
+
+    # Meter
+    reading: Reading = Reading.UNREAD
     model_served: str | None = None
     usage: Usage | None = None
-    delivered_output_tokens: int | None = None
-    """Counted from what was delivered; None where nobody metered the answer."""
+    delivered_output_tokens: int = 0
+    """Counted from what was delivered, where the answer did not report its usage."""
 
     refusal: Refusal | None = None
 

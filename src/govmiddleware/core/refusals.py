@@ -8,7 +8,7 @@ Refusal
 ├── LimitRefusal
 │   ├── RateLimited 429          └── BudgetExhausted 429 (Anthropic: 402)
 ├── UpstreamFailed 502           ├── UpstreamTooSlow 504
-└── Unavailable 503              store down, draining, journal full
+└── Unavailable 503              store down, journal full
 """
 
 from __future__ import annotations
@@ -131,8 +131,8 @@ class UpstreamTooSlow(Refusal):
 
 
 class Unavailable(Refusal):
-    """We cannot govern right now, so we do not let pass. `code` says why: `store_unavailable`,
-    `draining` or `journal_full`."""
+    """We cannot govern right now, so we do not let pass. `code` says why: `store_unavailable` or
+    `journal_full`."""
 
     status = 503
 

@@ -57,8 +57,12 @@ def replay(body: RequestBody, receive: Receive) -> Receive:
 def with_body_headers(
     scope: Scope, body: RequestBody, *, replace: Iterable[tuple[bytes, bytes]] = ()
 ) -> Scope:
-    """A copy of the scope whose headers fit the body, with further headers replaced."""
-    replaced = dict(replace)
+    """A copy of the scope whose headers fit the body, with further headers replaced.
+
+    The content type is JSON, as which it was judged: an upstream that took the same bytes for a form would
+    read other fields.
+    """
+    replaced = {b"content-type": b"application/json", **dict(replace)}
     headers = [
         (name, value)
         for name, value in scope["headers"]

@@ -25,7 +25,7 @@ def enter(scope: Scope, send: Send) -> tuple[Call | None, Send]:
     """
     if scope["type"] != "http":
         return None, send
-    state = scope.setdefault("state", {})
+    state = scope.get("state") or {}
     call: Call | None = state.get(STATE_KEY)
     if call is not None:
         return (call if call.governed else None), send
@@ -38,7 +38,8 @@ def enter(scope: Scope, send: Send) -> tuple[Call | None, Send]:
         model_call=protocol is not None,
     )
     call.answer_headers.append((b"x-gov-request-id", call.request_id.encode()))
-    state[STATE_KEY] = call
+    # A dict of our own: some servers give all requests of a connection the same one.
+    scope["state"] = {**state, STATE_KEY: call}
     current_call.set(call)
     return call, _send_with_headers(call, send)
 

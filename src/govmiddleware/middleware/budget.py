@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from govmiddleware.core.call import Call, Principal
+from govmiddleware.core.call import Call, Principal, Progress
 from govmiddleware.core.limits import Limit, Meter
 from govmiddleware.core.money import usd_text
 from govmiddleware.core.refusals import Refusal
@@ -48,6 +48,7 @@ class Budget:
                 raise MissingPredecessor("Budget", "Estimate")
             async with self.reservations.hold(call, self.limits):
                 self._announce(call)
+                call.progress = Progress.DISPATCHED
                 await self.app(scope, receive, send)
         except Refusal as refusal:
             if call.status is not None:

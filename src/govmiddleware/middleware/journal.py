@@ -36,7 +36,8 @@ class Journal:
         try:
             await self.app(scope, receive, send)
         finally:
-            self._report(call)
+            if call.governed:
+                self._report(call)
 
     def _report(self, call: Call) -> None:
         self.metrics.ended(call)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from govmiddleware.core.body import RequestBody
-from govmiddleware.core.call import Progress
 from govmiddleware.errors import MissingPredecessor
 from govmiddleware.middleware._body import with_body_headers
 from govmiddleware.middleware._enter import enter
@@ -28,7 +27,6 @@ class Meter:
             raise MissingPredecessor("Meter", "Estimate")
         injected = call.protocol.request_usage(call.body)
         scope = _readable(scope, call.body, injected=injected)
-        call.progress = Progress.DISPATCHED
         tap = Tap(call, send, usage_was_injected=injected)
         try:
             await self.app(scope, receive, tap)

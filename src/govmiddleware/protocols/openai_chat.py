@@ -112,9 +112,10 @@ class OpenAIChat:
 
 
 def _read_output_limit(body: RequestBody) -> int | None:
-    """The larger of both names where both are given: which one an upstream heeds differs."""
+    """The larger of both names where both are given: which one an upstream heeds differs. Zero is refused:
+    there are upstreams that take it for no limit."""
     limits = [
-        read_count(body, name, least=0, most=LARGEST_TOKEN_LIMIT)
+        read_count(body, name, least=1, most=LARGEST_TOKEN_LIMIT)
         for name in ("max_tokens", "max_completion_tokens")
     ]
     return max((limit for limit in limits if limit is not None), default=None)

@@ -20,12 +20,22 @@ OTHER_MODELS = (
     "content_policy_fallbacks",
     "router_settings_override",
     "extra_body",  # LiteLLM merges it into what it sends, `model` included
+    "user_config",  # LiteLLM: a whole router, with models of its own
+    "model_list",
+    "context_window_fallback_dict",
+    "custom_llm_provider",
+    "deployment_id",
+    "prompt_id",  # a stored prompt can name its own model
+    "preset",  # OpenRouter's
+    "api_base",
+    "base_url",
+    "api_key",
 )
 """Fields of the body by which an upstream may serve another model than `model`. Refused."""
 
 _EMPTY = (None, b"null", b"[]", b"{}")
-_MODEL_IN_PATH = re.compile(r"/(?:engines|deployments)/(.+)/(?:chat/completions|embeddings)/?$")
-"""Azure's path, and two of LiteLLM's, where the model in the path beats the one in the body."""
+_BEFORE_A_MODEL = ("/engines/", "/deployments/")
+"""What stands before the model in Azure's path, and in two of LiteLLM's, where it beats the one in the body."""
 
 _REASONS = re.compile(r"(?:^|[/:.])(?:o[1-9]\b|gpt-[5-9])")
 
@@ -43,18 +53,32 @@ def read_model(body: RequestBody, path: str = "", query: bytes = b"") -> str:
         if body.raw(name) not in _EMPTY:
             problem = f"'{name}' is not supported here: it may change the model. Name one model in 'model'."
             raise InvalidRequest(problem, param=name)
-    in_path = _MODEL_IN_PATH.search(path)
     named = [
         read_name(body, "model"),
-        bounded_name(in_path[1], "model") if in_path else None,
-        *(value for name, value in parse_qsl(query.decode("latin-1")) if name == "model"),
+        bounded_name(_model_in_path(path), "model"),
+        *(
+            bounded_name(value, "model")
+            for name, value in parse_qsl(query.decode("latin-1"))
+            if name == "model"
+        ),
     ]
     models = {name for name in named if name is not None}
     if len(models) > 1:
         raise InvalidRequest("The request names different models in its body and its address.", param="model")
     if not models:
         raise InvalidRequest("'model' is missing.", param="model")
-    return models.pop()
+    model = models.pop()
+    if "," in model or any(character.isspace() for character in model):
+        raise InvalidRequest("Name one model: LiteLLM would call each of several.", param="model")
+    return model
+
+
+def _model_in_path(path: str) -> str | None:
+    for before in _BEFORE_A_MODEL:
+        _, found, rest = path.partition(before)
+        if found:
+            return rest.rstrip("/").removesuffix("/chat/completions").removesuffix("/embeddings").rstrip("/")
+    return None
 
 
 def wants_completion_limit(model: str) -> bool:

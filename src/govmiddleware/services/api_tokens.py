@@ -60,15 +60,10 @@ class ApiTokens:
         sha256 = ids.hash_api_token(secret)
         found = self._known.get(sha256)
         if found is None:
-            if not self._throttle.test(self._failed_logins, address):
-                frees_at = self._throttle.get_window_stats(self._failed_logins, address).reset_time
-                wait_ms = max(1000, round((frees_at - time.time()) * 1000))
-                raise TooManyFailedLogins(
-                    "Too many failed logins from this address.", retry_after_ms=wait_ms
-                )
+            self._check_throttle(address)
             found = self._static.get(sha256) or await self._stored(secret, sha256)
             if found is None:
-                self._throttle.hit(self._failed_logins, address)
+                self.failed(address)
                 raise Unauthenticated("This API token is not known here.")
             self._remember(sha256, found)
         if isinstance(found, Principal):
@@ -76,6 +71,24 @@ class ApiTokens:
         if found.expires_at is not None and found.expires_at <= time.time():
             raise Unauthenticated("This API token has expired.")
         return principal_of(found)
+
+    def is_same(self, secret: str | None, expected: str, address: str) -> bool:
+        """Whether a secret is the one expected, such as the admin token; under the same throttle.
+
+        Raises TooManyFailedLogins.
+        """
+        self._check_throttle(address)
+        return compare_digest((secret or "").encode("utf-8", "surrogateescape"), expected.encode())
+
+    def failed(self, address: str) -> None:
+        """Count a failed login."""
+        self._throttle.hit(self._failed_logins, address)
+
+    def _check_throttle(self, address: str) -> None:
+        if not self._throttle.test(self._failed_logins, address):
+            frees_at = self._throttle.get_window_stats(self._failed_logins, address).reset_time
+            wait_ms = max(1000, round((frees_at - time.time()) * 1000))
+            raise TooManyFailedLogins("Too many failed logins from this address.", retry_after_ms=wait_ms)
 
     async def _stored(self, secret: str, sha256: str) -> StoredApiToken | None:
         if self._store is None or not ids.is_well_formed_api_token(secret):
@@ -104,13 +117,6 @@ def principal_of(token: StoredApiToken) -> Principal:
         user=token.user,
         agent=token.agent,
         tags=tuple((token.tags or {}).items()),
-    )
-
-
-def same_secret(given: str | None, expected: str) -> bool:
-    """Whether they are equal, in a time that does not tell how far. `given` may be any bytes of a header."""
-    return given is not None and compare_digest(
-        given.encode("utf-8", "surrogateescape"), expected.encode("utf-8", "surrogateescape")
     )
 
 

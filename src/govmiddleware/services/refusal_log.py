@@ -7,7 +7,7 @@ from collections import Counter
 
 from govmiddleware.core.call import Call
 from govmiddleware.core.ports import Journal
-from govmiddleware.core.refusals import Refusal
+from govmiddleware.core.refusals import Refusal, Unavailable
 from govmiddleware.errors import StoreUnavailable
 from govmiddleware.services import records
 from govmiddleware.services.upkeep import Upkeep
@@ -29,6 +29,8 @@ class RefusalLog:
 
     def record(self, call: Call, refusal: Refusal) -> None:
         """Take note of one refused request. Needs its principal."""
+        if isinstance(refusal, Unavailable):
+            return  # the store is down or its journal full: the metrics and the log have it
         workspace = call.require_principal().workspace
         second = int(time.monotonic())
         if second != self._second:

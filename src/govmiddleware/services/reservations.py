@@ -23,7 +23,7 @@ from govmiddleware.errors import StoreUnavailable
 from govmiddleware.metrics import Metrics
 from govmiddleware.services import records
 from govmiddleware.services.evaluations import evaluate, refusal_for
-from govmiddleware.services.settlement import charge_for, reserved_amounts
+from govmiddleware.services.settlement import Charge, charge_for, reserved_amounts
 from govmiddleware.services.upkeep import Upkeep
 
 logger = logging.getLogger("govmiddleware.reservations")
@@ -57,14 +57,15 @@ class Reservations:
         """Hold what `limits` ask of the call while the body of the `async with` runs.
 
         The first hold of a call opens its reservation, and settles or releases it at the end, however
-        the end comes; further ones extend it. Raises a Refusal where the answer is no: a LimitRefusal,
+        the end comes; further ones extend it. `Call.conclude` does so earlier, once. Raises a Refusal where the answer is no: a LimitRefusal,
         Unauthenticated for a revoked API token, Unavailable for a store that does not answer.
         """
         if call.reservation is not None:
             await self._extend(call, call.reservation, limits)
             yield
             return
-        await self._open(call, limits)
+        reservation = await self._open(call, limits)
+        call.conclude = lambda: self._upkeep.finish(self._conclude(call, reservation))
         ended: BaseException | None = None
         try:
             yield
@@ -72,9 +73,9 @@ class Reservations:
             ended = error
             raise
         finally:
-            await self._upkeep.finish(self._conclude(call, ended))
+            await self._upkeep.finish(self._conclude(call, reservation, ended))
 
-    async def _open(self, call: Call, limits: Iterable[Limit]) -> None:
+    async def _open(self, call: Call, limits: Iterable[Limit]) -> Reservation:
         workspace = call.require_principal().workspace
         holds = holds_for(limits, call.subject(), reserved_amounts(call))
         reservation = Reservation(call.request_id, workspace, list(holds))
@@ -91,6 +92,7 @@ class Reservations:
         self._check(call, holds, outcome)
         call.reservation = reservation
         self._upkeep.opened(reservation)
+        return reservation
 
     async def _extend(self, call: Call, reservation: Reservation, limits: Iterable[Limit]) -> None:
         already = {hold.counter for hold in reservation.holds}
@@ -105,7 +107,9 @@ class Reservations:
             outcome = await self._acquire(call, reservation, holds, extend=held)
         except StoreUnavailable as error:
             raise _store_unavailable(error) from error
-        reservation.open = isinstance(outcome, Granted | ApiTokenRevoked)
+        if not isinstance(outcome, Granted | ApiTokenRevoked):
+            reservation.open = False  # the ledger has released it, or it was swept
+            self._upkeep.closed(reservation)
         self._check(call, holds, outcome)
 
     async def _acquire(
@@ -142,35 +146,51 @@ class Reservations:
             case _:
                 assert_never(outcome)
 
-    async def _conclude(self, call: Call, ended: BaseException | None) -> None:
-        """Settle what was dispatched, release what was not. Never raises StoreUnavailable: what the
-        store does not take now is sent again."""
-        reservation = call.reservation
-        assert reservation is not None
-        self._upkeep.closed(reservation)
+    async def _conclude(
+        self, call: Call, reservation: Reservation, ended: BaseException | None = None
+    ) -> None:
+        """Settle what was dispatched, release what was not; once. Never raises StoreUnavailable: what the
+        store does not take now is sent again, and the lease renewed until it does."""
         if not reservation.open:
             return
+        reservation.open = False
+        charge = self._charge(call, ended)
         amounts: dict[str, int] = {}
         record: bytes | None = None
-        if call.refusal is None or call.progress is not Progress.NOT_DISPATCHED:
-            crashed = isinstance(ended, Exception)
-            charge = charge_for(call, crashed=crashed, cancelled=ended is not None and not crashed)
+        if charge is not None:
             amounts = {hold.counter.name: charge.amount(hold.counter.meter) for hold in reservation.holds}
             record = records.encode(
                 records.outcome_record(call, charge, reservation.id, price_version=self._price_version)
             )
-            self._metrics.settled(call, charge.usage, charge.cost, charge.settlement)
 
         async def settle() -> None:
             with self._metrics.store_trip("settle"):
-                await self._ledger.settle(
+                taken = await self._ledger.settle(
                     reservation.workspace, reservation.id, tuple(reservation.holds), amounts, record
+                )
+            self._upkeep.closed(reservation)
+            if charge is not None and taken:
+                self._metrics.settled(call, charge.usage, charge.cost, charge.settlement)
+            elif charge is not None:
+                self._metrics.late_settlements.inc()
+                logger.error(
+                    "%s was swept before it was settled: charged as reserved, used %s nano-USD",
+                    reservation.id,
+                    charge.cost,
                 )
 
         try:
             await settle()
         except StoreUnavailable:
-            self._upkeep.resend(settle)
+            self._upkeep.resend(settle, reservation)
+
+    def _charge(self, call: Call, ended: BaseException | None) -> Charge | None:
+        """None for a call that was refused, or ended, before anything was dispatched."""
+        never_left = call.refusal is not None or (ended is not None and call.bound is not None)
+        if call.progress is Progress.NOT_DISPATCHED and never_left:
+            return None
+        crashed = isinstance(ended, Exception)
+        return charge_for(call, crashed=crashed, cancelled=ended is not None and not crashed)
 
 
 def _store_unavailable(error: StoreUnavailable) -> Unavailable:

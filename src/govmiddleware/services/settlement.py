@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from govmiddleware.core.call import Call, Progress, Settlement
+from govmiddleware.core.call import Call, Progress, Reading, Settlement
 from govmiddleware.core.limits import Meter
 from govmiddleware.core.usage import Usage
 
@@ -64,32 +64,32 @@ def reserved_amounts(call: Call) -> dict[Meter, int]:
 def charge_for(call: Call, *, crashed: bool = False, cancelled: bool = False) -> Charge:
     """The charge of a call that was dispatched.
 
-    Once dispatched, the whole input is charged. A cut stream adds the output that was delivered. An
-    unstreamed call that was cut, timed out or crashed before its answer was whole is charged as
-    reserved, for what the provider generated is unknown. An answer of 4xx or 5xx without usage, and a
-    connection that failed, cost nothing; the request counts.
+    Once dispatched, the whole input is charged. A cut stream adds the output that was delivered. Charged
+    as reserved, for what the provider generated is unknown: an unstreamed call that was cut or timed out,
+    an app that raised before it answered, and an answer that nobody could read. An answer of 4xx or 5xx
+    without usage, and a connection that failed, cost nothing; the request counts.
 
     Args:
         crashed: the app raised. An error page that it was given by somebody else is not an answer.
         cancelled: its task was ended from outside.
     """
-    outcome = _outcome(call, cut=crashed or cancelled)
+    cut = crashed or cancelled or call.refusal is not None or call.reading is Reading.CUT
+    failed = call.status is not None and call.status >= 400
+    outcome = Outcome.UPSTREAM_ERROR if failed else Outcome.ABORTED if cut else Outcome.ANSWERED
     if call.bound is None or call.progress is Progress.UNREACHED:
         return Charge(_NOTHING, 0, Settlement.EXACT, outcome)
-    failed = call.status is not None and call.status >= 400
-    answered = call.progress is not Progress.DISPATCHED and not (crashed and failed)
+    answered = call.status is not None and call.refusal is None and not (crashed and failed)
     if answered and failed and call.usage is None:
         return Charge(_NOTHING, 0, Settlement.EXACT, outcome)
-    if call.delivered_output_tokens is None:  # nobody metered the answer
-        settlement = Settlement.ABORTED if crashed or cancelled else Settlement.ESTIMATED
-        return charge_as_reserved(call, settlement, outcome)
-    if call.progress is Progress.COMPLETE and not crashed:
-        if call.usage is not None:
+    match call.reading:
+        case Reading.WHOLE if call.usage is not None:
             return _priced(call, call.usage, Settlement.EXACT, outcome)
-        return _priced(call, _delivered(call), Settlement.ESTIMATED, outcome)
-    if call.stream and (answered or not crashed):
-        return _priced(call, _delivered(call), Settlement.ABORTED, Outcome.ABORTED)
-    return charge_as_reserved(call, Settlement.ABORTED, Outcome.ABORTED)
+        case Reading.WHOLE:
+            return _priced(call, _delivered(call), Settlement.ESTIMATED, outcome)
+        case Reading.CUT if call.stream and (answered or not crashed):
+            return _priced(call, _delivered(call), Settlement.ABORTED, outcome)
+        case _:
+            return charge_as_reserved(call, Settlement.ABORTED if cut else Settlement.ESTIMATED, outcome)
 
 
 def charge_as_reserved(call: Call, settlement: Settlement, outcome: Outcome) -> Charge:
@@ -108,7 +108,7 @@ def _delivered(call: Call) -> Usage:
         input_tokens=reported.input_tokens or call.estimated_input_tokens or 0,
         cached_tokens=reported.cached_tokens,
         cache_write_tokens=reported.cache_write_tokens,
-        output_tokens=max(reported.output_tokens, call.delivered_output_tokens or 0),
+        output_tokens=max(reported.output_tokens, call.delivered_output_tokens),
         reasoning_tokens=reported.reasoning_tokens,
     )
 
@@ -116,9 +116,3 @@ def _delivered(call: Call) -> Usage:
 def _priced(call: Call, usage: Usage, settlement: Settlement, outcome: Outcome) -> Charge:
     cost = call.price.cost(usage) if call.price else 0
     return Charge(usage, cost, settlement, outcome)
-
-
-def _outcome(call: Call, *, cut: bool) -> Outcome:
-    if call.progress is Progress.UNREACHED or (call.status is not None and call.status >= 400):
-        return Outcome.UPSTREAM_ERROR
-    return Outcome.ABORTED if cut or call.progress is Progress.ANSWERING else Outcome.ANSWERED

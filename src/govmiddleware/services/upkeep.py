@@ -25,7 +25,7 @@ class Upkeep:
     """The tasks of one process beside its requests.
 
     Args:
-        lease_seconds: leases are renewed three times in it.
+        lease_seconds: leases are renewed when a third of it has passed.
         sweep_seconds: how often every workspace is looked at for leases that ran out.
     """
 
@@ -36,9 +36,10 @@ class Upkeep:
         self._metrics = metrics
         self._lease_seconds = lease_seconds
         self._open: dict[str, tuple[Reservation, float]] = {}
+        """With the time of its last renewal."""
         self._tasks: set[asyncio.Task[object]] = set()
         self._work: list[tuple[float, Callable[[], Awaitable[None]]]] = [
-            (lease_seconds / 3, self._renew_leases),
+            (lease_seconds / 6, self._renew_leases),
             (sweep_seconds, self._sweep_all),
         ]
         self._loops: list[asyncio.Task[None]] = []
@@ -73,9 +74,10 @@ class Upkeep:
         """Await `work`; a cancellation of the caller does not cancel it."""
         await asyncio.shield(self.spawn(work))
 
-    def resend(self, write: Write) -> None:
-        """Send an idempotent write again until the store takes it."""
-        self.spawn(self._resend(write))
+    def resend(self, write: Write, reservation: Reservation | None = None) -> None:
+        """Send an idempotent write again until the store takes it. The lease of `reservation` is renewed
+        so long, that no sweep comes before it."""
+        self.spawn(self._resend(write, reservation))
 
     def spawn(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
         """Run something beside the requests; `stop` waits for it, its failure is logged."""
@@ -89,7 +91,7 @@ class Upkeep:
         for reservation_id in reservation_ids:
             self.spawn(self._sweep(workspace, reservation_id))
 
-    async def _resend(self, write: Write) -> None:
+    async def _resend(self, write: Write, reservation: Reservation | None) -> None:
         deadline = time.monotonic() + 10 * self._lease_seconds
         self._metrics.unsent_writes.inc()
         try:
@@ -103,25 +105,47 @@ class Upkeep:
             logger.error("a settlement was given up; its reservation will be swept as reserved")
         finally:
             self._metrics.unsent_writes.dec()
+            if reservation is not None:
+                self.closed(reservation)
 
     async def _renew_leases(self) -> None:
-        due = time.monotonic() - self._lease_seconds / 3
-        for reservation, opened in list(self._open.values()):
-            if opened <= due and not await self._ledger.renew(
-                reservation.workspace, reservation.id, round(self._lease_seconds * 1000)
-            ):
-                if reservation.id in self._open:
-                    logger.warning("reservation %s was swept before its call ended", reservation.id)
-                self.closed(reservation)
+        now = time.monotonic()
+        for reservation, renewed in list(self._open.values()):
+            if renewed <= now - self._lease_seconds / 3:
+                await self._renew(reservation, now)
+
+    async def _renew(self, reservation: Reservation, now: float) -> None:
+        """A failure is tried again at the next tick; it must not keep the other leases from renewal."""
+        lease_ms = round(self._lease_seconds * 1000)
+        try:
+            alive = await self._ledger.renew(reservation.workspace, reservation.id, lease_ms)
+        except StoreUnavailable as error:
+            logger.warning("the lease of %s could not be renewed: %s", reservation.id, error)
+            return
+        if reservation.id not in self._open:
+            return  # settled meanwhile
+        if alive:
+            self._open[reservation.id] = (reservation, now)
+        else:
+            logger.warning("reservation %s was swept before its call ended", reservation.id)
+            self.closed(reservation)
 
     async def _sweep_all(self) -> None:
         for workspace in await self._ledger.workspaces():
-            while expired := await self._ledger.expired(workspace, _SWEEP_BATCH):
-                swept = [await self._sweep(workspace, reservation_id) for reservation_id in expired]
-                if not any(swept):
-                    break  # another replica is at it, or none of them can be swept now
+            try:
+                await self._sweep_workspace(workspace)
+            except StoreUnavailable as error:
+                logger.warning("workspace %s could not be swept: %s", workspace, error)
+
+    async def _sweep_workspace(self, workspace: str) -> None:
+        while expired := await self._ledger.expired(workspace, _SWEEP_BATCH):
+            swept = [await self._sweep(workspace, reservation_id) for reservation_id in expired]
+            if not any(swept):
+                return  # another replica is at it, or none of them can be swept now
 
     async def _sweep(self, workspace: str, reservation_id: str) -> bool:
+        if reservation_id in self._open:  # late, but alive: its renewal or settlement is on its way
+            return False
         swept = await self._ledger.sweep(workspace, reservation_id)
         if swept:
             self._metrics.swept.inc()
@@ -140,3 +164,5 @@ class Upkeep:
                 await work()
             except StoreUnavailable as error:
                 logger.warning("the store does not answer: %s", error)
+            except Exception:  # a loop that ended would be missed too late
+                logger.exception("periodic work failed, and is tried again")

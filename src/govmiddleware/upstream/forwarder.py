@@ -63,6 +63,7 @@ class Forwarder:
         try:
             url = target_url(self._base_url, scope)
         except InvalidRequest as refusal:
+            call.progress = Progress.UNREACHED
             return await _refuse(call, refusal, send)
         body = await client.body()
         headers = self._request_headers(call, scope, body)

@@ -63,7 +63,9 @@ def request_headers(
     for name, value in headers:
         if name in dropped or name.startswith(b"x-gov-"):
             continue
-        if name in _CREDENTIALS and (upstream_auth == "replace" or _holds_api_token(value)):
+        if name in _CREDENTIALS and upstream_auth == "replace":
+            continue
+        if b"gov_" in value and _holds_api_token(value):  # whatever the header's name
             continue
         kept.append((name, value))
     if upstream_auth == "replace" and upstream_api_key is not None:
