@@ -139,7 +139,7 @@ Name = Annotated[str, AfterValidator(check_name)]
 Positive = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, allow_inf_nan=False)]
 PositiveInt = Annotated[int, BeforeValidator(_no_bool), Field(gt=0)]
 
-Secret = Annotated[SecretStr, Field(min_length=1), AfterValidator(_header_value)]
+Secret = Annotated[SecretStr, Field(min_length=1)]
 
 
 class _Frozen(BaseModel):
@@ -245,7 +245,7 @@ class Settings(BaseSettings):
 
     upstream: str | None = None
     upstream_auth: Literal["replace", "forward"] = "replace"
-    upstream_api_key: Secret | None = None
+    upstream_api_key: Annotated[Secret, AfterValidator(_header_value)] | None = None
     redis_url: Annotated[str, AfterValidator(_redis_url)] = "embedded"
     data_dir: Path = Field(default_factory=lambda: user_data_path("govmiddleware", appauthor=False))
     on_store_failure: Literal["closed"] = "closed"

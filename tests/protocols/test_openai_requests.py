@@ -77,7 +77,6 @@ def test_what_a_request_asks_for_is_read() -> None:
     [
         ({}, None),
         ({"max_tokens": None}, None),
-        ({"max_tokens": 0}, 0),
         ({"max_completion_tokens": 5}, 5),
         ({"max_tokens": 9, "max_completion_tokens": 5}, 9),
         ({"max_tokens": 5, "max_completion_tokens": 9}, 9),

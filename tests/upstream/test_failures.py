@@ -240,7 +240,7 @@ async def test_a_target_that_is_no_path_is_refused(tls, target: bytes) -> None:
     await forwarder(scope, receive, send)
     assert [message.get("status") for message in sent] == [400, None]
     assert isinstance(call.refusal, InvalidRequest)
-    assert call.progress is Progress.NOT_DISPATCHED
+    assert call.progress is Progress.UNREACHED
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from govmiddleware.core.refusals import InvalidRequest
@@ -37,6 +39,10 @@ class RequestBody:
         for field in self._fields:
             if field not in names and field.casefold() in names:
                 raise InvalidRequest(f"Write {field.casefold()!r} in lower case.", param=field)
+
+    def names(self) -> Iterable[str]:
+        """Of all fields."""
+        return self._fields.keys()
 
     def raw(self, name: str) -> bytes | None:
         """The JSON text of one field, or None where it is absent."""

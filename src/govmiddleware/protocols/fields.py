@@ -14,8 +14,11 @@ T = TypeVar("T")
 LARGEST_TOKEN_LIMIT = 2**31 - 1
 """Larger output limits are refused: no model is near it, and every upstream reads at least 32 bits."""
 
-LONGEST_NAME = 512
-"""Names that clients send (models, users) are refused beyond this many characters."""
+LONGEST_NAME = 256
+"""Names of models and functions are refused beyond this many characters."""
+
+LONGEST_CALLER = 128
+"""Names of users are refused beyond this many: as those in headers."""
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -42,15 +45,15 @@ def read_count(body: RequestBody, name: str, *, least: int, most: int) -> int | 
     return value
 
 
-def read_name(body: RequestBody, name: str) -> str | None:
+def read_name(body: RequestBody, name: str, longest: int = LONGEST_NAME) -> str | None:
     """A string of bounded length; None where absent, null or empty. Raises InvalidRequest."""
-    return bounded_name(read(body, name, str), name)
+    return bounded_name(read(body, name, str), name, longest)
 
 
-def bounded_name(value: str | None, param: str) -> str | None:
+def bounded_name(value: str | None, param: str, longest: int = LONGEST_NAME) -> str | None:
     """`value`, or None where it is empty. Raises InvalidRequest where it is too long for a name."""
-    if value is not None and len(value) > LONGEST_NAME:
-        raise InvalidRequest(f"'{param}' is longer than {LONGEST_NAME} characters.", param=param)
+    if value is not None and len(value) > longest:
+        raise InvalidRequest(f"'{param}' is longer than {longest} characters.", param=param)
     return value or None
 
 

@@ -13,7 +13,14 @@ from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RefusalResponse, RequestInfo, UsageReader
 from govmiddleware.core.refusals import InvalidRequest, Refusal
 from govmiddleware.protocols import openai_errors
-from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, bounded_name, read, read_count, read_name
+from govmiddleware.protocols.fields import (
+    LARGEST_TOKEN_LIMIT,
+    LONGEST_CALLER,
+    bounded_name,
+    read,
+    read_count,
+    read_name,
+)
 from govmiddleware.protocols.openai_chat_reader import JsonReader, StreamReader
 from govmiddleware.protocols.openai_models import OTHER_MODELS, read_model, wants_completion_limit
 from govmiddleware.protocols.openai_prompt import Prompt
@@ -47,6 +54,19 @@ JUDGED = frozenset(
 )
 """The fields that decide what a call costs or whom it counts for."""
 
+SETTINGS = frozenset(
+    {
+        "audio", "cache_control", "frequency_penalty", "function_call", "include_reasoning", "logit_bias",
+        "logprobs", "metadata", "min_p", "modalities", "parallel_tool_calls", "presence_penalty",
+        "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "provider", "reasoning",
+        "reasoning_effort", "reasoning_format", "repetition_penalty", "route", "seed", "stop", "store",
+        "stream_options", "temperature", "thinking", "tool_choice", "top_a", "top_k", "top_logprobs",
+        "top_p", "transforms", "usage", "verbosity",
+    }
+)  # fmt: skip
+"""Fields that steer and are not said, at OpenAI and those who speak its dialect. What is neither here nor
+judged is counted as if it were prompt, which is what vLLM makes of `documents`, for one."""
+
 
 class OpenAIChat:
     """The WireProtocol `openai.chat`."""
@@ -67,6 +87,9 @@ class OpenAIChat:
         prompt = Prompt(model)
         prompt.add_messages(messages)
         _add_tools(body, prompt)
+        for name in body.names():
+            if name not in JUDGED and name not in SETTINGS:
+                prompt.add_unknown(body.raw(name) or b"")
         return RequestInfo(
             model=model,
             stream=read(body, "stream", bool) or False,
@@ -147,9 +170,9 @@ def _check_service_tier(body: RequestBody) -> None:
 
 def _read_user(body: RequestBody) -> str | None:
     """The end user: OpenAI's names for it first, then LiteLLM's."""
-    named = read_name(body, "safety_identifier") or read_name(body, "user")
+    named = read_name(body, "safety_identifier", LONGEST_CALLER) or read_name(body, "user", LONGEST_CALLER)
     if named is not None:
         return named
     metadata = read(body, "metadata", dict[str, Any]) or {}
     user = metadata.get("user_id")
-    return bounded_name(user, "metadata.user_id") if isinstance(user, str) else None
+    return bounded_name(user, "metadata.user_id", LONGEST_CALLER) if isinstance(user, str) else None

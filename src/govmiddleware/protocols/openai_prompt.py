@@ -88,6 +88,11 @@ class Prompt:
         except (OverflowError, RecursionError) as error:
             raise InvalidRequest("A schema is nested too deeply or has too large a number.") from error
 
+    def add_unknown(self, raw: bytes) -> None:
+        """A field that nobody here knows: counted as its JSON, where it is more than a mark."""
+        if len(raw) > _LONGEST_MARK:
+            self.texts.append(raw.decode("utf-8", "replace"))
+
     def add(self, value: object) -> None:
         """All strings in a decoded JSON value, however deep."""
         pending = [value]
@@ -100,7 +105,7 @@ class Prompt:
             elif isinstance(value, dict):
                 for key, member in value.items():
                     if key in _MEDIA and isinstance(member, dict | str):
-                        self._add_media(member)
+                        self.unknown_parts += 1
                     elif key not in _MARKS or not _is_mark(member):
                         pending.append(member)
 
@@ -109,9 +114,6 @@ class Prompt:
             self.unknown_parts += 1  # base64 is never what the model reads
         elif text:
             self.texts.append(text)
-
-    def _add_media(self, media: dict[str, Any] | str) -> None:
-        self.unknown_parts += 1
 
 
 def _is_mark(value: object) -> bool:
