@@ -265,3 +265,11 @@ async def test_the_largest_limit_still_refuses_exactly_when_it_is_used_up(bench:
     assert await bench.open("c", bench.lifetime(1, of=LARGEST_LIMIT)) == LimitsExceeded(
         (CounterState(LARGEST_LIMIT, 0),)
     )
+
+
+async def test_a_refusal_names_the_expired_reservations_that_may_fill_the_limit(bench: Bench) -> None:
+    await bench.open("dead", bench.slot(of=1))
+    bench.clock.advance(61)
+    refused = await bench.open("next", bench.slot(of=1))
+    assert isinstance(refused, LimitsExceeded)
+    assert refused.expired == ("dead",)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import httpx
 class SidecarProcess:
     url: str
     process: subprocess.Popen[bytes]
+    log: Path
 
     def kill(self) -> None:
         """As a crash does: no handler runs."""
@@ -32,34 +33,41 @@ def govmiddleware(*arguments: str) -> list[str]:
 
 
 @contextmanager
-def serve_process(config: Path, log: Path) -> Iterator[SidecarProcess]:
-    """`govmiddleware serve` on a free port, ready; ended with SIGTERM."""
+def serve_processes(config: Path, count: int = 1) -> Iterator[list[SidecarProcess]]:
+    """`govmiddleware serve` on free ports, ready; ended with SIGTERM. Logs lie beside the configuration."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GOV_")}
+    with ExitStack() as running:
+        sidecars = []
+        for number in range(count):
+            port = _free_port()
+            log = config.with_suffix(f".{number}.log")
+            output = running.enter_context(log.open("wb"))
+            command = govmiddleware("serve", "--config", str(config), "--port", str(port))
+            process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+            running.callback(_end, process)
+            sidecars.append(SidecarProcess(f"http://127.0.0.1:{port}", process, log))
+        for sidecar in sidecars:
+            _wait_until_ready(sidecar)
+        yield sidecars
+
+
+def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GOV_")}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            govmiddleware("serve", "--config", str(config), "--port", str(port)),
-            stdout=output,
-            stderr=output,
-            env=environment,
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        _wait_until_ready(url, process, log)
-        yield SidecarProcess(url, process)
-    finally:
-        process.terminate()
-        process.wait(40)
+        return int(probe.getsockname()[1])
 
 
-def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 15
-    while time.monotonic() < deadline and process.poll() is None:
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    process.wait(40)
+
+
+def _wait_until_ready(sidecar: SidecarProcess) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and sidecar.process.poll() is None:
         try:
-            if httpx.get(f"{url}/gov/readyz").status_code == 200:
+            if httpx.get(f"{sidecar.url}/gov/readyz").status_code == 200:
                 return
         except httpx.TransportError:
-            time.sleep(0.02)
-    raise AssertionError(f"the sidecar did not start:\n{log.read_text()}")
+            time.sleep(0.05)
+    raise AssertionError(f"the sidecar did not start:\n{sidecar.log.read_text()}")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 from redis import Redis
 from tests.sidecar.books import Books
 from tests.sidecar.conftest import SECRET
-from tests.sidecar.processes import SidecarProcess, govmiddleware, serve_process
+from tests.sidecar.processes import SidecarProcess, govmiddleware, serve_processes
 
 from govmiddleware.core.ids import hash_api_token
 from govmiddleware.core.tokens import count_tokens
@@ -32,8 +31,6 @@ BODY = {
     "stream": True,
 }
 HEADERS = {"authorization": f"Bearer {SECRET}"}
-
-Serve = Callable[[], SidecarProcess]
 
 
 @pytest.fixture
@@ -66,19 +63,21 @@ def config(tmp_path: Path, gov_store: str, gov_provider: tuple[ScriptedProvider,
 
 
 @pytest.fixture
-def serve(config: Path, tmp_path: Path) -> Iterator[Serve]:
-    with ExitStack() as running:
-        numbers = iter(range(10))
-        yield lambda: running.enter_context(serve_process(config, tmp_path / f"{next(numbers)}.log"))
+def two_sidecars(config: Path) -> Iterator[list[SidecarProcess]]:
+    with serve_processes(config, 2) as sidecars:
+        yield sidecars
 
 
 def test_after_kill_9_nothing_stays_reserved_and_what_was_delivered_is_charged(
-    serve: Serve, config: Path, gov_store: str, gov_provider: tuple[ScriptedProvider, str]
+    two_sidecars: list[SidecarProcess],
+    config: Path,
+    gov_store: str,
+    gov_provider: tuple[ScriptedProvider, str],
 ) -> None:
     provider, _ = gov_provider
     gate = Gate()
     provider.script = Script(text=TEXT, pieces=20, gate=gate)
-    doomed, _survivor = serve(), serve()
+    doomed, _survivor = two_sidecars
     books = Books(gov_store)
 
     async def stream_until_killed() -> list[bytes]:
@@ -125,9 +124,9 @@ def test_after_kill_9_nothing_stays_reserved_and_what_was_delivered_is_charged(
 
 
 def test_a_script_flush_under_load_fails_no_request(
-    serve: Serve, gov_store: str, gov_provider: tuple[ScriptedProvider, str]
+    two_sidecars: list[SidecarProcess], gov_store: str, gov_provider: tuple[ScriptedProvider, str]
 ) -> None:
-    sidecar = serve()
+    sidecar, _ = two_sidecars
     provider, _ = gov_provider
     over = asyncio.Event()
 

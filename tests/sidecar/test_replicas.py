@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 from redis import Redis
 from tests.sidecar.conftest import SECRET
-from tests.sidecar.processes import serve_process
+from tests.sidecar.processes import serve_processes
 
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.call import Bound
@@ -67,7 +67,7 @@ def run_race(
             """
         )
         with ExitStack() as running:
-            urls = [running.enter_context(serve_process(config, tmp_path / f"{n}.log")).url for n in range(2)]
+            urls = [sidecar.url for sidecar in running.enter_context(serve_processes(config, 2))]
             watch = running.enter_context(Watch(gov_store))
             codes = asyncio.run(_race(urls))
         return Race(codes, len(provider.exchanges), watch.highest)

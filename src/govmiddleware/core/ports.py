@@ -188,6 +188,8 @@ class LimitsExceeded:
     """Nothing was written (an extension's earlier holds are released): some counters are too full."""
 
     states: tuple[CounterState, ...]
+    expired: tuple[str, ...] = ()
+    """As in Granted: it may be dead workers that fill them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ class SlidingWindow:
     """The last `seconds` seconds, kept in buckets of about a sixtieth of them.
 
     A bucket that the window covers in part counts whole, so that no interval of this length ever
-    holds more than the limit; a steady load gets at least 60/61 of it in return.
+    holds more than the limit; a steady load still gets at least 95 % of it.
     """
 
     seconds: int

@@ -223,7 +223,7 @@ def _outcome(answer: list[bytes]) -> AcquireOutcome:
         case b"granted":
             return Granted(_states(answer[2:]), tuple(answer[1].decode().split()))
         case b"exceeded":
-            return LimitsExceeded(_states(answer[2:]))
+            return LimitsExceeded(_states(answer[2:]), tuple(answer[1].decode().split()))
         case b"revoked":
             return ApiTokenRevoked()
         case b"full":

@@ -133,8 +133,9 @@ class Reservations:
             case Granted(states, expired):
                 call.evaluations += evaluate(holds, states)
                 self._upkeep.sweep_soon(call.require_principal().workspace, expired)
-            case LimitsExceeded(states):
+            case LimitsExceeded(states, expired):
                 evaluations = evaluate(holds, states)
+                self._upkeep.sweep_soon(call.require_principal().workspace, expired)
                 call.evaluations += evaluations
                 raise refusal_for(evaluations)
             case ApiTokenRevoked():

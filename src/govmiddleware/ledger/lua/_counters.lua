@@ -64,3 +64,30 @@ local function plan_settlement(key, hold, actual)
     if reserved > 0 then redis.call('HSET', key, r, text(reserved)) else redis.call('HDEL', key, r) end
   end
 end
+
+-- Plans the settlement of all holds, whose counters are KEYS from `first` on: the writes, and the holds as fields
+-- of a journal entry. nil where the reservation holds a counter that was not declared.
+local function plan_settlements(held, count, first, actual_of)
+  local writes, entry = {}, {}
+  for i = first, #KEYS do
+    local hold = held[KEYS[i]]
+    if hold then
+      local actual = actual_of(i, hold)
+      count = count - 1
+      table.insert(writes, plan_settlement(KEYS[i], hold, actual))
+      table.insert(entry, KEYS[i])
+      table.insert(entry, hold.bucket .. ' ' .. text(actual))
+    end
+  end
+  if count == 0 then return writes, entry end
+end
+
+-- Carries the plan out and closes the reservation; `record` '' leaves nothing in the journal. Writes only, and none
+-- that can fail.
+local function close_reservation(state, reservation, open, journal, id, now, writes, entry, record)
+  redis.call('HSET', state, 'now', text(now))
+  for _, write in ipairs(writes) do if write then write() end end
+  redis.call('DEL', reservation)
+  redis.call('ZREM', open, id)
+  if record ~= '' then redis.call('XADD', journal, '*', 'at', text(now), 'record', record, unpack(entry)) end
+end

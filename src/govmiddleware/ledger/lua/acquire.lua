@@ -10,7 +10,7 @@
 --           s: bucket width ms, bucket count, ''      n: '', '', ''
 --           c: start of the window, its end, the end of the next, ms (lifetime: '0', '', '')
 -- Returns  {'granted', expired, states..}   'expired' lists a few reservations that want sweeping
---          {'exceeded', '', states..}       nothing was taken; an extension's earlier holds are released
+--          {'exceeded', expired, states..}  nothing was taken; an extension's earlier holds are released
 --          {'revoked'} {'full'} {'gone'}    nothing was taken; 'gone': cancelled before, or not open any more
 --          {'stale', now}                   the windows sent are not those of the script's time: send again
 --          a state is "used reserved frees_in_ms", before this call; frees_in_ms is -1 where time does not help
@@ -76,7 +76,7 @@ local function frees_in(key, kind, place, a, b, excess)
   return -1
 end
 
-local held, fields, held_count = read_reservation(reservation)
+local held, fields = read_reservation(reservation)
 if fields.dead or extend ~= (fields.rec ~= nil) then return {'gone'} end
 if api_token ~= '' and redis.call('SISMEMBER', active, api_token) == 0 then return {'revoked'} end
 if not extend and redis.call('XLEN', journal) >= tonumber(ARGV[6]) then return {'full'} end
@@ -111,7 +111,7 @@ if exceeded then
     redis.call('DEL', reservation)
     redis.call('ZREM', open, id)
   end
-  return {'exceeded', '', unpack(states)}
+  return {'exceeded', table.concat(expired, ' '), unpack(states)}
 end
 
 local holds = {'rec', ARGV[7]}

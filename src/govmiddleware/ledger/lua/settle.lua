@@ -21,23 +21,7 @@ if not fields.rec then
   return 0
 end
 
-local writes, entry = {}, {'at', text(now), 'record', ARGV[3]}
-for i = 5, #KEYS do
-  local hold = held[KEYS[i]]
-  if hold then
-    held_count = held_count - 1
-    table.insert(writes, plan_settlement(KEYS[i], hold, tonumber(ARGV[i])))
-    table.insert(entry, KEYS[i])
-    table.insert(entry, hold.bucket .. ' ' .. ARGV[i])
-  end
-end
-if held_count > 0 then return -1 end
-
--- From here on writes only, and none that can fail.
-
-redis.call('HSET', state, 'now', text(now))
-for _, write in ipairs(writes) do if write then write() end end
-redis.call('DEL', reservation)
-redis.call('ZREM', open, ARGV[2])
-if ARGV[3] ~= '' then redis.call('XADD', journal, '*', unpack(entry)) end
+local writes, entry = plan_settlements(held, held_count, 5, function(i) return tonumber(ARGV[i]) end)
+if not writes then return -1 end
+close_reservation(state, reservation, open, journal, ARGV[2], now, writes, entry, ARGV[3])
 return 1

@@ -12,24 +12,9 @@ local held, fields, held_count = read_reservation(reservation)
 local lease_end = redis.call('ZSCORE', open, ARGV[2])
 if not lease_end or tonumber(lease_end) > now then return 0 end
 
-local writes, entry = {}, {'at', text(now), 'record', fields.rec}
-for i = 5, #KEYS do
-  local hold = held[KEYS[i]]
-  if hold then
-    held_count = held_count - 1
-    local used = hold.kind == 'n' and 0 or hold.amount
-    table.insert(writes, plan_settlement(KEYS[i], hold, used))
-    table.insert(entry, KEYS[i])
-    table.insert(entry, hold.bucket .. ' ' .. text(used))
-  end
-end
-if held_count > 0 then return -1 end
-
--- From here on writes only, and none that can fail.
-
-redis.call('HSET', state, 'now', text(now))
-for _, write in ipairs(writes) do if write then write() end end
-redis.call('DEL', reservation)
-redis.call('ZREM', open, ARGV[2])
-if fields.rec then redis.call('XADD', journal, '*', unpack(entry)) end
+local writes, entry = plan_settlements(held, held_count, 5, function(_, hold)
+  return hold.kind == 'n' and 0 or hold.amount
+end)
+if not writes then return -1 end
+close_reservation(state, reservation, open, journal, ARGV[2], now, writes, entry, fields.rec or '')
 return 1
