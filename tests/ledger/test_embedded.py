@@ -92,8 +92,10 @@ def store(data_dir: Path) -> Iterator[EmbeddedStore]:
 
 @pytest.fixture(scope="module", autouse=True)
 def nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    below = tmp_path_factory.getbasetemp()
+    others = set(watchdogs(below))  # the stores of the session's other tests
     yield
-    within(5, lambda: not watchdogs(tmp_path_factory.getbasetemp()))
+    within(5, lambda: not set(watchdogs(below)) - others)
 
 
 def within(seconds: float, condition: Callable[[], object]) -> None:
