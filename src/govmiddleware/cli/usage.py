@@ -13,6 +13,7 @@ from govmiddleware.app import Governance
 from govmiddleware.cli.common import AsJson, Config, Redis, print_json, print_table, with_governance
 from govmiddleware.core.times import parse_time
 from govmiddleware.errors import ConfigurationError
+from govmiddleware.services.usage import EXPECTED_DIMENSION, is_dimension
 
 _COLUMNS = [
     "requests",
@@ -40,15 +41,14 @@ def usage(
 ) -> int:
     """Show what was used."""
 
-    async def read(governance: Governance) -> dict[str, object]:
-        return await governance.usage.report(
-            by=by, since=_time("--since", since), until=_time("--until", until)
-        )
+    if not is_dimension(by):
+        raise ConfigurationError("--by", by, EXPECTED_DIMENSION)
+    start, end = _time("--since", since), _time("--until", until)
 
-    try:
-        report = with_governance(read, config, redis)
-    except ValueError as error:
-        raise ConfigurationError("--by", by, str(error).partition("expected ")[2]) from None
+    async def read(governance: Governance) -> dict[str, object]:
+        return await governance.usage.report(by=by, since=start, until=end)
+
+    report = with_governance(read, config, redis)
     groups = cast("list[dict[str, object]]", report["groups"])
     totals = cast("dict[str, object]", report["totals"])
     if json or format == "json":

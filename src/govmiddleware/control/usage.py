@@ -12,7 +12,7 @@ from govmiddleware.control.access import Access
 from govmiddleware.core.refusals import InvalidRequest, Unavailable
 from govmiddleware.core.times import parse_time
 from govmiddleware.errors import StoreUnavailable
-from govmiddleware.services.usage import UsageReports
+from govmiddleware.services.usage import EXPECTED_DIMENSION, UsageReports, is_dimension
 
 _PLURALS = {
     "models": "model",
@@ -36,16 +36,13 @@ def usage_routes(usage: UsageReports, access: Access) -> list[Route]:
         dimension = request.path_params.get("dimension")
         if dimension is not None and dimension not in _PLURALS:
             raise InvalidRequest(f"There is no usage/{dimension}; there are {', '.join(_PLURALS)}.")
+        by = _PLURALS[dimension] if dimension else request.query_params.get("by")
+        if by is not None and not is_dimension(by):
+            raise InvalidRequest(f"There is no by={by!r}; there is {EXPECTED_DIMENSION}.", param="by")
+        since, until = _time(request, "since"), _time(request, "until")
+        only = request.path_params.get("id")
         try:
-            report = await usage.report(
-                workspaces=workspaces,
-                by=_PLURALS[dimension] if dimension else request.query_params.get("by"),
-                only=request.path_params.get("id"),
-                since=_time(request, "since"),
-                until=_time(request, "until"),
-            )
-        except ValueError as error:
-            raise InvalidRequest(str(error)) from error
+            report = await usage.report(workspaces=workspaces, by=by, only=only, since=since, until=until)
         except StoreUnavailable as error:
             raise Unavailable("The store does not answer.", code="store_unavailable") from error
         return JSONResponse(report)
@@ -59,4 +56,7 @@ def usage_routes(usage: UsageReports, access: Access) -> list[Route]:
 
 def _time(request: Request, name: str) -> datetime | None:
     text = request.query_params.get(name)
-    return None if text is None else parse_time(text)
+    try:
+        return None if text is None else parse_time(text)
+    except ValueError as error:
+        raise InvalidRequest(str(error), param=name) from error

@@ -331,10 +331,8 @@ class Journal(Protocol):
         """A record that touches no counter (a refusal, a summary)."""
         ...
 
-    def entries(
-        self, workspace: str, *, after: str = "", until: str = "", since_ms: int | None = None
-    ) -> AsyncIterator[JournalEntry]:
-        """In order: after record `after`, up to and with record `until`, from `since_ms` on."""
+    def entries(self, workspace: str, *, after: str = "", until: str = "") -> AsyncIterator[JournalEntry]:
+        """In order: after record `after`, up to and with record `until`."""
         ...
 
     async def open_reservations(self, workspace: str) -> list[OpenReservation]: ...

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from govmiddleware.core.ports import StoredApiToken
 from govmiddleware.ledger.connection import LONG_PATIENCE_SECONDS, store_call
+from govmiddleware.ledger.directory import read_directory
 from govmiddleware.ledger.keys import WORKSPACES, WorkspaceKeys, api_token
 
 _decoder = msgspec.json.Decoder(StoredApiToken)
@@ -42,9 +43,8 @@ class RedisApiTokens:
     async def list(self) -> list[StoredApiToken]:
         tokens = []
         async with store_call(LONG_PATIENCE_SECONDS):
-            # A set, for the cursor may come by a name twice.
-            for workspace in {name async for name in self._redis.sscan_iter(WORKSPACES, count=500)}:
-                keys = WorkspaceKeys(workspace.decode())
+            for workspace in await read_directory(self._redis):
+                keys = WorkspaceKeys(workspace)
                 active = await self._redis.smembers(keys.active_tokens)
                 for token_id, raw in (await self._redis.hgetall(keys.tokens)).items():
                     tokens.append(replace(_decoder.decode(raw), active=token_id in active))

@@ -17,7 +17,8 @@ from govmiddleware.core.ports import (
 )
 from govmiddleware.ledger import scripts
 from govmiddleware.ledger.connection import LONG_PATIENCE_SECONDS, store_call
-from govmiddleware.ledger.keys import WORKSPACES, WorkspaceKeys
+from govmiddleware.ledger.directory import read_directory
+from govmiddleware.ledger.keys import WorkspaceKeys
 
 _PAGE = 1000
 
@@ -36,11 +37,10 @@ class RedisJournal:
             await self._redis.xadd(WorkspaceKeys(workspace).journal, fields)  # type: ignore[arg-type]
 
     async def entries(
-        self, workspace: str, *, after: str = "", until: str = "", since_ms: int | None = None
+        self, workspace: str, *, after: str = "", until: str = ""
     ) -> AsyncIterator[JournalEntry]:
-        """Stream ids are the store's own time; `since_ms` skips by them, so it costs no reading."""
         keys = WorkspaceKeys(workspace)
-        start = f"({after}" if after else str(since_ms or "-")
+        start = f"({after}" if after else "-"
         while True:
             async with store_call(LONG_PATIENCE_SECONDS):
                 page = cast(
@@ -76,9 +76,8 @@ class RedisJournal:
         )
 
     async def workspaces(self) -> list[str]:
-        """The directory, read by cursor, which may come by a name twice."""
         async with store_call(LONG_PATIENCE_SECONDS):
-            return sorted({name.decode() async for name in self._redis.sscan_iter(WORKSPACES, count=500)})
+            return await read_directory(self._redis)
 
 
 def _entry(keys: WorkspaceKeys, record_id: bytes, fields: dict[bytes, bytes]) -> JournalEntry:

@@ -22,6 +22,7 @@ from govmiddleware.core.windows import CalendarWindow, Lifetime, Now, SlidingWin
 from govmiddleware.errors import StoreUnavailable
 from govmiddleware.ledger import scripts
 from govmiddleware.ledger.connection import store_call
+from govmiddleware.ledger.directory import read_directory
 from govmiddleware.ledger.keys import WORKSPACES, WorkspaceKeys
 
 _TOMBSTONE_MS = 15 * 60 * 1000
@@ -165,12 +166,12 @@ class RedisLedger:
         return [reservation_id.decode() for reservation_id in ids]
 
     async def workspaces(self) -> list[str]:
-        """The directory, read by cursor. Those that this process knows are written into it again, for a
+        """The directory. Those that this process knows are written into it again, for a
         store that came back empty."""
         async with store_call():
             if self._keys:
                 await self._redis.sadd(WORKSPACES, *self._keys)
-            return sorted({name.decode() async for name in self._redis.sscan_iter(WORKSPACES, count=500)})
+            return await read_directory(self._redis)
 
     async def ping(self) -> None:
         """Raises StoreUnavailable."""

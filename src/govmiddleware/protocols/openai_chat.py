@@ -10,9 +10,8 @@ from typing import Any
 import msgspec
 
 from govmiddleware.core.body import RequestBody
-from govmiddleware.core.ports import RefusalResponse, RequestInfo, UsageReader
-from govmiddleware.core.refusals import InvalidRequest, Refusal
-from govmiddleware.protocols import openai_errors
+from govmiddleware.core.ports import RequestInfo, UsageReader
+from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols.fields import (
     LARGEST_TOKEN_LIMIT,
     LONGEST_CALLER,
@@ -21,6 +20,7 @@ from govmiddleware.protocols.fields import (
     read_count,
     read_name,
 )
+from govmiddleware.protocols.openai_base import OpenAIRoute
 from govmiddleware.protocols.openai_chat_reader import JsonReader, StreamReader
 from govmiddleware.protocols.openai_models import OTHER_MODELS, read_model, wants_completion_limit
 from govmiddleware.protocols.openai_prompt import Prompt
@@ -68,7 +68,7 @@ SETTINGS = frozenset(
 judged is counted as if it were prompt, which is what vLLM makes of `documents`, for one."""
 
 
-class OpenAIChat:
+class OpenAIChat(OpenAIRoute):
     """The WireProtocol `openai.chat`."""
 
     name = "openai.chat"
@@ -126,12 +126,6 @@ class OpenAIChat:
 
     def usage_reader(self, *, stream: bool, usage_was_injected: bool) -> UsageReader:
         return StreamReader(strip_usage=usage_was_injected) if stream else JsonReader()
-
-    def refusal(self, refusal: Refusal, request_id: str) -> RefusalResponse:
-        return openai_errors.refusal_response(refusal, request_id)
-
-    def stream_error(self, refusal: Refusal, request_id: str) -> bytes:
-        return openai_errors.stream_error(refusal)
 
 
 def _read_output_limit(body: RequestBody) -> int | None:

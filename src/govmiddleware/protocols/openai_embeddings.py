@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from govmiddleware.core.body import RequestBody
-from govmiddleware.core.ports import RefusalResponse, RequestInfo, UsageReader
-from govmiddleware.core.refusals import InvalidRequest, Refusal
-from govmiddleware.protocols import openai_errors
-from govmiddleware.protocols.fields import read, read_name
-from govmiddleware.protocols.openai_chat_reader import JsonReader
+from govmiddleware.core.ports import RequestInfo
+from govmiddleware.core.refusals import InvalidRequest
+from govmiddleware.protocols.fields import LONGEST_CALLER, read, read_name
+from govmiddleware.protocols.openai_base import OpenAIRoute
 from govmiddleware.protocols.openai_models import OTHER_MODELS, read_model
 
 JUDGED = frozenset({"model", "input", "user", *OTHER_MODELS})
 
 
-class OpenAIEmbeddings:
+class OpenAIEmbeddings(OpenAIRoute):
     """The WireProtocol `openai.embeddings`: no output, no streams."""
 
     name = "openai.embeddings"
@@ -29,23 +28,8 @@ class OpenAIEmbeddings:
             generates=False,
             input_tokens=tokens,
             texts=texts,
-            user=read_name(body, "user"),
+            user=read_name(body, "user", LONGEST_CALLER),
         )
-
-    def bound_output(self, body: RequestBody, tokens: int) -> None:
-        """Nothing to bound: embeddings have no output."""
-
-    def request_usage(self, body: RequestBody) -> bool:
-        return False
-
-    def usage_reader(self, *, stream: bool, usage_was_injected: bool) -> UsageReader:
-        return JsonReader()
-
-    def refusal(self, refusal: Refusal, request_id: str) -> RefusalResponse:
-        return openai_errors.refusal_response(refusal, request_id)
-
-    def stream_error(self, refusal: Refusal, request_id: str) -> bytes:
-        return openai_errors.stream_error(refusal)
 
 
 def _read_input(body: RequestBody) -> tuple[list[str], int]:

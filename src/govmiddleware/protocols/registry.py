@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from govmiddleware.core.body import RequestBody
-from govmiddleware.core.ports import RefusalResponse, RequestInfo, UsageReader, WireProtocol
-from govmiddleware.core.refusals import InvalidRequest, Refusal
-from govmiddleware.protocols import openai_errors
+from govmiddleware.core.ports import RequestInfo, WireProtocol
+from govmiddleware.core.refusals import InvalidRequest
+from govmiddleware.protocols.openai_base import OpenAIRoute
 from govmiddleware.protocols.openai_chat import OpenAIChat
-from govmiddleware.protocols.openai_chat_reader import JsonReader
 from govmiddleware.protocols.openai_embeddings import OpenAIEmbeddings
 
 
-class Unrecognised:
+class Unrecognised(OpenAIRoute):
     """The protocol of every other route: its refusals wear OpenAI's envelope; it reads no requests."""
 
     name = "unrecognised"
@@ -21,21 +20,6 @@ class Unrecognised:
 
     def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
         raise InvalidRequest("This route is not one of a model call that can be metered.")
-
-    def bound_output(self, body: RequestBody, tokens: int) -> None:
-        """Nothing is known of such a body."""
-
-    def request_usage(self, body: RequestBody) -> bool:
-        return False
-
-    def usage_reader(self, *, stream: bool, usage_was_injected: bool) -> UsageReader:
-        return JsonReader()
-
-    def refusal(self, refusal: Refusal, request_id: str) -> RefusalResponse:
-        return openai_errors.refusal_response(refusal, request_id)
-
-    def stream_error(self, refusal: Refusal, request_id: str) -> bytes:
-        return openai_errors.stream_error(refusal)
 
 
 PROTOCOLS: tuple[WireProtocol, ...] = (OpenAIChat(), OpenAIEmbeddings())

@@ -19,6 +19,14 @@ DIMENSIONS = ("model", "provider", "agent", "user", "session", "api_token", "wor
 """What usage can be grouped by, beside `tag:NAME`."""
 
 
+EXPECTED_DIMENSION = f"one of {', '.join(DIMENSIONS)} or tag:NAME"
+
+
+def is_dimension(by: str) -> bool:
+    """Whether usage can be grouped by it."""
+    return by in DIMENSIONS or (by.startswith("tag:") and len(by) > len("tag:"))
+
+
 @dataclass(slots=True)
 class Sums:
     """What a group of records adds up to. Money in nano-USD."""
@@ -101,14 +109,12 @@ class UsageReports:
 
         Args:
             workspaces: those to sum; all by default.
-            by: one of DIMENSIONS, or `tag:NAME`.
+            by: one of DIMENSIONS, or `tag:NAME` (see `is_dimension`).
             only: just the group of this id.
             since, until: `at` of the records, the end left out.
 
-        Raises ValueError for an unknown `by`, StoreUnavailable.
+        Raises StoreUnavailable.
         """
-        if by is not None and by not in DIMENSIONS and not (by.startswith("tag:") and len(by) > 4):
-            raise ValueError(f"by = {by!r}: expected one of {', '.join(DIMENSIONS)} or tag:NAME")
         report, limits = _Report(by), []
         for workspace in workspaces if workspaces is not None else await self._journal.workspaces():
             counters = await self._read(workspace, report, since, until)
