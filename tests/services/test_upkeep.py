@@ -406,3 +406,87 @@ async def test_background_work_that_fails_is_logged(worker: Worker, caplog: pyte
 def test_a_reservation_knows_what_it_holds() -> None:
     reservation = Reservation("req_1", "acme")
     assert (reservation.holds, reservation.open) == ([], True)
+
+
+# What a store's hiccup must not do -----------------------------------------------------------------
+
+
+class Hiccups(RedisLedger):
+    """Does not answer the first `count` renewals."""
+
+    count = 1
+    renewals = 0
+
+    async def renew(self, workspace: str, reservation_id: str, lease_ms: int) -> bool:
+        self.renewals += 1
+        if self.renewals <= self.count:
+            raise StoreUnavailable("a hiccup")
+        return await super().renew(workspace, reservation_id, lease_ms)
+
+
+async def test_one_renewal_that_fails_does_not_keep_the_others_from_theirs(worker: Worker) -> None:
+    ledger = Hiccups(worker.redis, clock=worker.clock)
+    care = Upkeep(ledger, worker.metrics, lease_seconds=LEASE, sweep_seconds=60)
+    reservations = Reservations(ledger, care, worker.metrics, lease_seconds=LEASE)
+    calls = [worker.call() for _ in range(2)]
+    care.start()
+    async with AsyncExitStack() as requests:
+        for call in calls:
+            await requests.enter_async_context(reservations.hold(call, LIMITS))
+        worker.clock.advance(LEASE / 2)
+        await until(lambda: ledger.renewals >= 3)  # one that failed, the other's, and the first one's again
+        worker.clock.advance(LEASE / 2 + 0.01)
+        assert await worker.ledger.expired("acme", 10) == []
+        for call in calls:
+            answer(call)
+    await care.stop()
+
+
+async def test_periodic_work_that_fails_in_an_unforeseen_way_goes_on(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    rounds = 0
+
+    async def stumble() -> None:
+        nonlocal rounds
+        rounds += 1
+        raise LookupError("nobody thought of this")
+
+    worker.upkeep.also(0.01, stumble)
+    worker.upkeep.start()
+    await until(lambda: rounds >= 2)
+    assert "nobody thought of this" in caplog.text
+
+
+async def test_a_settlement_after_the_sweep_is_told_and_not_counted(
+    worker: Worker, make_worker: Callable[[str], Worker], caplog: pytest.LogCaptureFixture
+) -> None:
+    other, call = make_worker(worker.url), worker.call()
+    async with worker.reservations.hold(call, LIMITS):
+        worker.clock.advance(LEASE + 0.01)
+        assert await other.ledger.sweep("acme", call.request_id)
+        answer(call)
+    assert worker.metric("late_settlements_total") == 1
+    assert worker.metric("settlements_total") is None
+    assert f"{call.request_id} was swept before it was settled" in caplog.text
+    assert await worker.stands() == (300, 0)
+
+
+async def test_a_call_that_is_cancelled_while_it_is_extended_is_released(worker: Worker) -> None:
+    call = worker.call()
+    with pytest.raises(asyncio.CancelledError):
+        async with worker.reservations.hold(call, LIMITS):
+            raise asyncio.CancelledError
+    assert await worker.records() == []
+    assert await worker.stands() == (0, 0)
+
+
+async def test_what_was_concluded_early_is_settled_once(worker: Worker) -> None:
+    call = worker.call()
+    async with worker.reservations.hold(call, LIMITS):
+        answer(call)
+        assert call.conclude is not None
+        await call.conclude()
+        assert await worker.stands() == (150, 0)
+        assert len(await worker.records()) == 1
+    assert len(await worker.records()) == 1
