@@ -112,7 +112,7 @@ async def _relay(call: Call, answer: UpstreamResponse, send: Send) -> bytes:
             # for what it is. Ours has one line and no address; where it came from is debris in a log.
             raise error.with_traceback(None) from None
         return call.protocol.stream_error(_refusal(error), call.request_id)
-    call.progress = Progress.COMPLETE  # before the last message, with which others settle
+    call.progress = Progress.COMPLETE  # before the last message: who has that may look at once
     return b""
 
 
