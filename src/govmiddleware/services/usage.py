@@ -113,8 +113,10 @@ class UsageReports:
             only: just the group of this id.
             since, until: `at` of the records, the end left out.
 
-        Raises StoreUnavailable.
+        Raises ValueError for any other `by`, StoreUnavailable.
         """
+        if by is not None and not is_dimension(by):
+            raise ValueError(f"by = {by!r}: expected {EXPECTED_DIMENSION}")
         report, limits = _Report(by), []
         for workspace in workspaces if workspaces is not None else await self._journal.workspaces():
             counters = await self._read(workspace, report, since, until)
