@@ -59,3 +59,35 @@ async def test_the_slot_is_free_before_the_client_can_know_that_the_answer_is_ov
     }
     await govern(app, governance)(scope, receive, send)
     assert open_at == [1] * last + [0] * (len(chunks) + 1 - last)
+
+
+@pytest.mark.parametrize("cut", range(len(LAST_EVENT) - 4, len(LAST_EVENT) + 4))
+async def test_nothing_behind_the_end_of_a_stream_is_lost(governed, secret, cut: int) -> None:
+    """What strips injected usage holds back half an event, and there may be one after the last."""
+    governance = await governed()
+    said = LAST_EVENT + b": bye"
+    sent = bytearray()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for chunk in (said[:cut], said[cut:]):
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b'{"model": "m", "messages": [], "stream": true}'}
+
+    async def send(message: Any) -> None:
+        sent.extend(message.get("body", b""))
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "query_string": b"",
+        "headers": [(b"authorization", f"Bearer {secret}".encode())],
+    }
+    await govern(app, governance)(scope, receive, send)
+    assert bytes(sent) == b"data: [DONE]\n\n: bye"

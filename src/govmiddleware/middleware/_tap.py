@@ -91,27 +91,26 @@ class Tap:
         more: bool = message.get("more_body", False)
         if self._left is not None:
             self._left -= len(body)
-        reader = self._reader
-        last = not more or self._left == 0
-        if reader is not None:
+        self._ended = not more or self._left == 0
+        if (reader := self._reader) is not None:
+            plain = body if self._decoder is None else self._decode(self._decoder, body)
+            passed = reader.feed(plain)
+            self._ended = self._ended or reader.finished
+            if self._ended:
+                passed += reader.close()  # what is still held back; whatever follows passes unread
             if self._decoder is None:
-                body = reader.feed(body) + (reader.close() if last else b"")
-            else:
-                reader.feed(self._decode(self._decoder, body))
-                if last:
-                    reader.close()
+                body = passed
             self._take(reader)
             if self._pending_characters >= _COUNT_AT_CHARACTERS:
                 self._count()
-        self._ended = last or (reader is not None and reader.finished)
         return {**message, "body": body, "more_body": more}
 
     async def _conclude(self) -> None:
-        """If the answer is over: it is whole, if it is one. An error page may be followed by the exception behind it, so
-        what is an error waits for that."""
-        call, reader = self._call, self._reader
+        """Once the answer is over: judge what it was, and settle. An error page may be followed by the
+        exception behind it, so that what is an error waits for the request's end."""
         if not self._ended:
             return
+        call, reader = self._call, self._reader
         if reader is not None:
             if reader.finished:
                 call.reading = Reading.WHOLE

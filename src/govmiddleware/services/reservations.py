@@ -57,8 +57,10 @@ class Reservations:
         """Hold what `limits` ask of the call while the body of the `async with` runs.
 
         The first hold of a call opens its reservation, and settles or releases it at the end, however
-        the end comes; further ones extend it. `Call.conclude` does so earlier, once. Raises a Refusal where the answer is no: a LimitRefusal,
-        Unauthenticated for a revoked API token, Unavailable for a store that does not answer.
+        the end comes, unless `Call.conclude` did so before; further ones extend it.
+
+        Raises a Refusal where the answer is no: a LimitRefusal, Unauthenticated for a revoked API token,
+        Unavailable for a store that does not answer.
         """
         if call.reservation is not None:
             await self._extend(call, call.reservation, limits)
