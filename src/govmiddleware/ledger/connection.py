@@ -12,7 +12,7 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from govmiddleware.errors import StoreUnavailable
 from govmiddleware.ledger.store_url import StoreUrl, read_store_url
@@ -147,5 +147,5 @@ async def store_call(patience: float = PATIENCE_SECONDS) -> AsyncIterator[None]:
                 yield
             finally:
                 timers[0].cancel()
-    except (RedisError, OSError, TimeoutError) as error:
+    except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
         raise StoreUnavailable(f"{type(error).__name__}: {error}".rstrip(": ")) from error

@@ -42,8 +42,8 @@ async def examine(redis: Client) -> list[StoreCheck]:
     Raises StoreUnavailable.
     """
     async with store_call(LONG_PATIENCE_SECONDS):
-        servers: list[Info] = await ask_each_node(redis, "INFO")
         trip_ms = await _trip_ms(redis)
+        servers: list[Info] = await ask_each_node(redis, "INFO")
         times = await ask_each_node(redis, "TIME")
         refusal = await _refused_script(redis)
     policy, replicas = _worst_policy(servers), [info for info in servers if info["role"] != "master"]
@@ -76,6 +76,7 @@ async def examine(redis: Client) -> list[StoreCheck]:
 
 
 async def _trip_ms(redis: Client) -> float:
+    await redis.scard(WORKSPACES)  # it connects
     started = time.perf_counter()
     for _ in range(_TRIPS):
         await redis.scard(WORKSPACES)
