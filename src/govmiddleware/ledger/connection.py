@@ -57,7 +57,12 @@ class _Server(_InTurn, Redis): ...  # type: ignore[misc]
 class _Cluster(_InTurn, RedisCluster):  # type: ignore[misc]
     async def execute_command(self, *arguments: Any, **options: Any) -> Any:
         await self.initialize()  # redis-py sends to any node what comes before it knows the slots
-        return await super().execute_command(*arguments, **options)
+        try:
+            return await super().execute_command(*arguments, **options)
+        except (AttributeError, RuntimeError) as error:
+            # When a node fails, redis-py 8.1 closes its idle connections, and those with them that other
+            # commands take meanwhile: these find no writer, or with uvloop a closed one.
+            raise ConnectionError("the connection was closed as it was taken") from error
 
 
 class _Master(_Server):
