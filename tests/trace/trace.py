@@ -42,7 +42,7 @@ def settings() -> dict[str, Any]:
             {"name": "bob-ever", "scope": "user", "value": "bob", "meter": "cost_usd", "window": "lifetime", "hard": "0.25"},
             {"name": "session-ever", "scope": "session", "value": "s1", "meter": "total_tokens", "window": "lifetime", "hard": 9000},
             {"name": "session-rate", "scope": "session", "meter": "requests", "rate": "1/second"},
-            {"name": "agent-week", "scope": "agent", "meter": "cost_usd", "window": "week", "hard": "0.42"},
+            {"name": "agent-week", "scope": "agent", "meter": "cost_usd", "window": "week", "hard": "0.36"},
             {"name": "agent-hour", "scope": "agent", "meter": "input_tokens", "window": "hour", "hard": 9000},
             {"name": "model-rate", "scope": "model", "meter": "output_tokens", "rate": "7000/hour"},
             {"name": "model-day", "scope": "model", "meter": "requests", "window": "day", "hard": 140},
