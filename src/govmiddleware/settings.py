@@ -132,7 +132,7 @@ def _base_url(url: str) -> str:
         raise ValueError(expected) from None
     if not has_origin or not url.isascii() or "@" in parts.netloc or "?" in url or "#" in url:
         raise ValueError(expected)
-    return url.rstrip("/")
+    return url
 
 
 def without_password(url: str) -> str:
@@ -140,9 +140,14 @@ def without_password(url: str) -> str:
     return re.sub(r"//.*@", "//…@", url)
 
 
+def _globs(globs: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(globs) or not globs:
+        raise ValueError("names or globs, such as gpt-*; leave it out to take every model")
+    return globs
+
+
 def _variable(name: str) -> str:
-    # Narrower than what systems allow (POSIX 8.1 says this of its own), so that a secret that was put here by
-    # mistake is hardly ever taken for a name, and shown.
+    # Names in small letters are rare (POSIX 8.1 leaves them out), keys that were put here by mistake are not.
     if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
         raise ValueError("the name of an environment variable, in capital letters, digits and underscores")
     return name
@@ -179,7 +184,7 @@ class UpstreamSettings(_Frozen):
 
     name: PlainName
     url: BaseUrl | None = None
-    models: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)] | None = None
+    models: Annotated[tuple[str, ...], AfterValidator(_globs)] | None = None
     auth: UpstreamAuth | None = None
     api_key: HeaderSecret | None = None
     api_key_env: Annotated[str, AfterValidator(_variable)] | None = None
@@ -440,7 +445,8 @@ def stray_variables() -> list[str]:
 
 
 _HIDDEN = "…"
-_SECRETS = frozenset({"upstream_api_key", "api_key", "metrics_token", "admin_token", "sha256"})
+_SECRETS = frozenset({"upstream_api_key", "api_key", "metrics_token", "admin_token", "sha256", "api_key_env"})
+"""`api_key_env` too: what is no name of a variable may be the key itself."""
 _HOLD_SECRETS = r"(api_tokens|upstreams)(\[\d+\])?"
 _EXPECTED = {
     "tuple_type": "a list",

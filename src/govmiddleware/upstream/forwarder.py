@@ -50,7 +50,7 @@ class Forwarder:
         connections: Connections | None = None,
     ) -> None:
         self._client = client
-        self._base_url = base_url
+        self._base_url = base_url.rstrip("/")
         self._upstream_auth: UpstreamAuth = upstream_auth
         self._upstream_api_key = upstream_api_key
         self._connections = connections or Connections()
