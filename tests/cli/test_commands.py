@@ -40,6 +40,45 @@ name = "static"
 workspace = "acme"
 sha256 = "{ids.hash_api_token("open sesame")}"
 """
+UPSTREAMS = """
+[[upstreams]]
+name = "openai"
+url = "https://api.openai.com"
+api_key_env = "THE_KEY"
+models = ["gpt-*", "o*"]
+
+[[upstreams]]
+name = "azure"
+url = "https://azure.example"
+auth = "forward"
+models = ["azure-*"]
+
+[[upstreams]]
+name = "local"
+url = "http://127.0.0.1:8000"
+api_key = "s3cr3t"
+models = ["gpt-oss-*", "llama-*"]
+connect_timeout = 1
+first_byte_timeout = 2
+idle_timeout = 3
+max_connections = 8
+
+"""
+PROVIDERS = """
+[[upstreams]]
+name = "small"
+models = ["*-mini"]
+
+[[upstreams]]
+name = "big"
+
+[[limits]]
+name = "provider-day"
+scope = "provider"
+meter = "requests"
+window = "day"
+hard = 10
+"""
 NOWHERE = ("--redis", "unix:///nowhere/valkey.sock")
 
 
@@ -243,6 +282,24 @@ def test_usage_is_a_table_json_or_csv_of_the_same(run, traffic) -> None:
     assert report["totals"]["cost_usd"] in total
 
 
+def test_usage_by_provider_tells_the_upstreams_apart(run, configured, traffic) -> None:
+    configured(LIMITS + PROVIDERS)
+    traffic()
+    report = json.loads(run("usage", "--by", "provider", "--json").out)
+    assert {group["id"]: group["requests"] for group in report["groups"]} == {"small": 1, "big": 2}
+    left = {
+        state["value"]: state["remaining"] for state in report["limits"] if state["name"] == "provider-day"
+    }
+    assert left == {"small": 9, "big": 8}
+    table = rows(run("usage", "--by", "provider").out)
+    assert [row[:2] for row in table[:4]] == [
+        ["PROVIDER", "REQUESTS"],
+        ["big", "2"],
+        ["small", "1"],
+        ["TOTAL", "3"],
+    ]
+
+
 def test_usage_of_nothing_is_an_empty_table(run) -> None:
     ran = run("usage")
     assert (ran.code, rows(ran.out)[1][0]) == (0, "TOTAL")
@@ -256,7 +313,86 @@ def test_check_says_what_a_good_configuration_holds(run, configured, tmp_path) -
     file = configured('upstream = "http://127.0.0.1:4000"\n' + LIMITS)
     ran = run("check", "--config", file)
     assert (ran.code, ran.err) == (0, "")
-    assert ran.out.startswith("ok: 2 limits, 1 API tokens, 0 prices, upstream http://127.0.0.1:4000")
+    assert ran.out.startswith("ok: 2 limits, 1 API tokens, 0 prices, 1 upstreams\n")
+    assert rows(ran.out)[3][:4] == ["default", "http://127.0.0.1:4000", "*", "none"]
+
+
+def test_check_shows_the_upstreams_as_they_will_be_used(run, configured, monkeypatch) -> None:
+    monkeypatch.setenv("THE_KEY", "s3cr3t")
+    file = configured("idle_timeout = 9\n" + UPSTREAMS)
+    ran = run("check", "--config", file)
+    assert ran.code == 0
+    table = [line.rstrip() for line in ran.out.splitlines()]
+    assert rows("\n".join(table[2:6])) == [
+        [
+            *("NAME", "URL", "MODELS", "CREDENTIAL"),
+            *("CONNECT_TIMEOUT", "FIRST_BYTE_TIMEOUT", "IDLE_TIMEOUT", "MAX_CONNECTIONS"),
+        ],
+        ["openai", "https://api.openai.com", "gpt-*", "o*", "THE_KEY", "5.0", "600.0", "9.0", "-"],
+        ["azure", "https://azure.example", "azure-*", "the", "client's", "5.0", "600.0", "9.0", "-"],
+        ["local", "http://127.0.0.1:8000", "gpt-oss-*", "llama-*", "configured", "1.0", "2.0", "3.0", "8"],
+    ]
+    assert ran.out.splitlines()[-1] == "note: no model of gpt-oss-* reaches local: openai comes first"
+    shown = json.loads(run("check", "--config", file, "--json").out)
+    assert [upstream["models"] for upstream in shown["upstreams"]] == [
+        ["gpt-*", "o*"],
+        ["azure-*"],
+        ["gpt-oss-*", "llama-*"],
+    ]
+    assert [upstream["max_connections"] for upstream in shown["upstreams"]] == [None, None, 8]
+    assert shown["unreached_models"] == [{"models": "gpt-oss-*", "upstream": "local", "taken_by": "openai"}]
+    assert "s3cr3t" not in ran.out + json.dumps(shown)
+
+
+@pytest.mark.parametrize(
+    ("globs", "noted"),
+    [
+        ([None, ["m"]], ["m"]),
+        ([["*"], None], ["*"]),
+        ([["m"], None], []),
+        ([["m*"], ["m-1", "m?", "[m]", "n*"]], ["m-1", "m?"]),
+        ([["m?"], ["m*", "m1"]], ["m1"]),
+        ([["m-*"], ["n-*"], ["m-1-*", "n-1"]], ["m-1-*", "n-1"]),
+    ],
+)
+def test_check_notes_globs_that_no_call_comes_to(run, configured, globs, noted) -> None:
+    upstreams = [{"name": f"u{number}", "models": each} for number, each in enumerate(globs)]
+    text = "\n".join(
+        f"[[upstreams]]\nname = '{each['name']}'" + (f"\nmodels = {each['models']}" if each["models"] else "")
+        for each in upstreams
+    )
+    shown = json.loads(run("check", "--config", configured(text), "--json").out)
+    assert [note["models"] for note in shown["unreached_models"]] == noted
+
+
+def test_check_and_serve_want_the_credentials_that_other_commands_do_without(run, configured) -> None:
+    configured(UPSTREAMS + LIMITS)
+    expected = "upstreams[0].api_key_env = 'THE_KEY': expected an environment variable that is set"
+    for ran in (run("check"), run("serve")):
+        assert (ran.code, ran.out) == (2, "")
+        assert expected in ran.err
+    assert run("usage").code == run("limit", "list").code == run("token", "list").code == 0
+
+
+def test_upstreams_without_urls_are_right_for_an_app_and_not_for_serve(run, configured) -> None:
+    configured('[[upstreams]]\nname = "one"\nmodels = ["gpt-*"]\n[[upstreams]]\nname = "rest"')
+    ran = run("check")
+    assert (ran.code, [row[:3] for row in rows(ran.out)[3:5]]) == (
+        0,
+        [["one", "-", "gpt-*"], ["rest", "-", "*"]],
+    )
+    ran = run("serve")
+    assert (ran.code, ran.out) == (2, "")
+    assert "upstreams[0].url = None: expected the URL to forward to" in ran.err
+
+
+def test_serve_takes_no_upstream_beside_those_of_the_file(run, configured) -> None:
+    configured(UPSTREAMS)
+    ran = run("serve", "--upstream", "http://127.0.0.1:9")
+    assert (ran.code, ran.out) == (2, "")
+    assert (
+        "upstream = 'http://127.0.0.1:9': expected nothing beside [[upstreams]], be it --upstream" in ran.err
+    )
 
 
 @pytest.mark.parametrize(
@@ -264,7 +400,11 @@ def test_check_says_what_a_good_configuration_holds(run, configured, tmp_path) -
     [
         ("[[limits]]\nname = 'a'", "limits[0].scope = None: expected a value"),
         ("upstream = 'localhost'", "upstream = 'localhost': expected an http or https URL"),
-        ("upstream = 'http://user:s3cr3t@h'", "upstream = '…': expected an http or https URL"),
+        ("upstream = 'http://user:s3cr3t@h'", "upstream = 'http://…@h': expected an http or https URL"),
+        (
+            "upstream = 'http://h'\n[[upstreams]]\nname = 'a'",
+            "upstream = 'http://h': expected nothing beside",
+        ),
         ("[[prices]]\nmodel = 'm'\nsame_as = 'x'", "prices[0].same_as = 'x': expected a model whose price"),
         ("x = [", "expected valid TOML"),
         ("soft_fraction = 2\nlease_seconds = 0", "lease_seconds = 0"),
