@@ -135,10 +135,10 @@ class Watched:
         assert self.paths == list(paths)
 
 
-async def test_an_upstream_has_as_many_connections_as_it_may_and_gate_more(
+async def test_an_upstream_has_as_many_connections_as_it_may_and_never_more(
     gateway, http, raw_upstream
 ) -> None:
-    watched = Watched(asyncio.Barrier(3).wait)  # fewer than three at once would gate be answered
+    watched = Watched(asyncio.Barrier(3).wait)  # fewer than three at once would never be answered
     async with raw_upstream(watched.serve) as upstream:
         gateway.forward_to(upstream.url, connections=Connections(3, wait_seconds=LONG))
         answers = await asyncio.gather(*(http.get("/") for _ in range(30)))
