@@ -210,15 +210,15 @@ class UpstreamSettings(_Frozen):
         """
         if self.api_key_env is None:
             return self.api_key.get_secret_value() if self.api_key else None
-        secret = os.environ.get(self.api_key_env, "")
-        expected = "" if secret else "an environment variable that is set and not empty"
+        key, secret = f"{key}.api_key_env", os.environ.get(self.api_key_env)
+        if not secret:
+            expected = "an environment variable that is set and not empty"
+            raise ConfigurationError(key, self.api_key_env, expected)
         try:
-            _header_value(SecretStr(secret))
+            return _header_value(SecretStr(secret)).get_secret_value()
         except ValueError as error:
             expected = f"an environment variable that holds {error}"
-        if expected:
-            raise ConfigurationError(f"{key}.api_key_env", self.api_key_env, expected)
-        return secret
+            raise ConfigurationError(key, self.api_key_env, expected) from None
 
 
 class ApiTokenSettings(_Frozen):
@@ -348,9 +348,13 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Settings:
+        upstreams = [upstream.name for upstream in self.upstreams]
         limits = [limit.name for limit in self.limits]
         tokens = [(token.workspace, token.name) for token in self.api_tokens]
         hashes = [token.sha256 for token in self.api_tokens]
+        if (index := _repeated(upstreams)) is not None:
+            expected = "a name that no other upstream has"
+            raise ConfigurationError(f"upstreams[{index}].name", upstreams[index], expected)
         if (index := _repeated(limits)) is not None:
             raise ConfigurationError(f"limits[{index}].name", limits[index], "a name that no other limit has")
         if (index := _repeated(tokens)) is not None:
@@ -363,11 +367,6 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _upstreams_fit_together(self) -> Settings:
-        names = [upstream.name for upstream in self.all_upstreams]
-        if (index := _repeated(names)) is not None:
-            raise ConfigurationError(
-                f"upstreams[{index}].name", names[index], "a name that no other upstream has"
-            )
         if self.upstreams and self.upstream is not None:
             expected = "nothing beside [[upstreams]], be it --upstream, GOV_UPSTREAM or in the file"
             raise ConfigurationError("upstream", self.upstream, expected)
@@ -379,6 +378,11 @@ class Settings(BaseSettings):
             if has_key and (upstream.auth or self.upstream_auth) == "forward":
                 expected = "replace (also by upstream_auth), where an upstream has a key"
                 raise ConfigurationError(f"upstreams[{index}].auth", "forward", expected)
+        return self
+
+    @model_validator(mode="after")
+    def _limits_find_their_upstream(self) -> Settings:
+        names = [upstream.name for upstream in self.all_upstreams]
         for index, limit in enumerate(self.limits):
             if limit.scope is Scope.PROVIDER and limit.value not in (None, *names):
                 expected = f"the name of an upstream: {', '.join(names)}"

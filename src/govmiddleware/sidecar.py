@@ -46,7 +46,7 @@ class Sidecar:
             trusted_proxies=governance.trusted_proxies,
         )
         self.clients: list[UpstreamClient] = []
-        trust_store = ssl.create_default_context()  # one for all: reading it takes 50 ms
+        trust_store = ssl.create_default_context()  # one for all: it takes a while to read
         forwarders = {
             upstream.name: self._forwarder(upstream, f"upstreams[{index}]", trust_store)
             for index, upstream in enumerate(settings.all_upstreams)

@@ -225,7 +225,7 @@ async def test_however_a_call_ends_its_place_is_free_again(
 
     async with raw_upstream(answer) as upstream:
         connections = Connections(1, wait_seconds=SOON)
-        gateway.forward_to(upstream.url, first_byte_timeout=SOON, connections=connections)
+        gateway.forward_to(upstream.url, first_byte_timeout=0.5, connections=connections)
         with suppress(httpx.RemoteProtocolError):
             await http.post("/", content=b"{}")
         assert (await http.post("/", content=b"{}")).status_code == 200

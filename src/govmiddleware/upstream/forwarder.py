@@ -70,7 +70,7 @@ class Forwarder:
 
     async def _exchange(self, call: Call, scope: Scope, client: ClientSide, send: Send) -> bytes:
         """All but the last chunk of the response, which is returned."""
-        call.progress = Progress.UNREACHED
+        call.progress = Progress.UNREACHED  # what ends before there is a connection has used nothing
         try:
             url = target_url(self._base_url, scope)
         except InvalidRequest as refusal:
