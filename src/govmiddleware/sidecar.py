@@ -45,7 +45,7 @@ class Sidecar:
             metrics_token=settings.metrics_token.get_secret_value() if settings.metrics_token else None,
             trusted_proxies=governance.trusted_proxies,
         )
-        self.clients: list[UpstreamClient] = []
+        self._clients: list[UpstreamClient] = []
         trust_store = ssl.create_default_context()  # one for all: it takes a while to read
         forwarders = {
             upstream.name: self._forwarder(upstream, f"upstreams[{index}]", trust_store)
@@ -72,6 +72,10 @@ class Sidecar:
                 await self.governance.open()
                 await self.data(scope, receive, send)
 
+    async def hang_up(self) -> None:
+        """Close the connections to all upstreams."""
+        await asyncio.gather(*(client.close() for client in self._clients))
+
     def _forwarder(self, upstream: UpstreamSettings, key: str, trust_store: ssl.SSLContext) -> Forwarder:
         """With a client of its own. `key` is where the upstream stands in the settings, for errors."""
         settings = self.governance.settings
@@ -85,7 +89,7 @@ class Sidecar:
             idle_timeout=upstream.idle_timeout or settings.idle_timeout,
             ssl_context=trust_store,
         )
-        self.clients.append(client)
+        self._clients.append(client)
         return Forwarder(
             client=client,
             base_url=upstream.url,
@@ -107,7 +111,7 @@ class Sidecar:
         await self._say_if_nobody_may_call()
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        await asyncio.gather(*(client.close() for client in self.clients))
+        await self.hang_up()
         await self.governance.close()
         await send({"type": "lifespan.shutdown.complete"})
 
