@@ -12,6 +12,7 @@ import pytest
 
 from govmiddleware.app import Governance
 from govmiddleware.core.limits import Meter, Scope
+from govmiddleware.core.providers import Provider
 from govmiddleware.core.windows import CalendarUnit, CalendarWindow, Lifetime, Now, SlidingWindow
 from govmiddleware.errors import ConfigurationError
 from govmiddleware.settings import Settings, load
@@ -42,6 +43,23 @@ def written(tmp_path: Path) -> Callable[[str], Path]:
         return file
 
     return write
+
+
+UPSTREAMS = """
+[[upstreams]]
+name = "openai"
+url = "https://api.openai.com"
+api_key_env = "OPENAI_API_KEY"
+models = ["gpt-*", "o*"]
+connect_timeout = 2
+
+[[upstreams]]
+name = "local"
+url = "http://127.0.0.1:8000"
+auth = "forward"
+max_connections = 8
+
+"""
 
 
 # Where they come from -----------------------------------------------------------------------------
@@ -154,12 +172,92 @@ def test_windows_and_values_become_the_limit() -> None:
     assert limit(meter="cost_usd", window="day", hard=Decimal(2**52) / 10**9).hard == 2**52
 
 
+# Upstreams ----------------------------------------------------------------------------------------
+
+
+def test_upstream_alone_is_one_named_default_that_takes_every_model() -> None:
+    [upstream] = Settings(upstream="http://x/v", upstream_api_key="k").all_upstreams
+    assert upstream.url == "http://x/v"
+    assert upstream.provider() == Provider("default", None)
+    assert upstream.credential("upstreams[0]") == "k"
+    [nowhere] = Settings().all_upstreams
+    assert (nowhere.name, nowhere.url, nowhere.credential("upstreams[0]")) == ("default", None, None)
+
+
+def test_upstreams_keep_their_order_and_what_they_say(written) -> None:
+    settings = load(written(UPSTREAMS))
+    assert settings.all_upstreams == settings.upstreams
+    openai, local = settings.upstreams
+    assert openai.provider() == Provider("openai", ("gpt-*", "o*"))
+    assert (openai.url, openai.connect_timeout, openai.max_connections) == ("https://api.openai.com", 2, None)
+    assert local.provider() == Provider("local", None)
+    assert (local.auth, local.connect_timeout, local.max_connections) == ("forward", None, 8)
+
+
+def test_upstreams_in_the_environment_are_json_and_replace_those_of_the_file(written, monkeypatch) -> None:
+    monkeypatch.setenv(
+        "GOV_UPSTREAMS", '[{"name": "b", "url": "http://b", "models": ["m-*"], "idle_timeout": 9}]'
+    )
+    [upstream] = load(written(UPSTREAMS)).upstreams
+    assert upstream.provider() == Provider("b", ("m-*",))
+    assert (upstream.url, upstream.idle_timeout) == ("http://b", 9)
+
+
+def test_a_limit_on_providers_is_for_each_or_for_one_that_there_is(written) -> None:
+    text = UPSTREAMS + PINNED + PINNED.replace('"a"', '"b"') + "value = 'local'"
+    each, one = (found.limit() for found in load(written(text)).limits)
+    assert (each.scope, each.value, one.value) == (Scope.PROVIDER, None, "local")
+    assert load(written(PINNED + "value = 'default'")).limits[0].value == "default"
+
+
+def test_a_credential_is_read_from_the_environment_when_it_is_asked_for(written, monkeypatch) -> None:
+    [openai, _] = load(written(UPSTREAMS)).upstreams
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    assert openai.credential("upstreams[0]") == SECRET
+    assert SECRET not in repr(openai)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, "an environment variable that is set and not empty"),
+        ("", "an environment variable that is set and not empty"),
+        ("s3cr3t\n", "an environment variable that holds printable ASCII without space or line break"),
+        (" s3cr3t", "an environment variable that holds printable ASCII without space or line break"),
+    ],
+)
+def test_a_credential_that_cannot_be_used_is_told_by_its_variable(
+    written, monkeypatch, value: str | None, expected: str
+) -> None:
+    if value is None:
+        monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    else:
+        monkeypatch.setenv("OPENAI_API_KEY", value)
+    [openai, _] = load(written(UPSTREAMS)).upstreams
+    with pytest.raises(ConfigurationError) as raised:
+        openai.credential("upstreams[0]")
+    assert str(raised.value).startswith(f"upstreams[0].api_key_env = 'OPENAI_API_KEY': expected {expected}")
+    assert SECRET not in str(raised.value)
+
+
+@pytest.mark.parametrize("way", ["flag", "environment"])
+def test_an_upstream_by_flag_or_environment_does_not_stand_beside_those_of_the_file(
+    written, monkeypatch, way: str
+) -> None:
+    if way == "environment":
+        monkeypatch.setenv("GOV_UPSTREAM", "http://x")
+    with pytest.raises(ConfigurationError, match="be it --upstream, GOV_UPSTREAM or in the file"):
+        load(written(UPSTREAMS), upstream="http://x" if way == "flag" else None)
+
+
 # Mistakes -----------------------------------------------------------------------------------------
 
 LIMIT = '[[limits]]\nname = "a"\nscope = "user"\nmeter = "requests"\n'
 COST = LIMIT.replace("requests", "cost_usd")
 SLOTS = LIMIT.replace("requests", "concurrency")
 TOKEN = f'[[api_tokens]]\nname = "a"\nworkspace = "w"\nsha256 = "{SHA}"\n'
+UPSTREAM = '[[upstreams]]\nname = "a"\n'
+PINNED = LIMIT.replace('"user"', '"provider"') + "rate = '1/minute'\n"
 PRICE = '[[prices]]\nmodel = "m"\n'
 A_RATE = "a whole number above 0 per second, minute, hour or day, such as 60/minute or 100/5 minutes"
 
@@ -176,6 +274,56 @@ MISTAKES = [
     ("lease_seconds = 0.5", "lease_seconds", "0.5", "greater than or equal to 1"),
     ("default_max_output_tokens = 0", "default_max_output_tokens", "0", "greater than 0"),
     ("unknown_size_tokens = 'x'", "unknown_size_tokens", "'x'", "a valid integer"),
+    # upstreams
+    *(
+        (f"upstream = {url!r}", "upstream", repr(url), "an http or https URL with a host")
+        for url in (
+            "",
+            "localhost:80",
+            "ftp://x",
+            "http://",
+            "http://x?y",
+            "http://x#y",
+            "http://x:y",
+            "http://x:0",
+        )
+    ),
+    ("upstream = 'http://u:p@x'", "upstream", "'http://…@x'", "an http or https URL with a host"),
+    (UPSTREAM + "url = 'x'", "upstreams[0].url", "'x'", "an http or https URL with a host"),
+    (UPSTREAM + "url = 'http://u:p@x'", "upstreams[0].url", "'http://…@x'", "an http or https URL"),
+    (UPSTREAM + "url = 'http://x'\n" + UPSTREAM, "upstreams[1].name", "'a'", "that no other upstream has"),
+    (UPSTREAM.replace('"a"', '"a b"'), "upstreams[0].name", "'a b'", "1 to 64 letters"),
+    ("[[upstreams]]\nurl = 'http://x'", "upstreams[0].name", "None", "a value; it is required"),
+    ("upstreams = ['http://x']", "upstreams[0]", "'…'", "a table"),
+    ("[upstreams]\nname = 'a'", "upstreams", "'…'", "a list"),
+    (UPSTREAM + "models = []", "upstreams[0].models", "[]", "names or globs, such as gpt-*"),
+    (UPSTREAM + "models = ['']", "upstreams[0].models", "['']", "names or globs, such as gpt-*"),
+    (UPSTREAM + "models = 'gpt-*'", "upstreams[0].models", "'gpt-*'", "a list"),
+    (UPSTREAM + "auth = 'both'", "upstreams[0].auth", "'both'", "'replace' or 'forward'"),
+    (UPSTREAM + "auth = 'forward'\napi_key_env = 'A'", "upstreams[0].auth", "'forward'", "replace"),
+    ("upstream_auth = 'forward'\n" + UPSTREAM + "api_key = 'k'", "upstreams[0].auth", "'forward'", "replace"),
+    (
+        UPSTREAM + "api_key = 'k'\napi_key_env = 'A'",
+        "upstreams[0]",
+        "'…'",
+        "api_key_env or api_key, not both",
+    ),
+    (UPSTREAM + "api_key = 'k '", "upstreams[0].api_key", "'…'", "printable ASCII without space"),
+    (UPSTREAM + "api_key_env = 'MY-KEY'", "upstreams[0].api_key_env", "'…'", "in capital letters"),
+    (UPSTREAM + "max_connections = 0", "upstreams[0].max_connections", "0", "greater than 0"),
+    (UPSTREAM + "connect_timeout = 0", "upstreams[0].connect_timeout", "0", "greater than 0"),
+    (UPSTREAM + "first_byte_timeout = inf", "upstreams[0].first_byte_timeout", "inf", "finite"),
+    (UPSTREAM + "idle_timeout = true", "upstreams[0].idle_timeout", "True", "a number"),
+    (
+        UPSTREAM + "trust_cost_header = true",
+        "upstreams[0].trust_cost_header",
+        "True",
+        "a setting that exists",
+    ),
+    ("upstream = 'http://x'\n" + UPSTREAM, "upstream", "'http://x'", "nothing beside [[upstreams]], be it"),
+    ("upstream_api_key = 'k'\n" + UPSTREAM, "upstream_api_key", "'…'", "nothing beside [[upstreams]]: each"),
+    (PINNED + "value = 'b'\n" + UPSTREAM, "limits[0].value", "'b'", "the name of an upstream: a"),
+    (PINNED + "value = 'a'", "limits[0].value", "'a'", "the name of an upstream: default"),
     ("redis_url = 'http://h'", "redis_url", "'http://h'", "embedded, or a URL of redis://"),
     ("redis_url = 'redis+ring://h'", "redis_url", "'redis+ring://h'", "embedded, or a URL of redis://"),
     ("redis_url = 3", "redis_url", "3", "a valid string"),
@@ -195,11 +343,9 @@ MISTAKES = [
     ("mode = 'dry_run'", "mode", "'dry_run'", "a setting that exists"),
     ("soft_fraction = 0.8", "soft_fraction", "0.8", "a setting that exists"),
     ("clamp_min_output_tokens = 64", "clamp_min_output_tokens", "64", "a setting that exists"),
-    ("[[upstreams]]\nname = 'x'", "upstreams", "'…'", "a setting that exists"),
     (LIMIT + "rate = '1/minute'\nsoft = 1", "limits[0].soft", "1", "a setting that exists"),
     (LIMIT + "rate = '1/minute'\nmode = 'suggest'", "limits[0].mode", "'suggest'", "a setting that exists"),
     (LIMIT + "window = 'day'\nhard = 1\ntimezone = 'UTC'", "limits[0].timezone", "'UTC'", "exists"),
-    (LIMIT.replace('"user"', '"provider"'), "limits[0].scope", "'provider'", "'workspace', 'api_token'"),
     (LIMIT.replace('"user"', '["user", "model"]'), "limits[0].scope", "['user', 'model']", "'workspace'"),
     (LIMIT.replace("requests", "wall_clock"), "limits[0].meter", "'wall_clock'", "'requests'"),
     # limits
@@ -295,7 +441,15 @@ def test_all_mistakes_are_told_at_once(written) -> None:
         ("admin_token = 's3cr3t'\n" + (LIMIT + "rate = '1/minute'\n") * 2, "limits[1].name"),
         ("upstream_api_key = 's3cr3t'\nlease_seconds = 0", "lease_seconds"),
         ("journal_url = 'postgresql://user:s3cr3t@h/db'", "journal_url"),
-        ("[[upstreams]]\napi_key = 's3cr3t'", "upstreams"),
+        ("[[upstreams]]\napi_key = 's3cr3t'", "upstreams[0].name"),
+        ("[[upstreams]]\nname = 'a'\napi_key = 's3cr3t'\napi_key_env = 'A'", "upstreams[0]"),
+        ("[[upstreams]]\nname = 'a'\napi_key = ['s3cr3t']", "upstreams[0].api_key"),
+        ("[[upstreams]]\nname = 'a'\napi_key_env = 's3cr3t'", "upstreams[0].api_key_env"),
+        ("[[upstreams]]\nname = 'a'\nbearer = 's3cr3t'", "upstreams[0].bearer"),
+        ("[[upstreams]]\nname = 'a'\nurl = 'https://user:s3cr3t@h'", "upstreams[0].url"),
+        ("upstreams = ['s3cr3t']", "upstreams[0]"),
+        ("upstreams = {a = 's3cr3t'}", "upstreams"),
+        ("upstream_api_key = 's3cr3t'\n[[upstreams]]\nname = 'a'", "upstream_api_key"),
     ],
 )
 def test_secrets_never_appear_in_errors(written, text: str, key: str) -> None:
@@ -320,6 +474,8 @@ def test_secrets_do_not_show_in_settings_either(written) -> None:
         ("GOV_MAX_BODY_BYTES", "abc", "max_body_bytes"),
         ("GOV_LIMITS", "[nonsense", "GOV_LIMITS"),
         ("GOV_API_TOKENS", "s3cr3t", "GOV_API_TOKENS"),
+        ("GOV_UPSTREAMS", "s3cr3t", "GOV_UPSTREAMS"),
+        ("GOV_UPSTREAMS__0__API_KEY", "s3cr3t", "upstreams"),
         ("GOV_LIMITS__0__HARD", "3", "limits"),
         ("GOV_TRUSTED_PROXIES", "10.0.0.0/8", "GOV_TRUSTED_PROXIES"),
     ],

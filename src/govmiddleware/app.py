@@ -59,6 +59,7 @@ class Governance:
         self.settings = settings
         self.metrics = metrics or Metrics()
         self.limits = tuple(limit.limit() for limit in settings.limits)
+        self.providers = tuple(upstream.provider() for upstream in settings.all_upstreams)
         self.prices = PriceBook(tuple(price.configured() for price in settings.prices))
         self.trusted_proxies = TrustedProxies(settings.trusted_proxies)
 
@@ -202,6 +203,7 @@ class Governance:
         app = Estimate(
             app,
             prices=self.prices,
+            providers=self.providers,
             refuse_unmetered=sidecar and settings.unmetered_routes == "refuse",
             max_body_bytes=settings.max_body_bytes,
             body_timeout=settings.body_timeout,

@@ -6,7 +6,8 @@
     ├── StoreUnavailable        Redis did not answer, or answered with an error
     ├── UpstreamError
     │   ├── UpstreamUnreachable no connection, or it broke before the answer's end
-    │   └── UpstreamTimeout     no answer, or none of its bytes, in time
+    │   ├── UpstreamTimeout     no answer, or none of its bytes, in time
+    │   └── UpstreamBusy        all connections that it may have are in use
     └── Refusal                 (core/refusals.py) the answer is no, with a status
 
 Foreign exceptions (redis, aiohttp, httpx, OS) are mapped to these at the border of the room that
@@ -66,3 +67,8 @@ class UpstreamUnreachable(UpstreamError):
 
 class UpstreamTimeout(UpstreamError):
     """The upstream took longer than `first_byte_timeout` or `idle_timeout`. It may still be working."""
+
+
+class UpstreamBusy(UpstreamError):
+    """All connections that the upstream may have were in use for as long as the call could wait. Nothing was
+    sent."""

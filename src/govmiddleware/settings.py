@@ -41,6 +41,7 @@ from govmiddleware.core.call import Principal, Role
 from govmiddleware.core.limits import Limit, Meter, Scope
 from govmiddleware.core.money import LARGEST_LIMIT, nano_usd
 from govmiddleware.core.prices import ConfiguredPrice
+from govmiddleware.core.providers import Provider
 from govmiddleware.core.windows import CalendarUnit, CalendarWindow, Lifetime, Now, SlidingWindow, Window
 from govmiddleware.errors import ConfigurationError
 
@@ -61,7 +62,7 @@ def check_name(text: str) -> str:
     return text
 
 
-def _limit_name(text: str) -> str:
+def _plain_name(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
         raise ValueError("1 to 64 letters, digits, dots, dashes or underscores")
     return text
@@ -127,9 +128,34 @@ def _redis_url(url: str) -> str:
     return url
 
 
+def _base_url(url: str) -> str:
+    expected = "an http or https URL with a host, perhaps a path prefix, and nothing else"
+    try:
+        parts = urlsplit(url)
+        has_origin = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        raise ValueError(expected) from None
+    if not has_origin or not url.isascii() or "@" in parts.netloc or "?" in url or "#" in url:
+        raise ValueError(expected)
+    return url
+
+
 def without_password(url: str) -> str:
     """A URL as it may be shown."""
     return re.sub(r"(password=)[^&]*", r"\1…", re.sub(r"//.*@", "//…@", url))
+
+
+def _globs(globs: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(globs) or not globs:
+        raise ValueError("names or globs, such as gpt-*; leave it out to take every model")
+    return globs
+
+
+def _variable(name: str) -> str:
+    # Names in small letters are rare (POSIX 8.1 leaves them out), keys that were put here by mistake are not.
+    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
+        raise ValueError("the name of an environment variable, in capital letters, digits and underscores")
+    return name
 
 
 def _header_value(secret: SecretStr) -> SecretStr:
@@ -145,10 +171,59 @@ Positive = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, allow_inf_nan
 PositiveInt = Annotated[int, BeforeValidator(_no_bool), Field(gt=0)]
 
 Secret = Annotated[SecretStr, Field(min_length=1)]
+HeaderSecret = Annotated[Secret, AfterValidator(_header_value)]
+PlainName = Annotated[str, AfterValidator(_plain_name)]
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+UpstreamAuth = Literal["replace", "forward"]
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class UpstreamSettings(_Frozen):
+    """One upstream, and the models that it takes. What is None is as in the whole deployment.
+
+    In a host app, which calls its providers itself, `name` and `models` alone count.
+    """
+
+    name: PlainName
+    url: BaseUrl | None = None
+    models: Annotated[tuple[str, ...], AfterValidator(_globs)] | None = None
+    auth: UpstreamAuth | None = None
+    api_key: HeaderSecret | None = None
+    api_key_env: Annotated[str, AfterValidator(_variable)] | None = None
+    connect_timeout: Positive | None = None
+    first_byte_timeout: Positive | None = None
+    idle_timeout: Positive | None = None
+    max_connections: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _has_one_key(self) -> UpstreamSettings:
+        if self.api_key is not None and self.api_key_env is not None:
+            raise ValueError("api_key_env or api_key, not both")
+        return self
+
+    def provider(self) -> Provider:
+        return Provider(self.name, self.models)
+
+    def credential(self, key: str) -> str | None:
+        """What the upstream wants to see, out of the environment where `api_key_env` says so.
+
+        It is looked up when it is needed, since most commands run where no such key is. Raises
+        ConfigurationError for a variable that cannot be used, `key` being where this upstream stands.
+        """
+        if self.api_key_env is None:
+            return self.api_key.get_secret_value() if self.api_key else None
+        key, secret = f"{key}.api_key_env", os.environ.get(self.api_key_env)
+        if not secret:
+            expected = "an environment variable that is set and not empty"
+            raise ConfigurationError(key, self.api_key_env, expected)
+        try:
+            return _header_value(SecretStr(secret)).get_secret_value()
+        except ValueError as error:
+            expected = f"an environment variable that holds {error}"
+            raise ConfigurationError(key, self.api_key_env, expected) from None
 
 
 class ApiTokenSettings(_Frozen):
@@ -176,7 +251,7 @@ class ApiTokenSettings(_Frozen):
 class LimitSettings(_Frozen):
     """A limit: `rate`, or `window` and `hard`; `hard` alone for concurrency."""
 
-    name: Annotated[str, AfterValidator(_limit_name)]
+    name: PlainName
     scope: Scope
     meter: Meter
     rate: Annotated[str, AfterValidator(_rate)] | None = None
@@ -248,9 +323,10 @@ class Settings(BaseSettings):
         env_prefix="GOV_", env_nested_delimiter="__", frozen=True, extra="forbid"
     )
 
-    upstream: str | None = None
-    upstream_auth: Literal["replace", "forward"] = "replace"
-    upstream_api_key: Annotated[Secret, AfterValidator(_header_value)] | None = None
+    upstream: BaseUrl | None = None
+    upstream_auth: UpstreamAuth = "replace"
+    upstream_api_key: HeaderSecret | None = None
+    upstreams: tuple[UpstreamSettings, ...] = ()
     redis_url: Annotated[str, AfterValidator(_redis_url)] = "embedded"
     data_dir: Path = Field(default_factory=lambda: user_data_path("govmiddleware", appauthor=False))
     on_store_failure: Literal["closed"] = "closed"
@@ -277,9 +353,13 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Settings:
+        upstreams = [upstream.name for upstream in self.upstreams]
         limits = [limit.name for limit in self.limits]
         tokens = [(token.workspace, token.name) for token in self.api_tokens]
         hashes = [token.sha256 for token in self.api_tokens]
+        if (index := _repeated(upstreams)) is not None:
+            expected = "a name that no other upstream has"
+            raise ConfigurationError(f"upstreams[{index}].name", upstreams[index], expected)
         if (index := _repeated(limits)) is not None:
             raise ConfigurationError(f"limits[{index}].name", limits[index], "a name that no other limit has")
         if (index := _repeated(tokens)) is not None:
@@ -289,6 +369,37 @@ class Settings(BaseSettings):
             expected = "the hash of a secret that no other API token has"
             raise ConfigurationError(f"api_tokens[{index}].sha256", _HIDDEN, expected)
         return self
+
+    @model_validator(mode="after")
+    def _upstreams_fit_together(self) -> Settings:
+        if self.upstreams and self.upstream is not None:
+            expected = "nothing beside [[upstreams]], be it --upstream, GOV_UPSTREAM or in the file"
+            raise ConfigurationError("upstream", self.upstream, expected)
+        if self.upstreams and self.upstream_api_key is not None:
+            expected = "nothing beside [[upstreams]]: each has an api_key_env of its own"
+            raise ConfigurationError("upstream_api_key", _HIDDEN, expected)
+        for index, upstream in enumerate(self.upstreams):
+            has_key = upstream.api_key is not None or upstream.api_key_env is not None
+            if has_key and (upstream.auth or self.upstream_auth) == "forward":
+                expected = "replace (also by upstream_auth), where an upstream has a key"
+                raise ConfigurationError(f"upstreams[{index}].auth", "forward", expected)
+        return self
+
+    @model_validator(mode="after")
+    def _limits_find_their_upstream(self) -> Settings:
+        names = [upstream.name for upstream in self.all_upstreams]
+        for index, limit in enumerate(self.limits):
+            if limit.scope is Scope.PROVIDER and limit.value not in (None, *names):
+                expected = f"the name of an upstream: {', '.join(names)}"
+                raise ConfigurationError(f"limits[{index}].value", limit.value, expected)
+        return self
+
+    @property
+    def all_upstreams(self) -> tuple[UpstreamSettings, ...]:
+        """Never empty: `upstream` alone, or none at all, is one named `default` that takes every model."""
+        if self.upstreams:
+            return self.upstreams
+        return (UpstreamSettings(name="default", url=self.upstream, api_key=self.upstream_api_key),)
 
     @classmethod
     def settings_customise_sources(
@@ -343,7 +454,9 @@ def stray_variables() -> list[str]:
 
 
 _HIDDEN = "…"
-_SECRETS = frozenset({"upstream_api_key", "metrics_token", "admin_token", "sha256"})
+_SECRETS = frozenset({"upstream_api_key", "api_key", "metrics_token", "admin_token", "sha256", "api_key_env"})
+"""`api_key_env` too: what is no name of a variable may be the key itself."""
+_HOLD_SECRETS = r"(api_tokens|upstreams)(\[\d+\])?"
 _EXPECTED = {
     "tuple_type": "a list",
     "model_type": "a table",
@@ -381,10 +494,10 @@ def _environment_error(error: SettingsError) -> ConfigurationError:
 def _shown(key: str, value: object, *, unknown: bool) -> object:
     """A value as an error may show it: nothing that is a secret, or may be one under a wrong name."""
     name = key.rpartition(".")[2]
-    if name in _SECRETS or re.fullmatch(r"api_tokens(\[\d+\])?", key):
+    if name in _SECRETS or re.fullmatch(_HOLD_SECRETS, key):
         return _HIDDEN
     if unknown and (
-        key.startswith("api_tokens")
+        key.startswith(("api_tokens", "upstreams"))
         or isinstance(value, Mapping | list)
         or any(word in name for word in ("token", "key", "secret", "password"))
     ):

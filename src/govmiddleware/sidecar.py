@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import ssl
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from govmiddleware.app import Governance
 from govmiddleware.control import control_plane
+from govmiddleware.core.ports import UpstreamClient
 from govmiddleware.errors import ConfigurationError, StoreUnavailable
-from govmiddleware.upstream import Forwarder, open_client
+from govmiddleware.settings import UpstreamSettings
+from govmiddleware.upstream import ByProvider, Connections, Forwarder, open_client
 
 logger = logging.getLogger("govmiddleware.sidecar")
 
@@ -23,13 +27,12 @@ class Sidecar:
     The lifespan opens and drains the governance. Paths under `control_prefix` belong to the control
     plane; everything else is governed and forwarded. WebSockets are refused: nothing meters them yet.
 
-    Raises ConfigurationError where there is no upstream.
+    Raises ConfigurationError where there is no upstream, and for one without a URL or whose credential is
+    not in the environment.
     """
 
     def __init__(self, governance: Governance) -> None:
         settings = governance.settings
-        if settings.upstream is None:
-            raise ConfigurationError("upstream", None, "the URL to forward to, such as http://127.0.0.1:4000")
         self.governance = governance
         self.prefix = settings.control_prefix
         self.control: ASGIApp = control_plane(
@@ -42,19 +45,13 @@ class Sidecar:
             metrics_token=settings.metrics_token.get_secret_value() if settings.metrics_token else None,
             trusted_proxies=governance.trusted_proxies,
         )
-        self.client = open_client(
-            connect_timeout=settings.connect_timeout,
-            first_byte_timeout=settings.first_byte_timeout,
-            idle_timeout=settings.idle_timeout,
-        )
-        key = settings.upstream_api_key
-        forwarder = Forwarder(
-            client=self.client,
-            base_url=settings.upstream,
-            upstream_auth=settings.upstream_auth,
-            upstream_api_key=key.get_secret_value() if key else None,
-        )
-        self.data = governance.stack(forwarder, sidecar=True)
+        self._clients: list[UpstreamClient] = []
+        trust_store = ssl.create_default_context()  # one for all: it takes a while to read
+        forwarders = {
+            upstream.name: self._forwarder(upstream, f"upstreams[{index}]", trust_store)
+            for index, upstream in enumerate(settings.all_upstreams)
+        }
+        self.data = governance.stack(ByProvider(forwarders), sidecar=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         match scope["type"]:
@@ -75,6 +72,32 @@ class Sidecar:
                 await self.governance.open()
                 await self.data(scope, receive, send)
 
+    async def hang_up(self) -> None:
+        """Close the connections to all upstreams."""
+        await asyncio.gather(*(client.close() for client in self._clients))
+
+    def _forwarder(self, upstream: UpstreamSettings, key: str, trust_store: ssl.SSLContext) -> Forwarder:
+        """With a client of its own. `key` is where the upstream stands in the settings, for errors."""
+        settings = self.governance.settings
+        if upstream.url is None:
+            expected = "the URL to forward to, such as http://127.0.0.1:4000"
+            raise ConfigurationError(f"{key}.url" if settings.upstreams else "upstream", None, expected)
+        connect_timeout = upstream.connect_timeout or settings.connect_timeout
+        client = open_client(
+            connect_timeout=connect_timeout,
+            first_byte_timeout=upstream.first_byte_timeout or settings.first_byte_timeout,
+            idle_timeout=upstream.idle_timeout or settings.idle_timeout,
+            ssl_context=trust_store,
+        )
+        self._clients.append(client)
+        return Forwarder(
+            client=client,
+            base_url=upstream.url,
+            upstream_auth=upstream.auth or settings.upstream_auth,
+            upstream_api_key=upstream.credential(key),
+            connections=Connections(upstream.max_connections, wait_seconds=connect_timeout),
+        )
+
     def _is_control(self, path: str) -> bool:
         return path == self.prefix or path.startswith(self.prefix + "/")
 
@@ -88,7 +111,7 @@ class Sidecar:
         await self._say_if_nobody_may_call()
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        await self.client.close()
+        await self.hang_up()
         await self.governance.close()
         await send({"type": "lifespan.shutdown.complete"})
 

@@ -40,6 +40,21 @@ name = "static"
 workspace = "acme"
 sha256 = "{ids.hash_api_token("open sesame")}"
 """
+PROVIDERS = """
+[[upstreams]]
+name = "small"
+models = ["*-mini"]
+
+[[upstreams]]
+name = "big"
+
+[[limits]]
+name = "provider-day"
+scope = "provider"
+meter = "requests"
+window = "day"
+hard = 10
+"""
 NOWHERE = ("--redis", "unix:///nowhere/valkey.sock")
 
 
@@ -243,6 +258,24 @@ def test_usage_is_a_table_json_or_csv_of_the_same(run, traffic) -> None:
     assert report["totals"]["cost_usd"] in total
 
 
+def test_usage_by_provider_tells_the_upstreams_apart(run, configured, traffic) -> None:
+    configured(LIMITS + PROVIDERS)
+    traffic()
+    report = json.loads(run("usage", "--by", "provider", "--json").out)
+    assert {group["id"]: group["requests"] for group in report["groups"]} == {"small": 1, "big": 2}
+    left = {
+        state["value"]: state["remaining"] for state in report["limits"] if state["name"] == "provider-day"
+    }
+    assert left == {"small": 9, "big": 8}
+    table = rows(run("usage", "--by", "provider").out)
+    assert [row[:2] for row in table[:4]] == [
+        ["PROVIDER", "REQUESTS"],
+        ["big", "2"],
+        ["small", "1"],
+        ["TOTAL", "3"],
+    ]
+
+
 def test_usage_of_nothing_is_an_empty_table(run) -> None:
     ran = run("usage")
     assert (ran.code, rows(ran.out)[1][0]) == (0, "TOTAL")
@@ -256,7 +289,8 @@ def test_check_says_what_a_good_configuration_holds(run, configured, tmp_path) -
     file = configured('upstream = "http://127.0.0.1:4000"\n' + LIMITS)
     ran = run("check", "--config", file)
     assert (ran.code, ran.err) == (0, "")
-    assert ran.out.startswith("ok: 2 limits, 1 API tokens, 0 prices, upstream http://127.0.0.1:4000")
+    assert ran.out.startswith("ok: 2 limits, 1 API tokens, 0 prices, 1 upstreams\n")
+    assert rows(ran.out)[3][:4] == ["default", "http://127.0.0.1:4000", "*", "none"]
 
 
 @pytest.mark.parametrize(
@@ -264,7 +298,11 @@ def test_check_says_what_a_good_configuration_holds(run, configured, tmp_path) -
     [
         ("[[limits]]\nname = 'a'", "limits[0].scope = None: expected a value"),
         ("upstream = 'localhost'", "upstream = 'localhost': expected an http or https URL"),
-        ("upstream = 'http://user:s3cr3t@h'", "upstream = '…': expected an http or https URL"),
+        ("upstream = 'http://user:s3cr3t@h'", "upstream = 'http://…@h': expected an http or https URL"),
+        (
+            "upstream = 'http://h'\n[[upstreams]]\nname = 'a'",
+            "upstream = 'http://h': expected nothing beside",
+        ),
         ("[[prices]]\nmodel = 'm'\nsame_as = 'x'", "prices[0].same_as = 'x': expected a model whose price"),
         ("x = [", "expected valid TOML"),
         ("soft_fraction = 2\nlease_seconds = 0", "lease_seconds = 0"),

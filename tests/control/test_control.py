@@ -44,7 +44,7 @@ async def sidecar(make_governance, gov_provider) -> AsyncIterator[Sidecar]:
     async with governance:
         app = Sidecar(governance)
         yield app
-        await app.client.close()
+        await app.hang_up()
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ async def ready(governance: Governance) -> httpx.Response:
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://gov") as http:
         answer = await http.get("/gov/readyz")
-    await app.client.close()
+    await app.hang_up()
     return answer
 
 
@@ -151,7 +151,7 @@ async def test_metrics_with_a_token_take_it_and_nothing_else(make_governance) ->
             assert (await http.get("/gov/metrics", headers=headers)).status_code == 401, wrong
         headers = {"authorization": "Bearer größer".encode()}
         assert (await http.get("/gov/metrics", headers=headers)).status_code == 200
-    await app.client.close()
+    await app.hang_up()
 
 
 # Who may read usage -------------------------------------------------------------------------------
@@ -295,7 +295,7 @@ async def test_usage_without_a_store_is_a_503(tmp_path: Path) -> None:
     app = Sidecar(Governance(Settings(redis_url=url, upstream="http://127.0.0.1:1", admin_token=ADMIN)))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gov") as http:
         answer = await http.get("/gov/api/v1/usage", headers={"authorization": f"Bearer {ADMIN}"})
-    await app.client.close()
+    await app.hang_up()
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable")
     assert "sock" not in answer.text
 
@@ -311,4 +311,4 @@ async def test_the_prefix_can_be_another_one(make_governance, gov_provider) -> N
             assert (await http.get("/-/govern/healthz")).status_code == 200
             assert (await http.get("/gov/healthz")).status_code == 401, "governed like all else"
             assert (await http.get("/-/governance")).status_code == 401
-        await app.client.close()
+        await app.hang_up()

@@ -22,6 +22,7 @@ def test_a_call_is_held_by_the_limits_whose_scope_it_has() -> None:
         Limit("a", Scope.USER, Meter.REQUESTS, MINUTE, 10),
         Limit("b", Scope.USER, Meter.COST_USD, MONTH, 10),
         Limit("c", Scope.MODEL, Meter.REQUESTS, MINUTE, 10),
+        Limit("d", Scope.PROVIDER, Meter.REQUESTS, MINUTE, 10),
     ]
     found = holds_for(limits, ANN, AMOUNTS)
     assert [(hold.counter.name, hold.amount) for hold in found] == [
@@ -29,6 +30,7 @@ def test_a_call_is_held_by_the_limits_whose_scope_it_has() -> None:
         ("user:cost_usd:month:ann", 500),
     ]
     assert len(holds_for(limits, {**ANN, Scope.MODEL: "m"}, AMOUNTS)) == 3
+    assert len(holds_for(limits, {**ANN, Scope.MODEL: "m", Scope.PROVIDER: "p"}, AMOUNTS)) == 4
 
 
 def test_a_limit_with_a_value_is_for_that_value_alone() -> None:

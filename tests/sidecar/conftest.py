@@ -15,6 +15,7 @@ from govmiddleware.sidecar import Sidecar
 from govmiddleware.testing import ScriptedProvider, serve_in_thread
 
 SECRET = "a-secret-of-any-shape"
+TOKEN = {"name": "ci", "workspace": "acme", "role": "admin", "sha256": hash_api_token(SECRET)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +36,12 @@ def run_sidecar(
 ) -> Iterator[Callable[..., RunningSidecar]]:
     """Starts sidecars with settings given as keywords; they end with the test."""
     provider, upstream = gov_provider
-    token = {"name": "ci", "workspace": "acme", "role": "admin", "sha256": hash_api_token(SECRET)}
     with ExitStack() as running:
 
         def run(**settings: object) -> RunningSidecar:
             given = {
                 "upstream": upstream,
-                "api_tokens": [token],
+                "api_tokens": [TOKEN],
                 "upstream_api_key": "sk-upstream",
                 **settings,
             }

@@ -140,3 +140,13 @@ def test_tokens_a_minute_worth_twenty_bounds_let_exactly_twenty_pass(run_race: C
     hard = 20 * (_bound().input_tokens + 40)
     race = run_race(f"scope = 'workspace'\nmeter = 'total_tokens'\nrate = '{hard}/minute'")
     assert race == Race(Counter(ok=20, rate_limit_exceeded=REQUESTS - 20), served=20, highest=hard)
+
+
+def test_a_providers_budget_worth_twenty_bounds_lets_exactly_twenty_pass(
+    run_race: Callable[[str], Race],
+) -> None:
+    hard = 20 * _bound().cost
+    race = run_race(
+        f"scope = 'provider'\nvalue = 'default'\nmeter = 'cost_usd'\nwindow = 'month'\nhard = {usd_text(hard)}"
+    )
+    assert race == Race(Counter(ok=20, insufficient_quota=REQUESTS - 20), served=20, highest=hard)

@@ -12,7 +12,7 @@ import pytest
 from govmiddleware.core.call import Call, Progress
 from govmiddleware.core.ports import RefusalResponse
 from govmiddleware.core.refusals import InvalidRequest, Refusal, UpstreamFailed, UpstreamTooSlow
-from govmiddleware.errors import ConfigurationError, MissingPredecessor
+from govmiddleware.errors import MissingPredecessor
 from govmiddleware.testing.provider import Script
 from govmiddleware.upstream import Forwarder, open_client
 from govmiddleware.upstream.event_stream import EventStreamEnd
@@ -241,17 +241,6 @@ async def test_a_target_that_is_no_path_is_refused(tls, target: bytes) -> None:
     assert [message.get("status") for message in sent] == [400, None]
     assert isinstance(call.refusal, InvalidRequest)
     assert call.progress is Progress.UNREACHED
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["", "localhost:80", "ftp://x", "http://", "http://x?y", "http://x#y", "http://u:p@x", "http://x:y"],
-)
-def test_a_base_url_that_cannot_be_one_is_refused_and_shows_no_password(tls, url: str) -> None:
-    client = open_client(connect_timeout=1, first_byte_timeout=1, idle_timeout=1, ssl_context=tls)
-    with pytest.raises(ConfigurationError) as raised:
-        Forwarder(client=client, base_url=url)
-    assert "u:p" not in str(raised.value)
 
 
 async def test_a_forwarder_without_a_call_names_what_it_lacks(tls) -> None:

@@ -90,7 +90,7 @@ class Progress(StrEnum):
 
     NOT_DISPATCHED = "not_dispatched"  # nothing left this process
     DISPATCHED = "dispatched"  # handed on; no answer yet
-    UNREACHED = "unreached"  # the connection failed: nothing can have been used
+    UNREACHED = "unreached"  # nothing was sent: nothing can have been used
     ANSWERING = "answering"  # the answer has begun
     COMPLETE = "complete"  # the answer has ended as it should
 
@@ -174,6 +174,8 @@ class Call:
         }
         if self.model is not None:
             subject[Scope.MODEL] = self.model
+        if self.provider is not None:
+            subject[Scope.PROVIDER] = self.provider
         return subject
 
     def require_principal(self) -> Principal:

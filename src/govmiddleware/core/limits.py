@@ -18,6 +18,7 @@ class Scope(StrEnum):
     SESSION = "session"
     AGENT = "agent"
     MODEL = "model"
+    PROVIDER = "provider"
 
 
 class Meter(StrEnum):

@@ -1,14 +1,14 @@
 """Refusals: every way in which the answer is no. A wire protocol gives each its shape.
 
 Refusal
-├── InvalidRequest 400           ├── ModelNotPriced 400
+├── InvalidRequest 400           ├── ModelNotPriced 400       ├── ModelNotFound 404
 ├── Unauthenticated 401          ├── TooManyFailedLogins 429
 ├── Forbidden 403                ├── RouteNotMetered 403
 ├── BodyTooSlow 408              ├── BodyTooLarge 413      ├── UnsupportedEncoding 415
 ├── LimitRefusal
 │   ├── RateLimited 429          └── BudgetExhausted 429 (Anthropic: 402)
 ├── UpstreamFailed 502           ├── UpstreamTooSlow 504
-└── Unavailable 503              store down, journal full
+└── Unavailable 503              store down, journal full, all connections to an upstream taken
 """
 
 from __future__ import annotations
@@ -78,6 +78,13 @@ class ModelNotPriced(Refusal):
     code = "model_not_priced"
 
 
+class ModelNotFound(Refusal):
+    """No upstream takes the model."""
+
+    status = 404
+    code = "model_not_found"
+
+
 class Unauthenticated(Refusal):
     status = 401
     code = "invalid_api_key"
@@ -131,8 +138,8 @@ class UpstreamTooSlow(Refusal):
 
 
 class Unavailable(Refusal):
-    """We cannot govern right now, so we do not let pass. `code` says why: `store_unavailable` or
-    `journal_full`."""
+    """The call cannot be governed or sent right now, so it does not pass. `code` says why:
+    `store_unavailable`, `journal_full` or `upstream_busy`."""
 
     status = 503
 

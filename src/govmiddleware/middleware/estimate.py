@@ -1,8 +1,9 @@
-"""Estimate: reads the body once, speaks the protocol, counts the tokens and prices the call."""
+"""Estimate: reads the body once, speaks the protocol, chooses the provider, counts and prices the call."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -13,7 +14,8 @@ from govmiddleware.core.call import ANONYMOUS, Bound, Call
 from govmiddleware.core.estimate import input_bound, input_estimate
 from govmiddleware.core.ports import RequestInfo
 from govmiddleware.core.prices import ModelPrice, PriceBook
-from govmiddleware.core.refusals import ModelNotPriced, Refusal, RouteNotMetered
+from govmiddleware.core.providers import Provider, provider_for
+from govmiddleware.core.refusals import ModelNotFound, ModelNotPriced, Refusal, RouteNotMetered
 from govmiddleware.middleware._body import read_body, replay, with_body_headers
 from govmiddleware.middleware._enter import enter
 from govmiddleware.middleware._refuse import refuse
@@ -26,10 +28,12 @@ _INLINE_BYTES = 262_144
 
 
 class Estimate:
-    """Fills the Call's model, price, estimate and bound; other routes pass with their body unread.
+    """Fills the Call's model, provider, price, estimate and bound; other routes pass with their body unread,
+    to the first provider.
 
     Args:
-        provider: the name of the upstream behind, for the journal.
+        providers: who serves which models, the first match (see `core.providers`). A model that none of
+            them takes is answered with 404.
         refuse_unmetered: answer 403 to a route that no protocol reads and that could cost.
         max_body_bytes, body_timeout: 413 and 408 past them; after decoding too.
         default_max_output_tokens: written into a request whose output nothing else bounds.
@@ -41,7 +45,7 @@ class Estimate:
         app: ASGIApp,
         *,
         prices: PriceBook,
-        provider: str = "default",
+        providers: Sequence[Provider] = (Provider(),),
         refuse_unmetered: bool = False,
         max_body_bytes: int = 33_554_432,
         body_timeout: float = 30,
@@ -50,7 +54,7 @@ class Estimate:
     ) -> None:
         self.app = app
         self.prices = prices
-        self.provider = provider
+        self.providers = tuple(providers)
         self.refuse_unmetered = refuse_unmetered
         self.max_body_bytes = max_body_bytes
         self.body_timeout = body_timeout
@@ -62,7 +66,6 @@ class Estimate:
         if call is None:
             await self.app(scope, receive, send)
             return
-        call.provider = self.provider
         try:
             if call.model_call:
                 body, info = await self._read(call, scope, receive)
@@ -73,6 +76,8 @@ class Estimate:
                     f"{call.method} {call.path} could cost, and no protocol here can meter it."
                     ' unmetered_routes = "forward" lets such routes pass.'
                 )
+            else:
+                call.provider = self._provider_for(None)
         except Refusal as refusal:
             await refuse(call, refusal, scope, send)
             return
@@ -94,6 +99,7 @@ class Estimate:
         refuse_unprintable(info.model, "model")
         refuse_unprintable(info.user or "", "user")
         call.body, call.model, call.stream = body, info.model, info.stream
+        call.provider = self._provider_for(info.model)
         price = self.prices.find(info.model)
         if price is None:
             raise ModelNotPriced(f"The model {info.model!r} has no price here.", param="model")
@@ -108,6 +114,13 @@ class Estimate:
         predicted = await count(info.predicted_texts, info.model)
         output_tokens = self._output_bound(call, body, info, price) + predicted
         call.bound = Bound(input_tokens, output_tokens, price.worst_cost(input_tokens, output_tokens))
+
+    def _provider_for(self, model: str | None) -> str:
+        provider = provider_for(model, self.providers)
+        if provider is None:
+            problem = f"The model {model!r} does not exist here: no upstream takes it."
+            raise ModelNotFound(problem, param="model")
+        return provider.name
 
     def _output_bound(self, call: Call, body: RequestBody, info: RequestInfo, price: ModelPrice) -> int:
         """What the client asked for, else the model's maximum, else our default, which then must bind."""

@@ -49,12 +49,13 @@ class Journal:
                 self.refusals.record(call, refusal)
         if logger.isEnabledFor(logging.INFO):
             logger.info(
-                "%s %s %s status=%s model=%s workspace=%s api_token=%s refusal=%s ms=%.1f",
+                "%s %s %s status=%s model=%s provider=%s workspace=%s api_token=%s refusal=%s ms=%.1f",
                 call.request_id,
                 call.method,
                 call.path,
                 call.status,
                 call.model,
+                call.provider,
                 call.principal and call.principal.workspace,
                 call.principal and call.principal.api_token,
                 refusal and refusal.code,

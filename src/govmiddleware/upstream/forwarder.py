@@ -8,12 +8,19 @@ from starlette.types import Receive, Scope, Send
 
 from govmiddleware.core.call import Call, Progress
 from govmiddleware.core.ports import Headers, UpstreamClient, UpstreamResponse
-from govmiddleware.core.refusals import InvalidRequest, Refusal, UpstreamFailed, UpstreamTooSlow
-from govmiddleware.errors import MissingPredecessor, UpstreamError, UpstreamTimeout, UpstreamUnreachable
+from govmiddleware.core.refusals import InvalidRequest, Refusal, Unavailable, UpstreamFailed, UpstreamTooSlow
+from govmiddleware.errors import (
+    MissingPredecessor,
+    UpstreamBusy,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
 from govmiddleware.upstream.client_side import ClientSide, while_connected
+from govmiddleware.upstream.connections import Connections
 from govmiddleware.upstream.event_stream import EventStreamEnd
 from govmiddleware.upstream.headers import UpstreamAuth, declared_length, request_headers, response_headers
-from govmiddleware.upstream.target import checked_base_url, target_url
+from govmiddleware.upstream.target import target_url
 
 
 class Forwarder:
@@ -21,15 +28,16 @@ class Forwarder:
 
     A client that leaves ends the call upstream at once. What the upstream fails to answer is answered
     for it, 502 or 504; an answer that it breaks off is broken off for the client too, never ended as if
-    it were whole.
+    it were whole. A call for which no connection is free in time is answered 503, and one whose client gives
+    up waiting leaves the line; neither can have cost anything.
 
     Args:
         client: how to reach the upstream; closed by who opened it.
-        base_url: origin and optional prefix. The request's path and query are appended verbatim.
+        base_url: origin and optional prefix, as the settings check it. The request's path and query are
+            appended verbatim.
         upstream_auth: see `headers.request_headers`.
         upstream_api_key: the upstream's key, for `replace`.
-
-    Raises ConfigurationError for a base URL that cannot be one.
+        connections: how many the upstream may have at once.
     """
 
     def __init__(
@@ -39,11 +47,13 @@ class Forwarder:
         base_url: str,
         upstream_auth: UpstreamAuth = "replace",
         upstream_api_key: str | None = None,
+        connections: Connections | None = None,
     ) -> None:
         self._client = client
-        self._base_url = checked_base_url(base_url)
+        self._base_url = base_url.rstrip("/")
         self._upstream_auth: UpstreamAuth = upstream_auth
         self._upstream_api_key = upstream_api_key
+        self._connections = connections or Connections()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -60,17 +70,18 @@ class Forwarder:
 
     async def _exchange(self, call: Call, scope: Scope, client: ClientSide, send: Send) -> bytes:
         """All but the last chunk of the response, which is returned."""
+        call.progress = Progress.UNREACHED  # what ends before there is a connection has used nothing
         try:
             url = target_url(self._base_url, scope)
         except InvalidRequest as refusal:
-            call.progress = Progress.UNREACHED
             return await _refuse(call, refusal, send)
         body = await client.body()
         headers = self._request_headers(call, scope, body)
-        call.progress = Progress.DISPATCHED
         try:
-            async with self._client.request(scope["method"], url, headers, body) as answer:
-                return await _relay(call, answer, send)
+            async with self._connections:
+                call.progress = Progress.DISPATCHED
+                async with self._client.request(scope["method"], url, headers, body) as answer:
+                    return await _relay(call, answer, send)
         except UpstreamError as error:
             if isinstance(error, UpstreamUnreachable) and not error.sent:
                 call.progress = Progress.UNREACHED
@@ -126,4 +137,6 @@ async def _refuse(call: Call, refusal: Refusal, send: Send) -> bytes:
 def _refusal(error: UpstreamError) -> Refusal:
     if isinstance(error, UpstreamTimeout):
         return UpstreamTooSlow(str(error))
+    if isinstance(error, UpstreamBusy):
+        return Unavailable(str(error), code="upstream_busy")
     return UpstreamFailed(str(error))

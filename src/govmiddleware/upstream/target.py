@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from starlette.types import Scope
 
 from govmiddleware.core.refusals import InvalidRequest
-from govmiddleware.errors import ConfigurationError
-
-
-def checked_base_url(url: str) -> str:
-    """An upstream URL without its trailing slash. Raises ConfigurationError."""
-    expected = "an http or https URL with a host, perhaps a path prefix, and nothing else"
-    try:
-        parts = urlsplit(url)
-        port_is_valid = parts.port is None or parts.port > 0
-    except ValueError as error:
-        raise ConfigurationError("upstream", url, expected) from error
-    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_valid or not url.isascii():
-        raise ConfigurationError("upstream", url, expected)
-    if "@" in parts.netloc or "?" in url or "#" in url:
-        raise ConfigurationError("upstream", "…" if "@" in parts.netloc else url, expected)
-    return url.rstrip("/")
 
 
 def target_url(base_url: str, scope: Scope) -> str:
