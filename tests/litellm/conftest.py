@@ -29,13 +29,54 @@ SECRET = "a-secret-of-any-shape"
 
 TOOL = Path(__file__).parents[2] / "tools/litellm_env.py"
 
-PRICED = """
+CONFIGURATION = f"""
+upstream_api_key = "{MASTER_KEY}"
+
+# Both may be served by gpt-4o: one is a model group, the other has a fallback.
 [[prices]]
-model = "house-model"      # a model group: priced as the dearest that may serve it
+model = "house-model"
 same_as = "gpt-4o"
+
 [[prices]]
-model = "frail-model"      # has a fallback: the same
+model = "frail-model"
 same_as = "gpt-4o"
+
+# For every call, so that there are counters to audit.
+[[limits]]
+name = "everyone"
+scope = "workspace"
+meter = "cost_usd"
+window = "month"
+hard = 10
+
+[[limits]]
+name = "everyone-tokens"
+scope = "workspace"
+meter = "total_tokens"
+rate = "1000000/hour"
+
+# For the races, each on a user of its own.
+[[limits]]
+name = "requests"
+scope = "user"
+value = "frequent"
+meter = "requests"
+rate = "12/minute"
+
+[[limits]]
+name = "tokens"
+scope = "user"
+value = "talkative"
+meter = "total_tokens"
+rate = "900/minute"
+
+[[limits]]
+name = "budget"
+scope = "user"
+value = "poor"
+meter = "cost_usd"
+window = "month"
+hard = 0.001
 """
 
 
@@ -130,7 +171,7 @@ def govern(litellm: LiteLLM, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture(scope="session")
 def shared_gateway(govern: Callable[..., Gateway]) -> Gateway:
-    return govern(f'upstream_api_key = "{MASTER_KEY}"\n{PRICED}')
+    return govern(CONFIGURATION)
 
 
 @pytest.fixture

@@ -23,7 +23,15 @@ class LiteLLM:
     def __init__(self, command: Path, provider_url: str, folder: Path) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._command = [str(command), "--config", str(CONFIG), "--host", "127.0.0.1", "--port", str(self.port)]
+        self._command = [
+            str(command),
+            "--config",
+            str(CONFIG),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+        ]
         self._log = folder / "litellm.log"
         self._environment = {
             "PATH": os.environ["PATH"],
