@@ -10,7 +10,6 @@ import openai
 import pytest
 from tests.litellm.conftest import Gateway
 
-from govmiddleware.core.prices import PriceBook
 from govmiddleware.services.records import Record
 from govmiddleware.testing import ScriptedProvider
 
@@ -52,22 +51,23 @@ def test_the_cost_of_a_stream_is_in_its_usage_alone(
     assert f'"cost":{cost(gateway.record(answer.headers)).normalize():f}' in answer.text
 
 
-def test_a_model_group_is_priced_as_configured_and_the_journal_names_who_served(
+def test_a_model_group_costs_what_is_configured_and_the_journal_names_who_served(
     gateway: Gateway, http: httpx.Client
 ) -> None:
-    """Two deployments in turn: which one serves is LiteLLM's choice, so the price is that of the dearest."""
-    large = PriceBook(()).find("gpt-4o")
-    assert large is not None
     served = set()
-    while served != {"openai/gpt-4o-mini", "openai/gpt-4o"}:
+    for _ in range(40):  # which of its two deployments serves is LiteLLM's choice
         answer = http.post(CHAT, json={"model": "house-model", **HELLO})
-        assert answer.json()["model"] == "house-model", "the body does not say it"
+        assert answer.json()["model"] == "house-model"
         record = gateway.record(answer.headers)
-        assert (record.model_requested, record.provider) == ("house-model", "default")
-        assert record.model_served == answer.headers["x-litellm-model-name"]
-        assert record.usage is not None
-        assert cost(record) == Decimal("0.000225") >= litellms_cost(answer)
+        assert (record.model_requested, record.model_served) == (
+            "house-model",
+            answer.headers["x-litellm-model-name"],
+        )
+        assert cost(record) == Decimal("0.000225") >= litellms_cost(answer), "the dearest"
         served.add(record.model_served)
+        if len(served) == 2:
+            break
+    assert served == {"openai/gpt-4o-mini", "openai/gpt-4o"}
 
 
 def test_a_model_group_without_a_price_is_refused(gateway: Gateway) -> None:
@@ -78,7 +78,7 @@ def test_a_model_group_without_a_price_is_refused(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_fallback_is_priced_as_the_model_that_was_asked(
+def test_a_fallback_costs_what_is_configured_for_the_name_that_was_asked(
     gateway: Gateway, http: httpx.Client, stream: bool
 ) -> None:
     answer = http.post(CHAT, json={"model": "frail-model", "stream": stream, **HELLO})
@@ -86,6 +86,5 @@ def test_a_fallback_is_priced_as_the_model_that_was_asked(
     record = gateway.record(answer.headers)
     assert (record.model_requested, record.model_served) == ("frail-model", "openai/gpt-4o")
     assert record.usage is not None
-    assert cost(record) == Decimal("0.0000025") * record.usage.input_tokens + (
-        Decimal("0.00001") * record.usage.output_tokens
-    )
+    input_cost = record.usage.input_tokens * Decimal("0.0000025")
+    assert cost(record) == input_cost + record.usage.output_tokens * Decimal("0.00001")
