@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -18,24 +20,18 @@ STARTS_WITHIN = 90
 
 
 class LiteLLM:
-    """The proxy on a port of its own, over `litellm.yaml`. It may be started again after a kill."""
+    """The proxy on a port of its own, over `litellm.yaml`."""
 
     def __init__(self, command: Path, provider_url: str, folder: Path) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._command = [
-            str(command),
-            "--config",
-            str(CONFIG),
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(self.port),
-        ]
+        address = ["--host", "127.0.0.1", "--port", str(self.port)]
+        self._command = [str(command), "--config", str(CONFIG), *address]
         self._log = folder / "litellm.log"
         self._environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
+            "LITELLM_MASTER_KEY": MASTER_KEY,
             "PROVIDER_URL": f"{provider_url}/v1",
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
             "LITELLM_LOG": "ERROR",
@@ -60,8 +56,18 @@ class LiteLLM:
                 time.sleep(0.1)
         raise AssertionError(f"LiteLLM did not start:\n{self._log.read_text()}")
 
+    @contextmanager
+    def restarting(self) -> Iterator[None]:
+        """Killed as by a crash, it starts again while the block runs, and is ready after it."""
+        self.kill()
+        self.start()
+        try:
+            yield
+        finally:
+            self.wait_until_ready()
+
     def kill(self) -> None:
-        """As a crash does: its connections break."""
+        """No handler runs; its connections break."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(10)

@@ -74,16 +74,13 @@ def test_while_litellm_is_away_calls_get_502_and_cost_nothing_and_once_it_is_bac
     with http.stream("POST", CHAT, json=STREAM) as broken:
         lines = broken.iter_lines()
         read_until(lines, "word1")
-        litellm.kill()
-        rest = "".join(lines)
-    litellm.start()
-    assert '"code":"upstream_unreachable"' in rest
-    assert delivered(gateway, broken.headers) == count_tokens(["word0 word1"])
+        with litellm.restarting():
+            assert '"code":"upstream_unreachable"' in "".join(lines)
+            assert delivered(gateway, broken.headers) == count_tokens(["word0 word1"])
+            for body in (BODY, STREAM):
+                away = http.post(CHAT, json=body)
+                assert (away.status_code, away.json()["error"]["code"]) == (502, "upstream_unreachable")
+                record = gateway.record(away.headers)
+                assert (record.cost_usd, record.outcome) == ("0.000000000", "upstream_error")
     provider.script = Script()
-    for body in (BODY, STREAM):
-        away = http.post(CHAT, json=body)
-        assert (away.status_code, away.json()["error"]["code"]) == (502, "upstream_unreachable")
-        record = gateway.record(away.headers)
-        assert (record.cost_usd, record.outcome) == ("0.000000000", "upstream_error")
-    litellm.wait_until_ready()
     assert http.post(CHAT, json=BODY).status_code == 200
