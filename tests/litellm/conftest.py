@@ -130,32 +130,38 @@ def provider(shared_provider: tuple[ScriptedProvider, str]) -> ScriptedProvider:
 
 
 @pytest.fixture(scope="session")
-def litellm(
+def starting_litellm(
     litellm_command: Path,
     shared_provider: tuple[ScriptedProvider, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[LiteLLM]:
     litellm = LiteLLM(litellm_command, shared_provider[1], tmp_path_factory.mktemp("litellm"))
     litellm.start()
-    try:
-        litellm.wait_until_ready()
-        yield litellm
-    finally:
-        litellm.kill()
+    yield litellm
+    litellm.kill()
 
 
 @pytest.fixture(scope="session")
-def govern(litellm: LiteLLM, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Gateway]]:
+def litellm(starting_litellm: LiteLLM, shared_gateway: Gateway) -> LiteLLM:
+    """Ready. Meanwhile the sidecar has started too."""
+    starting_litellm.wait_until_ready()
+    return starting_litellm
+
+
+@pytest.fixture(scope="session")
+def govern(
+    starting_litellm: LiteLLM, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Gateway]]:
     """Starts sidecars in front of LiteLLM with more configuration; they end with the session."""
     with ExitStack() as running:
 
-        def run(more: str = "") -> Gateway:
+        def run(more: str) -> Gateway:
             folder = tmp_path_factory.mktemp("gov")
             store = running.enter_context(EmbeddedStore(folder / "data"))
             config = folder / "govmiddleware.toml"
             config.write_text(
                 f"""
-                upstream = "{litellm.url}"
+                upstream = "{starting_litellm.url}"
                 redis_url = "{store}"
                 {more}
                 [[api_tokens]]
@@ -171,12 +177,12 @@ def govern(litellm: LiteLLM, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="session")
-def shared_gateway(govern: Callable[..., Gateway]) -> Gateway:
+def shared_gateway(govern: Callable[[str], Gateway]) -> Gateway:
     return govern(CONFIGURATION)
 
 
 @pytest.fixture
-def gateway(shared_gateway: Gateway) -> Iterator[Gateway]:
+def gateway(shared_gateway: Gateway, litellm: LiteLLM) -> Iterator[Gateway]:
     """The sidecar of most tests; after each its books must balance."""
     yield shared_gateway
     until(lambda: shared_gateway.books.open_reservations() == 0)

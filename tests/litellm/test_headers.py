@@ -82,7 +82,7 @@ def test_with_replace_a_key_of_the_client_for_litellm_is_dropped(
 
 
 @pytest.fixture(scope="module")
-def forwarding(govern: Callable[..., Gateway]) -> Gateway:
+def forwarding(govern: Callable[[str], Gateway], litellm: LiteLLM) -> Gateway:
     return govern(
         f"""
         upstream_auth = "forward"
