@@ -143,6 +143,25 @@ def test_usage_that_comes_with_content_stays_with_it() -> None:
     assert reader.usage == Usage(input_tokens=9, output_tokens=3)
 
 
+@pytest.mark.parametrize(
+    ("choice", "stays"),
+    [
+        ({"index": 0, "delta": {}}, False),  # LiteLLM 1.106
+        ({"index": 0, "delta": {}, "finish_reason": None, "logprobs": None}, False),
+        ({"index": 0, "delta": {}, "finish_reason": "stop"}, True),  # Mistral, DeepSeek
+        ({"index": 0, "delta": {"content": ""}}, True),
+        ({"index": 0, "message": {"content": "hi"}}, True),
+        ("hi", True),
+    ],
+)
+def test_a_chunk_that_says_nothing_but_usage_is_taken_out(choice: object, stays: bool) -> None:
+    said = sse(delta("hi"))
+    extra = sse({"choices": [choice], "usage": USAGE})
+    passed, reader = read(said + extra + DONE, strip=True)
+    assert passed == (said + extra + DONE if stays else said + DONE)
+    assert reader.usage == Usage(input_tokens=9, output_tokens=3)
+
+
 def test_of_cumulative_reports_the_last_counts() -> None:
     reports = [{"prompt_tokens": 9, "completion_tokens": count} for count in (1, 2, 3)]
     _, reader = read(b"".join(sse(delta("x", usage=report)) for report in reports), strip=False)

@@ -39,7 +39,7 @@ def serve_processes(config: Path, count: int = 1) -> Iterator[list[SidecarProces
     with ExitStack() as running:
         sidecars = []
         for number in range(count):
-            port = _free_port()
+            port = free_port()
             log = config.with_suffix(f".{number}.log")
             output = running.enter_context(log.open("wb"))
             command = govmiddleware("serve", "--config", str(config), "--port", str(port))
@@ -51,7 +51,7 @@ def serve_processes(config: Path, count: int = 1) -> Iterator[list[SidecarProces
         yield sidecars
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -7,7 +7,11 @@ from collections.abc import Callable
 
 import httpx
 import pytest
+from tests.sidecar.books import Books
 from tests.sidecar.conftest import SECRET, RunningSidecar
+from tests.sidecar.waiting import until
+
+from govmiddleware.testing import Script
 
 Run = Callable[..., RunningSidecar]
 HEADERS = {"authorization": f"Bearer {SECRET}"}
@@ -51,6 +55,17 @@ def test_reads_count_as_requests(run_sidecar: Run) -> None:
     sidecar = run_sidecar(limits=[limit])
     statuses = [httpx.get(f"{sidecar.url}/v1/models", headers=HEADERS).status_code for _ in range(2)]
     assert statuses == [200, 429]
+
+
+def test_the_model_that_litellm_names_in_a_header_is_the_one_that_served(
+    run_sidecar: Run, gov_store: str
+) -> None:
+    sidecar = run_sidecar()
+    sidecar.provider.script = Script(model="group", headers=((b"x-litellm-model-name", b"openai/gpt-4o"),))
+    body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}
+    httpx.post(f"{sidecar.url}/v1/chat/completions", json=body, headers=HEADERS)
+    [record] = until(Books(gov_store).records)
+    assert (record.model_requested, record.model_served) == ("gpt-4o-mini", "openai/gpt-4o")
 
 
 def test_the_control_plane_is_not_forwarded(run_sidecar: Run) -> None:

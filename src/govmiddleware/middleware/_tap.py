@@ -9,6 +9,7 @@ from starlette.types import Message, Send
 from govmiddleware.core.call import Call, Reading
 from govmiddleware.core.ports import UsageReader
 from govmiddleware.core.tokens import count_tokens, encoding_for
+from govmiddleware.protocols import litellm
 
 READABLE_ENCODINGS = frozenset({b"gzip", b"deflate", b"identity"})
 """Of answers: what an upstream may be asked for, as the tap can read it."""
@@ -58,7 +59,8 @@ class Tap:
         call, reader = self._call, self._reader
         if reader is None:
             return
-        call.usage, call.model_served = reader.usage, reader.model
+        call.usage = reader.usage
+        call.model_served = call.model_served or reader.model
         if call.reading is not Reading.WHOLE or reader.usage is None:
             self._take(reader)
             self._count()
@@ -67,6 +69,7 @@ class Tap:
         call = self._call
         headers = list(message.get("headers", ()))
         values = {name.lower(): value.strip().lower() for name, value in headers}
+        call.model_served = litellm.model_served(headers)
         length = values.get(b"content-length", b"")
         self._left = int(length) if length.isdigit() else None
         encoding = values.get(b"content-encoding", b"identity")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeVar
 
 import msgspec
@@ -20,6 +21,7 @@ LONGEST_NAME = 256
 LONGEST_CALLER = 128
 """Names of users are refused beyond this many: as those in headers."""
 
+_EMPTY = (None, b"null", b"[]", b"{}")
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -55,6 +57,13 @@ def bounded_name(value: str | None, param: str, longest: int = LONGEST_NAME) -> 
     if value is not None and len(value) > longest:
         raise InvalidRequest(f"'{param}' is longer than {longest} characters.", param=param)
     return value or None
+
+
+def refuse_fields(body: RequestBody, names: Iterable[str], reason: str) -> None:
+    """Raise InvalidRequest for the first of `names` that says anything, with the reason."""
+    for name in names:
+        if body.raw(name) not in _EMPTY:
+            raise InvalidRequest(f"'{name}' is not supported here: {reason}", param=name)
 
 
 def _invalid(name: str, error: Exception) -> InvalidRequest:

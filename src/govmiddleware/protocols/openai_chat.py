@@ -19,6 +19,7 @@ from govmiddleware.protocols.fields import (
     read,
     read_count,
     read_name,
+    refuse_fields,
 )
 from govmiddleware.protocols.openai_base import OpenAIRoute
 from govmiddleware.protocols.openai_chat_reader import JsonReader, StreamReader
@@ -29,6 +30,20 @@ MOST_CHOICES = 128
 
 STANDARD_TIERS = frozenset({"auto", "default", "flex", "scale", "on_demand", "standard", "standard_only"})
 """Tiers that cost at most the standard price, which is what calls are priced at."""
+
+OTHER_OUTPUT_LIMITS = (
+    "max_output_tokens",  # as Gemini, Bedrock, Ollama and others call it: LiteLLM hands each on, over `max_tokens`
+    "maxOutputTokens",
+    "maxTokens",
+    "maxTokenCount",
+    "max_gen_len",
+    "max_length",
+    "max_new_tokens",
+    "max_tokens_to_sample",
+    "num_predict",
+    "additional_drop_params",  # LiteLLM drops the fields that it names, `max_tokens` among them
+)
+"""Fields by which an upstream may generate more than `max_tokens` says. Refused."""
 
 JUDGED = frozenset(
     {
@@ -131,6 +146,7 @@ class OpenAIChat(OpenAIRoute):
 def _read_output_limit(body: RequestBody) -> int | None:
     """The larger of both names where both are given: which one an upstream heeds differs. Zero is refused:
     there are upstreams that take it for no limit."""
+    refuse_fields(body, OTHER_OUTPUT_LIMITS, "it may lift the output limit. Use 'max_tokens'.")
     limits = [
         read_count(body, name, least=1, most=LARGEST_TOKEN_LIMIT)
         for name in ("max_tokens", "max_completion_tokens")

@@ -111,8 +111,7 @@ class StreamReader:
             return piece
         if chunk["usage"] is None:
             return without_null_usage(piece)
-        # The extra chunk has no choices; one that carries content keeps its usage with it.
-        return b"" if chunk.get("choices") == [] and isinstance(chunk["usage"], dict) else piece
+        return b"" if _says_only_usage(chunk) else piece
 
     def _read(self, event: bytes) -> dict[str, Any] | None:
         """Take from an event what it says; its object, if it is one."""
@@ -132,6 +131,23 @@ class StreamReader:
         self.usage = usage_of(chunk) or self.usage
         collect_delivered(chunk.get("choices"), "delta", self._delivered)
         return chunk
+
+
+def _says_only_usage(chunk: dict[str, Any]) -> bool:
+    """Whether this is the extra chunk: without choices at OpenAI, with empty ones at LiteLLM. One that
+    carries anything else keeps its usage with it."""
+    choices = chunk.get("choices")
+    return (
+        isinstance(chunk["usage"], dict)
+        and isinstance(choices, list)
+        and all(isinstance(choice, dict) and _is_empty(choice) for choice in choices)
+    )
+
+
+def _is_empty(choice: dict[str, Any]) -> bool:
+    return choice.get("delta") == {} and not any(
+        value for name, value in choice.items() if name not in ("index", "delta")
+    )
 
 
 _NULL_USAGE = re.compile(rb'"usage"[ \t]*:[ \t]*null')

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.refusals import InvalidRequest
-from govmiddleware.protocols.fields import bounded_name, read_name
+from govmiddleware.protocols.fields import bounded_name, read_name, refuse_fields
 
 OTHER_MODELS = (
     "models",  # OpenRouter: served by any of the list (a recording asks for a free model, gets grok-4)
@@ -33,7 +33,6 @@ OTHER_MODELS = (
 )
 """Fields of the body by which an upstream may serve another model than `model`. Refused."""
 
-_EMPTY = (None, b"null", b"[]", b"{}")
 _BEFORE_A_MODEL = ("/engines/", "/deployments/")
 """What stands before the model in Azure's path, and in two of LiteLLM's, where it beats the one in the body."""
 
@@ -49,10 +48,7 @@ def read_model(body: RequestBody, path: str = "", query: bytes = b"") -> str:
         path: decoded, for `/deployments/MODEL/…`.
         query: raw, for `?model=`, which LiteLLM prefers to the body.
     """
-    for name in OTHER_MODELS:
-        if body.raw(name) not in _EMPTY:
-            problem = f"'{name}' is not supported here: it may change the model. Name one model in 'model'."
-            raise InvalidRequest(problem, param=name)
+    refuse_fields(body, OTHER_MODELS, "it may change the model. Name one model in 'model'.")
     named = [
         read_name(body, "model"),
         bounded_name(_model_in_path(path), "model"),
