@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from govmiddleware.app import Governance
 from govmiddleware.control import control_plane
+from govmiddleware.core.paths import is_under, raw_path
 from govmiddleware.errors import ConfigurationError, StoreUnavailable
 from govmiddleware.upstream import Forwarder, open_client
 
@@ -69,14 +70,12 @@ class Sidecar:
                         "reason": "WebSockets are not metered here",
                     }
                 )
-            case _ if self._is_control(scope["path"]):
+            case _ if is_under(raw_path(scope).decode("latin-1"), self.prefix):
                 await self.control(scope, receive, send)
             case _:
                 await self.governance.open()
-                await self.data(scope, receive, send)
-
-    def _is_control(self, path: str) -> bool:
-        return path == self.prefix or path.startswith(self.prefix + "/")
+                headers = self.governance.trusted_proxies.believed(scope.get("client"), scope["headers"])
+                await self.data({**scope, "headers": headers}, receive, send)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

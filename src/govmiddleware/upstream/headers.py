@@ -13,6 +13,7 @@ UpstreamAuth = Literal["replace", "forward"]
 _HOP_BY_HOP = frozenset(
     {
         b"connection",
+        b"http2-settings",
         b"keep-alive",
         b"proxy-authenticate",
         b"proxy-authorization",
@@ -28,6 +29,21 @@ _HOP_BY_HOP = frozenset(
 _ABOUT_THIS_HOP = frozenset({b"host", b"expect", b"content-length"})
 """The client writes the host, the server in front of us has answered the expectation, and the length is
 added again by who knows the body."""
+
+_JUDGED = frozenset({b"content-type", b"accept-encoding"})
+"""What the gateway itself says of a call: `connection` cannot take it back."""
+
+_STEERING = frozenset(
+    {
+        b"x-http-method-override",
+        b"x-http-method",
+        b"x-method-override",
+        b"x-original-url",  # IIS, and the frameworks that ran behind it
+        b"x-rewrite-url",
+        b"proxy",  # CGI scripts take it for HTTP_PROXY: CVE-2016-5385
+    }
+)
+"""By these, some frameworks would serve another method or path than the one that was governed."""
 
 _CREDENTIALS = frozenset(
     {
@@ -52,18 +68,21 @@ def request_headers(
 ) -> Headers:
     """The headers to send upstream, without the body's framing.
 
+    A name with an underscore is taken for the one with a dash: CGI and WSGI make both one variable.
+
     Args:
         upstream_auth: `replace` drops every credential of the client and adds `upstream_api_key`, if
             there is one; `forward` passes them on, but never one that holds an API token of ours.
         protocol: the wire protocol's name; Anthropic's takes its key in `x-api-key`.
         request_id: sent as `x-request-id` unless the client gave one.
     """
-    dropped = _HOP_BY_HOP | _ABOUT_THIS_HOP | _named_by_connection(headers)
+    dropped = _HOP_BY_HOP | _ABOUT_THIS_HOP | _STEERING | (_named_by_connection(headers) - _JUDGED)
+    if upstream_auth == "replace":
+        dropped |= _CREDENTIALS
     kept: Headers = []
     for name, value in headers:
-        if name in dropped or name.startswith(b"x-gov-"):
-            continue
-        if name in _CREDENTIALS and upstream_auth == "replace":
+        meant = name.replace(b"_", b"-")
+        if meant in dropped or meant.startswith(b"x-gov-"):
             continue
         if b"gov_" in value and _holds_api_token(value):  # whatever the header's name
             continue
@@ -76,13 +95,14 @@ def request_headers(
 
 
 def declared_length(headers: Headers) -> bytes | None:
-    """The request's `content-length`, unless a transfer coding overrides it (RFC 9112 6.3)."""
+    """The request's `content-length` in its shortest form, unless a transfer coding overrides it (RFC 9112
+    6.3). The server in front of us has checked that it is a number."""
     found: bytes | None = None
     for name, value in headers:
         if name == b"transfer-encoding":
             return None
         if name == b"content-length":
-            found = value
+            found = b"%d" % int(value)
     return found
 
 
