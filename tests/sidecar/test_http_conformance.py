@@ -3,6 +3,7 @@ should not, and nothing that could cost escapes the books, however leniently an 
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import socket
 from collections.abc import Iterator
@@ -84,13 +85,13 @@ class Target:
         return answer
 
 
-@pytest.fixture(scope="module", params=["refuse", "forward", "forward on h11"])
+@pytest.fixture(scope="module", params=["refuse", "forward", "forward on h11 and httpx"])
 def target(
     request: pytest.FixtureRequest, gov_server: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Target]:
     with Redis.from_url(gov_server) as redis:
         redis.flushall()
-    forwards, on_h11 = request.param != "refuse", request.param.endswith("h11")
+    forwards, by_others = request.param != "refuse", "h11" in request.param
     config: Path = tmp_path_factory.mktemp("corpus") / "govmiddleware.toml"
     with ExitStack() as running:
         upstream = running.enter_context(recording_upstream())
@@ -103,14 +104,17 @@ def target(
                 sha256=hash_api_token(SECRET),
             )
         )
-        if on_h11:
-            sidecar = Sidecar(Governance(load(config)))
+        if by_others:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(importlib.util, "find_spec", lambda name: None)  # as if there were no aiohttp
+                sidecar = Sidecar(Governance(load(config)))
+            assert "Httpx" in type(sidecar.client).__name__
             url = running.enter_context(serve_in_thread(sidecar, http="h11")).url
         else:
             [process] = running.enter_context(serve_processes(config))
             url = process.url
         host, port = url.removeprefix("http://").split(":")
-        yield Target((host, int(port)), upstream, Books(gov_server), forwards, not on_h11)
+        yield Target((host, int(port)), upstream, Books(gov_server), forwards, not by_others)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -88,7 +88,7 @@ class HttpProtocol(HttpToolsProtocol):
             raise ValueError("a WebSocket that does not begin with GET")  # uvicorn would never answer
 
 
-class _Parser(httptools.HttpRequestParser):  # type: ignore[misc]
+class _Parser(httptools.HttpRequestParser):
     """Reads on where an upgrade is ignored, such as that to h2c, which Java's HttpClient asks for with every
     request.
 
@@ -101,7 +101,7 @@ class _Parser(httptools.HttpRequestParser):  # type: ignore[misc]
         self._protocol = protocol
         self.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's: pipelined requests
 
-    def feed_data(self, data: bytes) -> None:
+    def feed_data(self, data: Any) -> None:
         while True:
             try:
                 return super().feed_data(data)

@@ -58,6 +58,12 @@ _CREDENTIALS = frozenset(
 )
 
 
+_CONTROLS = bytes({*range(0x20), 0x7F} - {ord("\t")})
+_WITHOUT_CONTROLS = bytes.maketrans(_CONTROLS, b" " * len(_CONTROLS))
+"""RFC 9110, 5.5: in values they are to be refused or replaced by spaces; the libraries would do neither, or
+fail."""
+
+
 def request_headers(
     headers: Headers,
     *,
@@ -86,7 +92,7 @@ def request_headers(
             continue
         if b"gov_" in value and _holds_api_token(value):  # whatever the header's name
             continue
-        kept.append((name, value))
+        kept.append((name, value.translate(_WITHOUT_CONTROLS)))
     if upstream_auth == "replace" and upstream_api_key is not None:
         kept.append(_credential(protocol, upstream_api_key))
     if not any(name == b"x-request-id" for name, _ in kept):
@@ -115,7 +121,7 @@ def response_headers(headers: Headers, status: int) -> Headers:
     dropped = _HOP_BY_HOP | _named_by_connection(headers)
     if status in (204, 304) or any(name == b"transfer-encoding" for name, _ in headers):
         dropped |= {b"content-length"}
-    return [(name, value) for name, value in headers if name not in dropped]
+    return [(name, value.translate(_WITHOUT_CONTROLS)) for name, value in headers if name not in dropped]
 
 
 def _named_by_connection(headers: Headers) -> frozenset[bytes]:
