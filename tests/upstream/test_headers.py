@@ -68,7 +68,7 @@ def test_a_name_with_underscores_is_what_wsgi_would_make_of_it(name: bytes) -> N
 
 
 def test_control_characters_in_a_value_become_spaces() -> None:
-    given = [(b"x-a", b"1\x012\x7f3\t4\xff")]
+    given = [(b"x-a", b"\x001\x012\x7f3\t4\xff\x1f")]
     assert sent(given) == response_headers(given, 200) == [(b"x-a", b"1 2 3\t4\xff")]
 
 

@@ -92,7 +92,7 @@ def request_headers(
             continue
         if b"gov_" in value and _holds_api_token(value):  # whatever the header's name
             continue
-        kept.append((name, value.translate(_WITHOUT_CONTROLS)))
+        kept.append((name, _printable(value)))
     if upstream_auth == "replace" and upstream_api_key is not None:
         kept.append(_credential(protocol, upstream_api_key))
     if not any(name == b"x-request-id" for name, _ in kept):
@@ -121,7 +121,7 @@ def response_headers(headers: Headers, status: int) -> Headers:
     dropped = _HOP_BY_HOP | _named_by_connection(headers)
     if status in (204, 304) or any(name == b"transfer-encoding" for name, _ in headers):
         dropped |= {b"content-length"}
-    return [(name, value.translate(_WITHOUT_CONTROLS)) for name, value in headers if name not in dropped]
+    return [(name, _printable(value)) for name, value in headers if name not in dropped]
 
 
 def _named_by_connection(headers: Headers) -> frozenset[bytes]:
@@ -132,6 +132,10 @@ def _named_by_connection(headers: Headers) -> frozenset[bytes]:
         if name == b"connection"
         for option in value.split(b",")
     )
+
+
+def _printable(value: bytes) -> bytes:
+    return value.translate(_WITHOUT_CONTROLS).strip(b" \t")
 
 
 def _holds_api_token(value: bytes) -> bool:
