@@ -145,6 +145,9 @@ TARGETS = [
     Case("an encoded NUL at the end", chat(b"/v1/chat/completions%00"), REFUSED),
     Case("an encoded NUL before another end", chat(b"/v1/chat/completions%00/x"), REFUSED),
     Case("an encoded NUL behind another route", chat(b"/v1/images/generations%00/chat/completions"), REFUSED),
+    Case("a read behind two slashes", get(b"//v1/models"), REFUSED),
+    Case("a read with a parameter", get(b"/v1/models;x"), REFUSED),
+    Case("spaces around it", chat(b" /v1/chat/completions "), METERED),
     Case("two leading slashes", chat(b"//v1/chat/completions"), REFUSED),
     Case("two slashes", chat(b"/v1/chat//completions"), REFUSED),
     Case("encoded slashes in a row", chat(b"/v1/chat%2F%2Fcompletions"), REFUSED),
@@ -315,6 +318,8 @@ FRAMING = [
     Case("a chunk that never ends", chunks(b"fff", CHAT), REFUSED, cut=True),
     Case("chunks and a stranger behind them", framed(CHUNKED, body=WHOLE + STRANGER), METERED),
     Case("trailers that would be headers", chunks(b"%x" % len(CHAT), CHAT, b"0", b"X-Gov-User: eve", b"Authorization: Bearer x", b"", b""), METERED),
+    Case("a trailer of a megabyte", chunks(b"%x" % len(CHAT), CHAT, b"0", b"X-A: " + b"a" * 2**20, b"", b""), REFUSED),
+    Case("a chunk's extension of a megabyte", chunks(b"%x;" % len(CHAT) + b"a" * 2**20, CHAT, b"0", b"", b""), REFUSED),
     Case("a length in the trailers", chunks(b"%x" % len(CHAT), CHAT, b"0", b"Content-Length: 5", b"", b""), REFUSED),
 ]
 

@@ -126,6 +126,24 @@ async def test_a_call_on_a_connection_that_closes_at_that_moment_is_sent_once(
     assert (await gateway.last_call()).progress is Progress.DISPATCHED
 
 
+async def test_aiohttp_repeats_a_read_and_httpcore_does_not(gateway, raw_upstream) -> None:
+    """As the page on HTTP says: a read costs nothing."""
+    connections: list[object] = []
+
+    async def break_off_once(reader, writer) -> None:
+        connections.append(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        if len(connections) == 1:
+            await reader.readuntil(b"\r\n\r\n")
+
+    async with raw_upstream(break_off_once) as upstream:
+        gateway.forward_to(upstream.url)
+        await gateway.exchange(GET)
+        answer = await gateway.exchange(GET)
+    assert answer.startswith(b"HTTP/1.1 200 " if gateway.library == "aiohttp" else b"HTTP/1.1 502 ")
+
+
 async def test_an_upload_is_never_repeated_in_part(gateway, raw_upstream) -> None:
     """aiohttp repeats a PUT on a connection that was kept, but not what has been read of its body."""
     received = b""

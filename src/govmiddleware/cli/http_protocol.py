@@ -29,7 +29,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.parser = _Parser(self)
+        self.parser = _Parser(self)  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         self._unparsed += len(data)
@@ -88,24 +88,33 @@ class HttpProtocol(HttpToolsProtocol):
             raise ValueError("a WebSocket that does not begin with GET")  # uvicorn would never answer
 
 
-class _Parser(httptools.HttpRequestParser):
-    """Reads on where an upgrade is ignored, such as that to h2c, which Java's HttpClient asks for with every
-    request.
+class _Parser:
+    """httptools' parser, which reads on where an upgrade is ignored, such as that to h2c, for which Java's
+    HttpClient asks.
 
-    httptools leaves the body of such a request alone. uvicorn drops what has arrived of it, and would
-    take what arrives later for the next request.
+    httptools leaves the body of such a request alone: uvicorn drops what has arrived of it, and would take
+    what arrives later for the next request.
     """
 
     def __init__(self, protocol: HttpProtocol) -> None:
-        super().__init__(protocol)
         self._protocol = protocol
-        self.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's: pipelined requests
+        self._parser = self._new()
 
-    def feed_data(self, data: Any) -> None:
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parser, name)
+
+    def feed_data(self, data: bytes) -> None:
         while True:
             try:
-                return super().feed_data(data)
+                self._parser.feed_data(data)
+                return
             except httptools.HttpParserUpgrade as upgrade:
                 if not self._protocol.ignores_upgrade:
                     raise
                 data = self._protocol.head_without_upgrade() + data[upgrade.args[0] :]
+                self._parser = self._new()  # the old one may take the connection for closed
+
+    def _new(self) -> httptools.HttpRequestParser:
+        parser = httptools.HttpRequestParser(self._protocol)
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+        return parser

@@ -103,22 +103,16 @@ class AiohttpResponse:
     """Implements `core.ports.UpstreamResponse`."""
 
     def __init__(self, response: aiohttp.ClientResponse, idle_timeout: float) -> None:
-        self._response = response
+        self.status = response.status
+        self.headers: Headers = [(name.lower(), value) for name, value in response.raw_headers]
+        self._content = response.content
         self._idle_timeout = idle_timeout
-
-    @property
-    def status(self) -> int:
-        return self._response.status
-
-    @property
-    def headers(self) -> Headers:
-        return [(name.lower(), value) for name, value in self._response.raw_headers]
 
     async def chunks(self) -> AsyncIterator[bytes]:
         with _mapped(STALLED):
             while True:
                 async with asyncio.timeout(self._idle_timeout):
-                    chunk = await self._response.content.readany()
+                    chunk = await self._content.readany()
                 if not chunk:
                     return
                 yield chunk

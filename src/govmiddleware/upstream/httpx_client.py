@@ -89,17 +89,10 @@ class HttpxResponse:
     """Implements `core.ports.UpstreamResponse`."""
 
     def __init__(self, response: httpcore.Response) -> None:
-        self._response = response
+        self.status = response.status
+        self.headers: Headers = [(name.lower(), value) for name, value in response.headers]
         assert isinstance(response.stream, AsyncIterable)
         self._stream = response.stream  # below `aiter_stream`, which wraps it for nothing
-
-    @property
-    def status(self) -> int:
-        return self._response.status
-
-    @property
-    def headers(self) -> Headers:
-        return [(name.lower(), value) for name, value in self._response.headers]
 
     async def chunks(self) -> AsyncIterator[bytes]:
         with _mapped(STALLED):
