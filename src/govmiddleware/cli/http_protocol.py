@@ -84,7 +84,7 @@ class HttpProtocol(HttpToolsProtocol):
             raise ValueError("a transfer coding that nobody would decode")
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
             raise ValueError("a head that is too large")
-        if self._should_upgrade() and method != b"GET":
+        if method != b"GET" and self.parser.should_upgrade() and self._should_upgrade():
             raise ValueError("a WebSocket that does not begin with GET")  # uvicorn would never answer
 
 

@@ -1,7 +1,8 @@
 """The middlewares, one thin file each, in the order of a request's way:
 
-Journal, Authenticate, RateLimit, Routes (in a sidecar), Estimate, Budget, Meter. Files with a leading underscore are what
-they share: the way in (`_enter`), the body (`_body`) and the way out of a refusal (`_refuse`).
+Journal, Authenticate, RateLimit, Routes (in a sidecar), Estimate, Budget, Meter. Files with a leading
+underscore are what they share: the way in (`_enter`), the body (`_body`) and the way out of a refusal
+(`_refuse`).
 """
 
 from govmiddleware.middleware.authenticate import Authenticate
