@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,8 +25,8 @@ from govmiddleware.ledger.health import StoreCheck, eviction_policy, examine
 from govmiddleware.ledger.journal import RedisJournal
 from govmiddleware.ledger.ledger import RedisLedger
 from govmiddleware.metrics import Metrics
-from govmiddleware.middleware import Authenticate, Budget, Estimate, Journal, Meter, RateLimit
-from govmiddleware.middleware._enter import checked_patterns, enter
+from govmiddleware.middleware import Authenticate, Budget, Estimate, Journal, Meter, RateLimit, Routes
+from govmiddleware.middleware._enter import checked_patterns, covers, enter
 from govmiddleware.middleware._refuse import refuse
 from govmiddleware.protocols.registry import recognise
 from govmiddleware.services.api_tokens import ApiTokens
@@ -195,7 +194,7 @@ class Governance:
         """All middlewares around `app`, for requests that are to be governed.
 
         Args:
-            sidecar: whether routes that no protocol meters fall under `unmetered_routes`.
+            sidecar: whether to mind what an upstream may make of a route, and `unmetered_routes`.
         """
         settings = self.settings
         app = Meter(app)
@@ -204,12 +203,17 @@ class Governance:
             app,
             prices=self.prices,
             providers=self.providers,
-            refuse_unmetered=sidecar and settings.unmetered_routes == "refuse",
             max_body_bytes=settings.max_body_bytes,
             body_timeout=settings.body_timeout,
             default_max_output_tokens=settings.default_max_output_tokens,
             unknown_size_tokens=settings.unknown_size_tokens,
         )
+        if sidecar:
+            app = Routes(
+                app,
+                control_prefix=settings.control_prefix,
+                refuse_unmetered=settings.unmetered_routes == "refuse",
+            )
         app = RateLimit(app, reservations=self.reservations, limits=self.limits)
         app = Authenticate(
             app,
@@ -254,9 +258,7 @@ class GovernanceMiddleware:
         await self.governed(scope, receive, send)
 
     def _governs(self, method: str, path: str) -> bool:
-        return recognise(method, path) is not None or any(
-            fnmatchcase(path, pattern) for pattern in self.paths
-        )
+        return recognise(method, path) is not None or covers(self.paths, path)
 
 
 def govern(app: ASGIApp, governance: Governance, *, paths: Sequence[str] = ()) -> GovernanceMiddleware:

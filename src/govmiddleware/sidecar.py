@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from govmiddleware.app import Governance
 from govmiddleware.control import control_plane
+from govmiddleware.core.paths import is_under, raw_path
 from govmiddleware.core.ports import UpstreamClient
 from govmiddleware.errors import ConfigurationError, StoreUnavailable
 from govmiddleware.settings import UpstreamSettings
@@ -66,11 +67,12 @@ class Sidecar:
                         "reason": "WebSockets are not metered here",
                     }
                 )
-            case _ if self._is_control(scope["path"]):
+            case _ if is_under(raw_path(scope).decode("latin-1"), self.prefix):
                 await self.control(scope, receive, send)
             case _:
                 await self.governance.open()
-                await self.data(scope, receive, send)
+                headers = self.governance.trusted_proxies.believed(scope.get("client"), scope["headers"])
+                await self.data({**scope, "headers": headers}, receive, send)
 
     async def hang_up(self) -> None:
         """Close the connections to all upstreams."""
@@ -97,9 +99,6 @@ class Sidecar:
             upstream_api_key=upstream.credential(key),
             connections=Connections(upstream.max_connections, wait_seconds=connect_timeout),
         )
-
-    def _is_control(self, path: str) -> bool:
-        return path == self.prefix or path.startswith(self.prefix + "/")
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

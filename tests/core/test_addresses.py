@@ -67,6 +67,26 @@ def test_what_is_no_address_is_not_trusted_and_breaks_nothing(forwarded) -> None
     assert address(["10.0.0.0/8"], PROXY, f"203.0.113.1, {forwarded}") != "203.0.113.1"
 
 
+FORWARDING = [
+    (b"x-forwarded-for", b"203.0.113.1"),
+    (b"x-forwarded-proto", b"https"),
+    (b"x_forwarded_host", b"x"),
+    (b"forwarded", b"for=203.0.113.1"),
+    (b"x-real-ip", b"203.0.113.1"),
+]
+
+
+def test_what_a_trusted_proxy_says_of_the_way_is_believed() -> None:
+    headers = [(b"accept", b"*/*"), *FORWARDING]
+    assert TrustedProxies(["10.0.0.0/8"]).believed(PROXY, headers) == headers
+
+
+@pytest.mark.parametrize("peer", [("192.0.2.1", 1), None])
+def test_what_anybody_else_says_of_the_way_is_not(peer) -> None:
+    accept = (b"accept", b"*/*")
+    assert TrustedProxies(["10.0.0.0/8"]).believed(peer, [accept, *FORWARDING]) == [accept]
+
+
 @pytest.mark.parametrize("network", ["x", "10.0.0.1/8", "10.0.0.0/33", ""])
 def test_what_is_no_network_is_refused(network) -> None:
     with pytest.raises(ValueError, match=r".+"):

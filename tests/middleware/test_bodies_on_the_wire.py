@@ -137,6 +137,25 @@ def test_trailers_of_a_request_are_not_sent_on(dial, gov_provider) -> None:
     assert exchange.header(b"content-length") == b"%d" % len(exchange.raw_body)
 
 
+UPGRADE = (
+    b"connection: upgrade, http2-settings, close\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n"
+)
+"""What Java's HttpClient asks for with every first request."""
+
+
+@pytest.mark.parametrize("size", [len(BODY), 9], ids=["at once", "in pieces"])
+def test_an_upgrade_to_h2c_is_ignored_and_the_body_behind_it_is_no_request(dial, gov_provider, size) -> None:
+    wire = dial()
+    wire.say(request(UPGRADE, LENGTH, TOKEN))
+    for start in range(0, len(BODY), size):
+        wire.say(BODY[start : start + size])
+    assert wire.head().startswith(b"HTTP/1.1 200 ")
+    wire.rest()
+    [exchange] = gov_provider[0].exchanges
+    assert json.loads(exchange.raw_body) == json.loads(BODY)
+    assert not {b"upgrade", b"http2-settings"} & {name for name, _ in exchange.headers}
+
+
 def test_who_hangs_up_in_the_body_takes_nothing_upstream(dial, gov_provider) -> None:
     provider: ScriptedProvider = gov_provider[0]
     wire = dial()

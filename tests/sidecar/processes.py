@@ -28,12 +28,18 @@ class SidecarProcess:
         self.process.wait(10)
 
 
-def govmiddleware(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "govmiddleware", *arguments]
+def govmiddleware(*arguments: str, without: str | None = None) -> list[str]:
+    """The command. Args: without: a package that it is not to find."""
+    if without is None:
+        return [sys.executable, "-m", "govmiddleware", *arguments]
+    hide = f"import sys; sys.modules[{without!r}] = None; from govmiddleware.cli import main; main()"
+    return [sys.executable, "-c", hide, *arguments]
 
 
 @contextmanager
-def serve_processes(config: Path, count: int = 1) -> Iterator[list[SidecarProcess]]:
+def serve_processes(
+    config: Path, count: int = 1, *, without: str | None = None
+) -> Iterator[list[SidecarProcess]]:
     """`govmiddleware serve` on free ports, ready; ended with SIGTERM. Logs lie beside the configuration."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GOV_")}
     with ExitStack() as running:
@@ -42,7 +48,7 @@ def serve_processes(config: Path, count: int = 1) -> Iterator[list[SidecarProces
             port = free_port()
             log = config.with_suffix(f".{number}.log")
             output = running.enter_context(log.open("wb"))
-            command = govmiddleware("serve", "--config", str(config), "--port", str(port))
+            command = govmiddleware("serve", "--config", str(config), "--port", str(port), without=without)
             process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
             running.callback(_end, process)
             sidecars.append(SidecarProcess(f"http://127.0.0.1:{port}", process, log))

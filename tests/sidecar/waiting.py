@@ -17,3 +17,16 @@ def until(look: Callable[[], Found | None], *, within: float = 10.0) -> Found:
             return found
         time.sleep(0.01)
     raise AssertionError(f"not within {within} s: {look}")
+
+
+def settled(count: Callable[[], int], *, still_for: float = 0.3, within: float = 10.0) -> int:
+    """The value of a counter once it has moved and then not changed for a while."""
+    deadline = time.monotonic() + within
+    value, since = count(), time.monotonic()
+    while time.monotonic() < deadline:
+        time.sleep(0.02)
+        if count() != value:
+            value, since = count(), time.monotonic()
+        elif value and time.monotonic() - since >= still_for:
+            return value
+    raise AssertionError(f"not still within {within} s: {value}")

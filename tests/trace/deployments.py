@@ -62,7 +62,7 @@ async def as_sidecar(make: Callable[..., Governance]) -> AsyncIterator[tuple[ASG
         governance = make(upstream=server.url)
         sidecar = Sidecar(governance)
         yield sidecar, governance
-        await sidecar.client.close()
+        await sidecar.hang_up()
 
 
 DEPLOYMENTS: dict[str, Governed] = {

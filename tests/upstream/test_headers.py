@@ -40,6 +40,38 @@ def test_headers_that_connection_names_end_here_too() -> None:
     assert response_headers(given, 200) == [(b"c", b"3")]
 
 
+def test_connection_cannot_take_back_what_the_gateway_says_of_a_call() -> None:
+    judged = [(b"content-type", b"application/json"), (b"accept-encoding", b"identity")]
+    assert sent([(b"connection", b"content-type, accept-encoding"), *judged]) == judged
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"x-http-method-override",
+        b"x-http-method",
+        b"x-method-override",
+        b"x-original-url",
+        b"x-rewrite-url",
+        b"proxy",
+    ],
+)
+def test_headers_by_which_another_request_would_be_served_are_not_sent_on(name: bytes) -> None:
+    assert sent([(name, b"x")]) == []
+
+
+@pytest.mark.parametrize(
+    "name", [b"x_gov_user", b"x_api_key", b"transfer_encoding", b"content_length", b"x_original_url"]
+)
+def test_a_name_with_underscores_is_what_wsgi_would_make_of_it(name: bytes) -> None:
+    assert sent([(name, b"x"), (b"session_id", b"1")]) == [(b"session_id", b"1")]
+
+
+def test_control_characters_in_a_value_become_spaces() -> None:
+    given = [(b"x-a", b"\x001\x012\x7f3\t4\xff\x1f")]
+    assert sent(given) == response_headers(given, 200) == [(b"x-a", b"1 2 3\t4\xff")]
+
+
 def test_order_and_duplicates_are_kept() -> None:
     given = [(b"b", b"1"), (b"a", b"2"), (b"b", b"3"), (b"b", b"1")]
     assert sent(given) == given
@@ -93,6 +125,7 @@ def test_the_upstream_key_is_not_added_to_a_forwarded_credential() -> None:
 
 def test_a_length_counts_unless_a_transfer_coding_overrides_it() -> None:
     assert declared_length([(b"content-length", b"5")]) == b"5"
+    assert declared_length([(b"content-length", b"005")]) == b"5"
     assert declared_length([(b"content-length", b"5"), (b"transfer-encoding", b"chunked")]) is None
     assert declared_length([]) is None
 

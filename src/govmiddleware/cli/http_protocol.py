@@ -1,18 +1,120 @@
-"""The server's HTTP parser, with one repair."""
+"""The server's HTTP parser, and what RFC 9112 asks of a server beyond it."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD_BYTES = 65536
+"""Of one request; as much as uvicorn allows with h11, which then answers 400 too."""
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """Drops the trailers of requests.
+    """uvicorn's protocol on httptools, which answers 400 to requests that others on the way could read as
+    something else, or as two.
 
-    uvicorn 0.54 appends them to the headers, even while the app runs, so that a client could smuggle
-    `x-gov-user` or `x-forwarded-for` past a proxy that sets them. RFC 9110, 6.5.1: a trailer field must
-    not be merged into the header section.
+    llhttp refuses most of them. What it lets pass and this does not: any transfer coding but one
+    `chunked` (RFC 9112, 6.1; nobody would decode it), any in HTTP/1.0, no host or several (3.2), other
+    versions, CONNECT, and a head without end.
+
+    It drops the trailers of requests, too. uvicorn 0.54 appends them to the headers, even while the app
+    runs, so that a client could smuggle `x-gov-user` or `x-forwarded-for` past a proxy that sets them.
+    RFC 9110, 6.5.1: a trailer field must not be merged into the header section.
     """
 
+    _unparsed = 0
+    """Bytes since the parser last made something of them: of a head or of trailers that are not whole."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.parser = _Parser(self)  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        self._unparsed += len(data)
+        super().data_received(data)
+        if self._unparsed > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too large.")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value.rstrip(b" \t"))  # RFC 9112, 5.1: it is no part of the value
+
     def on_headers_complete(self) -> None:
-        super().on_headers_complete()
-        self.headers = list(self.headers)  # what still comes is put there; the app has the list before it
+        self._unparsed = 0
+        self._check()
+        if not self.ignores_upgrade:
+            super().on_headers_complete()
+            self.headers = list(self.headers)  # what still comes is put there; the app has the list before it
+
+    def on_body(self, body: bytes) -> None:
+        self._unparsed = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unparsed = 0
+        if not self.ignores_upgrade:
+            super().on_message_complete()
+
+    @property
+    def ignores_upgrade(self) -> bool:
+        """Whether the request asks for an upgrade that there is none to."""
+        return bool(self.parser.should_upgrade()) and not self._should_upgrade()
+
+    def head_without_upgrade(self) -> bytes:
+        """The head of the request, so that it asks for none."""
+        line = b"%s %s HTTP/%s\r\n" % (
+            self.parser.get_method(),
+            self.url,
+            self.parser.get_http_version().encode(),
+        )
+        headers = (b"%s: %s\r\n" % header for header in self.headers if header[0] != b"upgrade")
+        return line + b"".join(headers) + b"\r\n"
+
+    def _check(self) -> None:
+        """Raises ValueError, for which uvicorn answers 400."""
+        version, method = self.parser.get_http_version(), self.parser.get_method()
+        if version not in ("1.0", "1.1") or method == b"CONNECT":
+            raise ValueError("another version of HTTP, or a tunnel")
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if len(hosts) > 1 or (not hosts and version == "1.1"):
+            raise ValueError("no host, or several")
+        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if codings and (codings != [b"chunked"] or version == "1.0"):
+            raise ValueError("a transfer coding that nobody would decode")
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
+            raise ValueError("a head that is too large")
+        if method != b"GET" and self.parser.should_upgrade() and self._should_upgrade():
+            raise ValueError("a WebSocket that does not begin with GET")  # uvicorn would never answer
+
+
+class _Parser:
+    """httptools' parser, which reads on where an upgrade is ignored, such as that to h2c, for which Java's
+    HttpClient asks.
+
+    httptools leaves the body of such a request alone: uvicorn drops what has arrived of it, and would take
+    what arrives later for the next request.
+    """
+
+    def __init__(self, protocol: HttpProtocol) -> None:
+        self._protocol = protocol
+        self._parser = self._new()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parser, name)
+
+    def feed_data(self, data: bytes) -> None:
+        while True:
+            try:
+                self._parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                if not self._protocol.ignores_upgrade:
+                    raise
+                data = self._protocol.head_without_upgrade() + data[upgrade.args[0] :]
+                self._parser = self._new()  # the old one may take the connection for closed
+
+    def _new(self) -> httptools.HttpRequestParser:
+        parser = httptools.HttpRequestParser(self._protocol)
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+        return parser

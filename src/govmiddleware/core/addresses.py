@@ -7,9 +7,12 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 
 UNKNOWN = "unknown"
 
+_ON_THE_WAY = (b"forwarded", b"x-forwarded-", b"x-real-ip", b"x-client-ip", b"true-client-ip")
+"""How the names of headers begin by which proxies say what a request was like on its way to them."""
+
 
 class TrustedProxies:
-    """The networks whose `X-Forwarded-For` counts.
+    """The networks whose `X-Forwarded-For` and the like count.
 
     Args:
         networks: addresses or CIDR networks, as text. Raises ValueError where one is neither.
@@ -35,6 +38,15 @@ class TrustedProxies:
         while forwarded and self._trusts(address):
             address = _plain(forwarded.pop())
         return address
+
+    def believed(
+        self, peer: tuple[str, int] | None, headers: Iterable[tuple[bytes, bytes]]
+    ) -> list[tuple[bytes, bytes]]:
+        """The headers without what only a trusted proxy may say: where a request came from, by which address
+        and over which scheme. An upstream that believes us must not believe a client."""
+        if peer and self._trusts(_plain(peer[0])):
+            return list(headers)
+        return [header for header in headers if not header[0].replace(b"_", b"-").startswith(_ON_THE_WAY)]
 
     def _trusts(self, address: str) -> bool:
         try:

@@ -132,7 +132,8 @@ class WireProtocol(Protocol):
         ...
 
     def recognises(self, method: str, path: str) -> bool:
-        """By method and path suffix, whatever the prefix."""
+        """By method and path suffix, whatever the prefix. Both `folded`: POST, and a path in lower case
+        without a slash at its end."""
         ...
 
     def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:

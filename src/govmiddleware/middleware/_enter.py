@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 from starlette.types import Message, Scope, Send
 
@@ -68,6 +69,13 @@ def checked_patterns(paths: Sequence[str] | None) -> Sequence[str] | None:
     if isinstance(paths, str):
         raise ConfigurationError("paths", paths, f"a list of shell patterns, such as [{paths!r}]")
     return paths
+
+
+def covers(patterns: Sequence[str], path: str) -> bool:
+    """Whether a path matches one of the shell patterns. A line feed at its end does not count, as it does
+    not for the routes of Starlette."""
+    path = path.removesuffix("\n")
+    return any(fnmatchcase(path, pattern) for pattern in patterns)
 
 
 def _send_with_headers(call: Call, send: Send) -> Send:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from govmiddleware.core.addresses import TrustedProxies
 from govmiddleware.core.attribution import read_attribution
 from govmiddleware.core.refusals import Refusal
-from govmiddleware.middleware._enter import checked_patterns, enter
+from govmiddleware.middleware._enter import checked_patterns, covers, enter
 from govmiddleware.middleware._refuse import refuse
 from govmiddleware.services.api_tokens import ApiTokens, secret_in
 from govmiddleware.services.reservations import Reservations
@@ -53,7 +52,7 @@ class Authenticate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call, send_governed = enter(scope, send)
-        if call is None or not self._covers(scope["path"]):
+        if call is None or not (self.paths is None or covers(self.paths, scope["path"])):
             if call is not None:
                 call.governed = False
             await self.app(scope, receive, send)
@@ -73,6 +72,3 @@ class Authenticate:
             if call.status is not None:
                 raise  # it is the app's, and its answer has begun
             await refuse(call, refusal, scope, send_governed)
-
-    def _covers(self, path: str) -> bool:
-        return self.paths is None or any(fnmatchcase(path, pattern) for pattern in self.paths)

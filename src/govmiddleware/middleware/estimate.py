@@ -15,13 +15,11 @@ from govmiddleware.core.estimate import input_bound, input_estimate
 from govmiddleware.core.ports import RequestInfo
 from govmiddleware.core.prices import ModelPrice, PriceBook
 from govmiddleware.core.providers import Provider, provider_for
-from govmiddleware.core.refusals import ModelNotFound, ModelNotPriced, Refusal, RouteNotMetered
+from govmiddleware.core.refusals import ModelNotFound, ModelNotPriced, Refusal
 from govmiddleware.middleware._body import read_body, replay, with_body_headers
 from govmiddleware.middleware._enter import enter
 from govmiddleware.middleware._refuse import refuse
 from govmiddleware.services.counting import count
-
-_READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _INLINE_BYTES = 262_144
 """Up to here a body is parsed in a millisecond or two; larger ones in a thread, which takes turns."""
@@ -34,7 +32,6 @@ class Estimate:
     Args:
         providers: who serves which models, the first match (see `core.providers`). A model that none of
             them takes is answered with 404.
-        refuse_unmetered: answer 403 to a route that no protocol reads and that could cost.
         max_body_bytes, body_timeout: 413 and 408 past them; after decoding too.
         default_max_output_tokens: written into a request whose output nothing else bounds.
         unknown_size_tokens: for each part whose size the request does not show.
@@ -46,7 +43,6 @@ class Estimate:
         *,
         prices: PriceBook,
         providers: Sequence[Provider] = (Provider(),),
-        refuse_unmetered: bool = False,
         max_body_bytes: int = 33_554_432,
         body_timeout: float = 30,
         default_max_output_tokens: int = 4096,
@@ -55,7 +51,6 @@ class Estimate:
         self.app = app
         self.prices = prices
         self.providers = tuple(providers)
-        self.refuse_unmetered = refuse_unmetered
         self.max_body_bytes = max_body_bytes
         self.body_timeout = body_timeout
         self.default_max_output_tokens = default_max_output_tokens
@@ -71,11 +66,6 @@ class Estimate:
                 body, info = await self._read(call, scope, receive)
                 await self._estimate(call, body, info)
                 scope, receive = with_body_headers(scope, body), replay(body, receive)
-            elif self.refuse_unmetered and call.method not in _READS:
-                raise RouteNotMetered(
-                    f"{call.method} {call.path} could cost, and no protocol here can meter it."
-                    ' unmetered_routes = "forward" lets such routes pass.'
-                )
             else:
                 call.provider = self._provider_for(None)
         except Refusal as refusal:

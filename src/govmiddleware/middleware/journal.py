@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from urllib.parse import quote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -52,7 +53,7 @@ class Journal:
                 "%s %s %s status=%s model=%s provider=%s workspace=%s api_token=%s refusal=%s ms=%.1f",
                 call.request_id,
                 call.method,
-                call.path,
+                quote(call.path, safe="/:@"),  # a line end in it would begin a line of its own
                 call.status,
                 call.model,
                 call.provider,

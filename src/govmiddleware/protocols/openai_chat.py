@@ -89,7 +89,7 @@ class OpenAIChat(OpenAIRoute):
     name = "openai.chat"
 
     def recognises(self, method: str, path: str) -> bool:
-        return method == "POST" and path.rstrip("/").endswith("/chat/completions")
+        return method == "POST" and path.endswith("/chat/completions")
 
     def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
         body.refuse_look_alikes(JUDGED)

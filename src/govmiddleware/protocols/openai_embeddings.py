@@ -18,7 +18,7 @@ class OpenAIEmbeddings(OpenAIRoute):
     name = "openai.embeddings"
 
     def recognises(self, method: str, path: str) -> bool:
-        return method == "POST" and path.rstrip("/").endswith("/embeddings")
+        return method == "POST" and path.endswith("/embeddings")
 
     def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
         body.refuse_look_alikes(JUDGED)

@@ -10,6 +10,7 @@ import re
 from urllib.parse import parse_qsl
 
 from govmiddleware.core.body import RequestBody
+from govmiddleware.core.paths import trimmed
 from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols.fields import bounded_name, read_name, refuse_fields
 
@@ -33,8 +34,10 @@ OTHER_MODELS = (
 )
 """Fields of the body by which an upstream may serve another model than `model`. Refused."""
 
-_BEFORE_A_MODEL = ("/engines/", "/deployments/")
+_BEFORE_A_MODEL = re.compile("/(?:engines|deployments)/", re.IGNORECASE)
 """What stands before the model in Azure's path, and in two of LiteLLM's, where it beats the one in the body."""
+
+_BEHIND_A_MODEL = re.compile(r"(?:/chat/completions|/embeddings)\Z", re.IGNORECASE)
 
 _REASONS = re.compile(r"(?:^|[/:.])(?:o[1-9]\b|gpt-[5-9])")
 
@@ -70,11 +73,8 @@ def read_model(body: RequestBody, path: str = "", query: bytes = b"") -> str:
 
 
 def _model_in_path(path: str) -> str | None:
-    for before in _BEFORE_A_MODEL:
-        _, found, rest = path.partition(before)
-        if found:
-            return rest.rstrip("/").removesuffix("/chat/completions").removesuffix("/embeddings").rstrip("/")
-    return None
+    before = _BEFORE_A_MODEL.search(path)
+    return _BEHIND_A_MODEL.sub("", trimmed(path[before.end() :])).rstrip("/") if before else None
 
 
 def wants_completion_limit(model: str) -> bool:

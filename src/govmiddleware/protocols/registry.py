@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from govmiddleware.core.body import RequestBody
+from govmiddleware.core.paths import folded
 from govmiddleware.core.ports import RequestInfo, WireProtocol
 from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols.openai_base import OpenAIRoute
@@ -28,7 +29,11 @@ UNRECOGNISED: WireProtocol = Unrecognised()
 
 def recognise(method: str, path: str) -> WireProtocol | None:
     """The protocol of a request by its method and decoded path, whatever the prefix; None where no
-    protocol reads it (`UNRECOGNISED` then shapes the refusals)."""
+    protocol reads it (`UNRECOGNISED` then shapes the refusals).
+
+    Letter case does not count, nor what `folded` takes off: some apps and upstreams do not mind it.
+    """
+    method, path = method.upper(), folded(path)
     for protocol in PROTOCOLS:
         if protocol.recognises(method, path):
             return protocol

@@ -6,8 +6,10 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from govmiddleware.core.ports import Headers
@@ -19,6 +21,7 @@ from govmiddleware.upstream.framing import (
     STALLED,
     UNREACHABLE,
     Pieces,
+    check_head,
     with_length,
 )
 
@@ -65,7 +68,9 @@ class AiohttpClient:
                 if upload is not None:
                     upload.patience = None
         try:
-            yield AiohttpResponse(response, self._idle_timeout)
+            answer = AiohttpResponse(response, self._idle_timeout)
+            check_head(answer.status, answer.headers)
+            yield answer
         finally:
             response.close()  # a body read to its end has given its connection back by now
 
@@ -78,10 +83,12 @@ class AiohttpClient:
     def _open_session(self) -> aiohttp.ClientSession:
         """The session, which needs a running loop to be made in."""
         if self._session is None:
+            connector = aiohttp.TCPConnector(
+                limit=0, keepalive_timeout=KEEPALIVE_SECONDS, ssl=self._ssl_context
+            )
+            connector._factory = partial(_Connection, asyncio.get_running_loop())  # type: ignore[assignment]
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=0, keepalive_timeout=KEEPALIVE_SECONDS, ssl=self._ssl_context
-                ),
+                connector=connector,
                 timeout=aiohttp.ClientTimeout(total=None, connect=self._connect_timeout),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
@@ -96,25 +103,27 @@ class AiohttpResponse:
     """Implements `core.ports.UpstreamResponse`."""
 
     def __init__(self, response: aiohttp.ClientResponse, idle_timeout: float) -> None:
-        self._response = response
+        self.status = response.status
+        self.headers: Headers = [(name.lower(), value) for name, value in response.raw_headers]
+        self._content = response.content
         self._idle_timeout = idle_timeout
-
-    @property
-    def status(self) -> int:
-        return self._response.status
-
-    @property
-    def headers(self) -> Headers:
-        return [(name.lower(), value) for name, value in self._response.raw_headers]
 
     async def chunks(self) -> AsyncIterator[bytes]:
         with _mapped(STALLED):
             while True:
                 async with asyncio.timeout(self._idle_timeout):
-                    chunk = await self._response.content.readany()
+                    chunk = await self._content.readany()
                 if not chunk:
                     return
                 yield chunk
+
+
+class _Connection(ResponseHandler):
+    """Not used again once something has come that nobody asked for: aiohttp would take it for the answer to
+    the next request, which may be another caller's."""
+
+    def is_connected(self) -> bool:
+        return super().is_connected() and not self.should_close
 
 
 class _Upload:

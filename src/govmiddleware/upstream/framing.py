@@ -1,10 +1,13 @@
-"""How a request body is handed to an HTTP client: in small pieces, with its length where it is known."""
+"""How a request body is handed to an HTTP client, in small pieces, with its length where it is known; and
+which answers are none."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 
 from govmiddleware.core.ports import Headers
+from govmiddleware.errors import UpstreamUnreachable
 
 PIECE_BYTES = 64 * 1024
 KEEPALIVE_SECONDS = 4.0
@@ -15,6 +18,25 @@ UNREACHABLE = "The upstream could not be reached."
 BROKE_OFF = "The connection to the upstream broke off."
 NO_ANSWER = "The upstream did not answer in time."
 STALLED = "The upstream stopped in the middle of its answer."
+NO_HTTP = "The upstream's answer is not valid HTTP."
+
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""RFC 9110, 5.6.2."""
+
+
+def check_head(status: int, headers: Headers) -> None:
+    """Raise UpstreamUnreachable for a head that neither library refuses and nobody can pass on: the end of
+    an exchange that we did not begin (101), a status or a name that HTTP does not have, a body in a coding
+    that was not undone, or of two lengths."""
+    codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
+    has_length = any(name == b"content-length" for name, _ in headers)
+    if (
+        not 200 <= status <= 599
+        or not all(_TOKEN.fullmatch(name) for name, _ in headers)
+        or codings not in ([], [b"chunked"])
+        or (codings and has_length)
+    ):
+        raise UpstreamUnreachable(NO_HTTP, sent=True)
 
 
 def with_length(headers: Headers, method: str, body: bytes | AsyncIterator[bytes] | None) -> Headers:

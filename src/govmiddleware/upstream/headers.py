@@ -13,6 +13,7 @@ UpstreamAuth = Literal["replace", "forward"]
 _HOP_BY_HOP = frozenset(
     {
         b"connection",
+        b"http2-settings",
         b"keep-alive",
         b"proxy-authenticate",
         b"proxy-authorization",
@@ -29,6 +30,21 @@ _ABOUT_THIS_HOP = frozenset({b"host", b"expect", b"content-length"})
 """The client writes the host, the server in front of us has answered the expectation, and the length is
 added again by who knows the body."""
 
+_JUDGED = frozenset({b"content-type", b"accept-encoding"})
+"""What the gateway itself says of a call: `connection` cannot take it back."""
+
+_STEERING = frozenset(
+    {
+        b"x-http-method-override",
+        b"x-http-method",
+        b"x-method-override",
+        b"x-original-url",  # IIS, and the frameworks that ran behind it
+        b"x-rewrite-url",
+        b"proxy",  # CGI scripts take it for HTTP_PROXY: CVE-2016-5385
+    }
+)
+"""By these, some frameworks would serve another method or path than the one that was governed."""
+
 _CREDENTIALS = frozenset(
     {
         b"authorization",
@@ -42,6 +58,12 @@ _CREDENTIALS = frozenset(
 )
 
 
+_CONTROLS = bytes({*range(0x20), 0x7F} - {ord("\t")})
+_WITHOUT_CONTROLS = bytes.maketrans(_CONTROLS, b" " * len(_CONTROLS))
+"""RFC 9110, 5.5: in values they are to be refused or replaced by spaces; the libraries would do neither, or
+fail."""
+
+
 def request_headers(
     headers: Headers,
     *,
@@ -52,22 +74,25 @@ def request_headers(
 ) -> Headers:
     """The headers to send upstream, without the body's framing.
 
+    A name with an underscore is taken for the one with a dash: CGI and WSGI make both one variable.
+
     Args:
         upstream_auth: `replace` drops every credential of the client and adds `upstream_api_key`, if
             there is one; `forward` passes them on, but never one that holds an API token of ours.
         protocol: the wire protocol's name; Anthropic's takes its key in `x-api-key`.
         request_id: sent as `x-request-id` unless the client gave one.
     """
-    dropped = _HOP_BY_HOP | _ABOUT_THIS_HOP | _named_by_connection(headers)
+    dropped = _HOP_BY_HOP | _ABOUT_THIS_HOP | _STEERING | (_named_by_connection(headers) - _JUDGED)
+    if upstream_auth == "replace":
+        dropped |= _CREDENTIALS
     kept: Headers = []
     for name, value in headers:
-        if name in dropped or name.startswith(b"x-gov-"):
-            continue
-        if name in _CREDENTIALS and upstream_auth == "replace":
+        meant = name.replace(b"_", b"-")
+        if meant in dropped or meant.startswith(b"x-gov-"):
             continue
         if b"gov_" in value and _holds_api_token(value):  # whatever the header's name
             continue
-        kept.append((name, value))
+        kept.append((name, _printable(value)))
     if upstream_auth == "replace" and upstream_api_key is not None:
         kept.append(_credential(protocol, upstream_api_key))
     if not any(name == b"x-request-id" for name, _ in kept):
@@ -76,13 +101,14 @@ def request_headers(
 
 
 def declared_length(headers: Headers) -> bytes | None:
-    """The request's `content-length`, unless a transfer coding overrides it (RFC 9112 6.3)."""
+    """The request's `content-length` in its shortest form, unless a transfer coding overrides it (RFC 9112
+    6.3). The server in front of us has checked that it is a number."""
     found: bytes | None = None
     for name, value in headers:
         if name == b"transfer-encoding":
             return None
         if name == b"content-length":
-            found = value
+            found = b"%d" % int(value)
     return found
 
 
@@ -95,7 +121,7 @@ def response_headers(headers: Headers, status: int) -> Headers:
     dropped = _HOP_BY_HOP | _named_by_connection(headers)
     if status in (204, 304) or any(name == b"transfer-encoding" for name, _ in headers):
         dropped |= {b"content-length"}
-    return [(name, value) for name, value in headers if name not in dropped]
+    return [(name, _printable(value)) for name, value in headers if name not in dropped]
 
 
 def _named_by_connection(headers: Headers) -> frozenset[bytes]:
@@ -106,6 +132,10 @@ def _named_by_connection(headers: Headers) -> frozenset[bytes]:
         if name == b"connection"
         for option in value.split(b",")
     )
+
+
+def _printable(value: bytes) -> bytes:
+    return value.translate(_WITHOUT_CONTROLS).strip(b" \t")
 
 
 def _holds_api_token(value: bytes) -> bool:

@@ -1,18 +1,19 @@
-"""The upstream client on httpx, for installations without aiohttp.
+"""The upstream client on httpcore, the transport of httpx, for installations without aiohttp.
 
-It uses httpx's transport alone: the client above it adds headers, cookies and redirects, all of which
-would have to be turned off. It sends the whole request before it looks at the answer, so an early
-answer is relayed once the upload has ended or the upstream stops taking it.
+httpx's own client adds headers, cookies and redirects, all of which would have to be turned off. httpcore
+sends the whole request before it looks at the answer, so an early answer is relayed once the upload has
+ended or the upstream stops taking it.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import lru_cache
+from urllib.parse import urlsplit
 
-import httpx
+import httpcore
 
 from govmiddleware.core.ports import Headers
 from govmiddleware.errors import UpstreamTimeout, UpstreamUnreachable
@@ -23,6 +24,7 @@ from govmiddleware.upstream.framing import (
     STALLED,
     UNREACHABLE,
     Pieces,
+    check_head,
     with_length,
 )
 
@@ -41,111 +43,118 @@ class HttpxClient:
         self._first_byte_timeout = first_byte_timeout
         self._idle_timeout = idle_timeout
         self._ssl_context = ssl_context
-        self._transport: httpx.AsyncHTTPTransport | None = None
+        self._pool: _Pool | None = None
 
     @asynccontextmanager
     async def request(
         self, method: str, url: str, headers: Headers, body: bytes | AsyncIterator[bytes] | None
     ) -> AsyncIterator[HttpxResponse]:
         """See `core.ports.UpstreamClient.request`."""
-        origin, target = _split(url)
+        netloc, target = _split(url)
         timeouts = {
             "connect": self._connect_timeout,
             "write": self._idle_timeout,
             "read": self._first_byte_timeout,
         }
-        request = httpx.Request(
-            method,
-            origin,
-            headers=_complete(origin, with_length(headers, method, body), body),
-            stream=_Upload(body),
-            extensions={"timeout": timeouts, "target": target},  # httpx.URL would resolve its dots
+        request = httpcore.Request(
+            method.upper(),
+            target,
+            headers=_complete(netloc, with_length(headers, method, body), body),
+            content=Pieces(body or b"") if body is None or isinstance(body, bytes) else body,
+            extensions={"timeout": timeouts},
         )
         with _mapped(NO_ANSWER):
-            response = await self._open_transport().handle_async_request(request)
+            response = await self._open_pool().handle_async_request(request)
         timeouts["read"] = self._idle_timeout  # httpcore looks again as the body begins
         try:
-            yield HttpxResponse(response)
+            answer = HttpxResponse(response)
+            check_head(answer.status, answer.headers)
+            yield answer
         finally:
             await response.aclose()
 
     async def close(self) -> None:
         """Close all connections; the next request would open a new pool."""
-        if self._transport is not None:
-            transport, self._transport = self._transport, None
-            await transport.aclose()
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            await pool.aclose()
 
-    def _open_transport(self) -> httpx.AsyncHTTPTransport:
-        if self._transport is None:
-            self._transport = httpx.AsyncHTTPTransport(
-                verify=self._ssl_context,
-                trust_env=False,
-                limits=httpx.Limits(keepalive_expiry=KEEPALIVE_SECONDS),
-            )
-        return self._transport
+    def _open_pool(self) -> _Pool:
+        if self._pool is None:
+            self._pool = _Pool(self._ssl_context)
+        return self._pool
 
 
 class HttpxResponse:
     """Implements `core.ports.UpstreamResponse`."""
 
-    def __init__(self, response: httpx.Response) -> None:
-        self._response = response
-
-    @property
-    def status(self) -> int:
-        return self._response.status_code
-
-    @property
-    def headers(self) -> Headers:
-        return [(name.lower(), value) for name, value in self._response.headers.raw]
+    def __init__(self, response: httpcore.Response) -> None:
+        self.status = response.status
+        self.headers: Headers = [(name.lower(), value) for name, value in response.headers]
+        assert isinstance(response.stream, AsyncIterable)
+        self._stream = response.stream  # below `aiter_stream`, which wraps it for nothing
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        assert isinstance(self._response.stream, httpx.AsyncByteStream)
         with _mapped(STALLED):
-            async for chunk in self._response.stream:  # below `aiter_raw`, which wraps it for nothing
+            async for chunk in self._stream:
                 yield chunk
 
 
-class _Upload(httpx.AsyncByteStream):
-    """A request body as httpx's transport takes it."""
+class _Pool(httpcore.AsyncConnectionPool):
+    def __init__(self, ssl_context: ssl.SSLContext) -> None:
+        super().__init__(ssl_context, max_connections=None)
+        self._context = ssl_context
 
-    def __init__(self, body: bytes | AsyncIterator[bytes] | None) -> None:
-        self._pieces = Pieces(body or b"") if body is None or isinstance(body, bytes) else body
+    def create_connection(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
+        return _Connection(origin, self._context, KEEPALIVE_SECONDS)
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._pieces
+
+class _Connection(httpcore.AsyncHTTPConnection):
+    """Not used again where more has come than the answer, such as a body behind a 204: httpcore would take
+    it for the answer to the next request, which may be another caller's."""
+
+    def has_expired(self) -> bool:
+        return super().has_expired() or (self.is_idle() and self._holds_more())
+
+    def _holds_more(self) -> bool:
+        connection = self._connection
+        assert isinstance(connection, httpcore.AsyncHTTP11Connection)
+        received, _ = connection._h11_state.trailing_data
+        return bool(received)
 
 
 def _complete(
-    origin: httpx.URL, headers: Headers, body: bytes | AsyncIterator[bytes] | None
+    netloc: bytes, headers: Headers, body: bytes | AsyncIterator[bytes] | None
 ) -> list[tuple[bytes, bytes]]:
     """With `host` and, for a body of unknown length, the chunked coding."""
-    complete = [(b"host", origin.netloc), *headers]
+    complete = [(b"host", netloc), *headers]
     if body is not None and not any(name == b"content-length" for name, _ in headers):
         complete.append((b"transfer-encoding", b"chunked"))
     return complete
 
 
-def _split(url: str) -> tuple[httpx.URL, bytes]:
-    """An absolute URL as its origin and its request target, the latter byte for byte."""
+def _split(url: str) -> tuple[bytes, httpcore.URL]:
+    """The authority of an absolute URL, and the URL with its request target byte for byte."""
     scheme, _, rest = url.partition("://")
     authority, slash, target = rest.partition("/")
-    return _origin(f"{scheme}://{authority}"), (slash + target).encode("ascii")
+    host, port = _host(authority)
+    return authority.encode("ascii"), httpcore.URL(scheme=scheme, host=host, port=port, target=slash + target)
 
 
 @lru_cache(maxsize=64)
-def _origin(origin: str) -> httpx.URL:
-    return httpx.URL(origin)
+def _host(authority: str) -> tuple[str, int | None]:
+    parts = urlsplit("//" + authority)
+    return parts.hostname or "", parts.port
 
 
 @contextmanager
 def _mapped(timed_out: str) -> Iterator[None]:
-    """httpx's errors as ours. Its own texts can name addresses, so none of them is kept."""
+    """httpcore's errors as ours. Its own texts can name addresses, so none of them is kept."""
     try:
         yield
-    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+    except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
         raise UpstreamUnreachable(UNREACHABLE, sent=False) from error
-    except httpx.TimeoutException as error:
+    except httpcore.TimeoutException as error:
         raise UpstreamTimeout(timed_out) from error
-    except (httpx.HTTPError, OSError) as error:
+    except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
         raise UpstreamUnreachable(BROKE_OFF, sent=True) from error

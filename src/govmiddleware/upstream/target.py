@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from starlette.types import Scope
 
+from govmiddleware.core.paths import raw_path
 from govmiddleware.core.refusals import InvalidRequest
 
 
@@ -15,7 +16,7 @@ def target_url(base_url: str, scope: Scope) -> str:
     Raises InvalidRequest where the target is no absolute path: appended to the base URL, one such as
     `@elsewhere/` would name another host.
     """
-    path: bytes = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
+    path = raw_path(scope)
     if not path.startswith(b"/") or b"#" in path:
         raise InvalidRequest("The request target must be an absolute path.")
     query: bytes = scope.get("query_string", b"")
