@@ -242,6 +242,7 @@ METHODS = [
     Case("a QUERY on a metered route", chat(method=b"QUERY"), REFUSED),
     Case("a PURGE", get(b"/v1/models", method=b"PURGE"), FORWARDED),
     Case("a TRACE, which would show the upstream's key", get(b"/v1/models", method=b"TRACE"), REFUSED),
+    Case("a TRACE in lower case", get(b"/v1/models", method=b"trace"), REFUSED),
     Case("a CONNECT", get(b"evil.example:443", method=b"CONNECT"), REFUSED),
     Case("a CONNECT to a path", get(b"/v1/chat/completions", method=b"CONNECT"), REFUSED),
     Case("a GET of a metered route", get(b"/v1/chat/completions"), READ),

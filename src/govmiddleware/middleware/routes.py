@@ -45,7 +45,7 @@ class Routes:
         await self.app(scope, receive, send)
 
     def _check(self, call: Call, scope: Scope) -> None:
-        if call.method in _NEVER:
+        if call.method.upper() in _NEVER:  # the clients write it in capitals
             raise Forbidden(f"{call.method} is not forwarded.")
         if not is_plain(raw_path(scope)):
             raise InvalidRequest(
