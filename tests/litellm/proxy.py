@@ -16,7 +16,7 @@ MASTER_KEY = "sk-litellm-master"
 
 CONFIG = Path(__file__).with_name("litellm.yaml")
 STARTS_WITHIN = 90
-"""Seconds. It imports for 10 to 20, and longer the first time, when nothing of it is compiled."""
+"""Seconds. It imports for 10, and several times as long on a busy machine."""
 
 
 class LiteLLM:

@@ -69,7 +69,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _wait_until_ready(sidecar: SidecarProcess) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and sidecar.process.poll() is None:
         try:
             if httpx.get(f"{sidecar.url}/gov/readyz").status_code == 200:
