@@ -23,14 +23,18 @@ class Sidecar:
     The lifespan opens and drains the governance. Paths under `control_prefix` belong to the control
     plane; everything else is governed and forwarded. WebSockets are refused: nothing meters them yet.
 
+    Args:
+        speaks: whether it says what is worth saying once; of several workers one does.
+
     Raises ConfigurationError where there is no upstream.
     """
 
-    def __init__(self, governance: Governance) -> None:
+    def __init__(self, governance: Governance, *, speaks: bool = True) -> None:
         settings = governance.settings
         if settings.upstream is None:
             raise ConfigurationError("upstream", None, "the URL to forward to, such as http://127.0.0.1:4000")
         self.governance = governance
+        self.speaks = speaks
         self.prefix = settings.control_prefix
         self.control: ASGIApp = control_plane(
             prefix=settings.control_prefix,
@@ -85,7 +89,8 @@ class Sidecar:
         except Exception as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
-        await self._say_if_nobody_may_call()
+        if self.speaks:
+            await self._say_if_nobody_may_call()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self.client.close()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
+from tests.cli.serving import Serving
 
 from govmiddleware.ledger.embedded import EmbeddedStore
 
@@ -101,3 +102,19 @@ def configured(tmp_path: Path) -> Callable[[str], str]:
         return str(file)
 
     return write
+
+
+@pytest.fixture
+def serve(data_dir) -> Iterator[Callable[..., Serving]]:
+    running: list[Serving] = []
+
+    def start(*arguments: str) -> Serving:
+        running.append(Serving(*arguments))
+        return running[-1]
+
+    yield start
+    for each in running:
+        each.process.kill()
+        each.ended()
+        assert each.process.stderr is not None
+        each.process.stderr.close()

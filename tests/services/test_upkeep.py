@@ -59,9 +59,7 @@ class Worker:
         self.ledger = RedisLedger(self.redis, clock=clock)
         self.journal = RedisJournal(self.redis)
         self.metrics = Metrics()
-        self.upkeep = Upkeep(
-            self.ledger, self.metrics, lease_seconds=LEASE, sweep_seconds=sweep_seconds
-        )
+        self.upkeep = Upkeep(self.ledger, self.metrics, lease_seconds=LEASE, sweep_seconds=sweep_seconds)
         self.reservations = Reservations(self.ledger, self.upkeep, self.metrics, lease_seconds=LEASE)
 
     async def end(self) -> None:
