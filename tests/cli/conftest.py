@@ -108,8 +108,8 @@ def configured(tmp_path: Path) -> Callable[[str], str]:
 def serve(data_dir) -> Iterator[Callable[..., Serving]]:
     running: list[Serving] = []
 
-    def start(*arguments: str) -> Serving:
-        running.append(Serving(*arguments))
+    def start(*arguments: str, first: str = "") -> Serving:
+        running.append(Serving(*arguments, first=first))
         return running[-1]
 
     yield start

@@ -12,15 +12,24 @@ PATIENCE = 30
 
 
 class Serving:
-    """`govmiddleware serve` on a free port; it leads a process group, as in a terminal."""
+    """`govmiddleware serve` on a free port; it leads a process group, as in a terminal.
 
-    def __init__(self, *arguments: str) -> None:
+    Args:
+        first: a statement for the process to begin with.
+    """
+
+    def __init__(self, *arguments: str, first: str = "") -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
+        program = (
+            ["-c", f"{first}; from govmiddleware.cli import main; main()"]
+            if first
+            else ["-m", "govmiddleware"]
+        )
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "govmiddleware", "serve", "--port", str(self.port), *arguments],
+            [sys.executable, *program, "serve", "--port", str(self.port), *arguments],
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,

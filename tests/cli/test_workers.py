@@ -217,6 +217,17 @@ def test_a_worker_that_is_lost_is_replaced(two_workers: tuple[Serving, list[int]
     assert call(serving) == 200
 
 
+def test_a_worker_that_hangs_is_replaced(serve: Serve, configured, upstream) -> None:
+    configured(CONFIGURATION)
+    quicker = "from govmiddleware.cli import supervisor; supervisor._BEAT_SECONDS = 0.2"
+    serving = serve("--upstream", upstream, "--workers", "2", first=quicker)
+    [stuck, _] = serving.until_workers_serve(2)
+    os.kill(stuck, signal.SIGSTOP)
+    serving.until(f"worker {stuck} hangs and is killed")
+    serving.until_workers_serve(1)
+    assert call(serving) == 200
+
+
 def test_no_worker_outlives_its_supervisor(two_workers: tuple[Serving, list[int]]) -> None:
     serving, _ = two_workers
     serving.process.kill()

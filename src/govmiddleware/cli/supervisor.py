@@ -40,15 +40,24 @@ _YOUNG_SECONDS = 30.0
 
 _LONGEST_PAUSE = 30.0
 
+_BEAT_SECONDS = 5.0
+_BEATS_MISSED = 6
+"""A worker whose event loop did not run for so many beats hangs, and is killed."""
+
 _spawn = get_context("spawn")
 
 
 class Worker:
-    """A worker process, as its supervisor sees it. Made in a running event loop; raises OSError."""
+    """A worker process, as its supervisor sees it. Made in a running event loop; raises OSError.
+
+    Attributes:
+        is_retired: whether it was told to end.
+    """
 
     def __init__(self, work: Work) -> None:
         self.work = work
         self.is_retired = False
+        self._missed = 0
         self._loop = loop = asyncio.get_running_loop()
         self._born = loop.time()
         self._serves: asyncio.Future[bool] = loop.create_future()
@@ -73,6 +82,11 @@ class Worker:
         """Wait until it serves; False where it ends before."""
         return await asyncio.shield(self._serves)
 
+    def hangs(self) -> bool:
+        """To be asked once a beat. Beats are counted, not seconds: a machine that slept is no reason."""
+        self._missed += 1
+        return self._serves.done() and self._missed > _BEATS_MISSED
+
     async def ended(self) -> int:
         """Wait for its end: its exit code, or minus the number of the signal that killed it."""
         return await asyncio.shield(self._ended)
@@ -94,11 +108,14 @@ class Worker:
         self.kill()
 
     def _hear(self) -> None:
-        self._loop.remove_reader(self._line.fileno())  # there is one thing to hear
         try:
-            self._serves.set_result(self._line.recv())
-        except EOFError:
-            pass  # its end will be seen
+            self._line.recv()
+        except (EOFError, OSError):
+            self._loop.remove_reader(self._line.fileno())  # its end will be seen
+            return
+        self._missed = 0
+        if not self._serves.done():
+            self._serves.set_result(True)
 
     def _see_the_end(self) -> None:
         self._loop.remove_reader(self._process.sentinel)
@@ -111,7 +128,7 @@ class Worker:
 
 
 class Supervisor:
-    """Starts, replaces and ends workers.
+    """Starts, replaces and ends workers; kills those that hang.
 
     Args:
         sockets: bound, not listening; what is not accepted yet when a worker ends is there for the others.
@@ -152,13 +169,14 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGTTIN, self._want, 1)
         loop.add_signal_handler(signal.SIGTTOU, self._want, -1)
         keeping = asyncio.create_task(self._keep())
+        beating = asyncio.create_task(self._kill_what_hangs())
         over = asyncio.create_task(self._over.wait())
         try:
-            await asyncio.wait({keeping, over}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({keeping, beating, over}, return_when=asyncio.FIRST_COMPLETED)
             return keeping.result() if keeping.done() else 0
         finally:
-            keeping.cancel()
-            over.cancel()
+            for task in (keeping, beating, over):
+                task.cancel()
             for worker in self._workers:
                 self._retire(worker)
             await asyncio.gather(*self._attending)
@@ -221,6 +239,7 @@ class Supervisor:
             settings=self._settings,
             sockets=self._sockets,
             drain_seconds=self._drain_seconds,
+            beat_seconds=_BEAT_SECONDS,
             speaks=all(worker.work.settings is not self._settings for worker in self._workers),
         )
         try:
@@ -240,7 +259,6 @@ class Supervisor:
     async def _attend(self, worker: Worker) -> None:
         """Wait for its end, and clear up after it."""
         code = await worker.ended()
-        metrics.forget(worker.work.name)
         self._workers.remove(worker)
         if worker.is_retired:
             logger.info("%s ended", worker)
@@ -252,6 +270,15 @@ class Supervisor:
             else:
                 self._pause = 0.0
         self._changed.set()
+        metrics.forget(worker.work.name)  # before a new one takes the name
+
+    async def _kill_what_hangs(self) -> None:
+        while True:
+            await asyncio.sleep(_BEAT_SECONDS)
+            for worker in self._workers:
+                if worker.hangs():
+                    logger.error("%s hangs and is killed: its event loop does not run", worker)
+                    worker.kill()
 
     def _take_a_pause(self) -> None:
         self._pause = min(max(1.0, 2 * self._pause), _LONGEST_PAUSE)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
@@ -25,6 +27,7 @@ class Work:
     Attributes:
         name: of its metrics; no two workers have the same at the same time.
         speaks: whether it says what is to be said once, and not by every worker.
+        beat_seconds: how often it tells that its event loop runs.
         drain_seconds: how long answers may go on after SIGTERM.
     """
 
@@ -32,28 +35,35 @@ class Work:
     settings: Settings
     sockets: list[socket.socket]
     drain_seconds: float
+    beat_seconds: float
     speaks: bool
 
 
 def run(work: Work, supervisor: Connection) -> None:
-    """The life of a worker. Says through `supervisor` when it serves; ends when that closes, too, so that
-    no worker outlives a supervisor that was killed and holds its port."""
+    """The life of a worker. From when it serves, it sends its beat through `supervisor`; it ends when that
+    closes, so that no worker outlives a supervisor that was killed and holds its port."""
     log_to_stderr(with_process=True)
     metrics.share_as(work.name)
     server = Server(
         Sidecar(Governance(work.settings), speaks=work.speaks),
         drain_seconds=work.drain_seconds,
-        started=lambda: started(),
+        started=lambda: started(asyncio.get_running_loop()),
     )
 
-    def started() -> None:
+    def started(loop: asyncio.AbstractEventLoop) -> None:
         if work.speaks:
             say_where(work.sockets)
-        asyncio.get_running_loop().add_reader(supervisor.fileno(), supervisor_ended)
-        supervisor.send(True)
+        os.set_blocking(supervisor.fileno(), False)  # no worker waits for a supervisor that is stopped
+        loop.add_reader(supervisor.fileno(), supervisor_ended, loop)
+        beat(loop)
 
-    def supervisor_ended() -> None:
-        asyncio.get_running_loop().remove_reader(supervisor.fileno())
+    def beat(loop: asyncio.AbstractEventLoop) -> None:
+        with suppress(OSError):
+            supervisor.send(True)
+        loop.call_later(work.beat_seconds, beat, loop)
+
+    def supervisor_ended(loop: asyncio.AbstractEventLoop) -> None:
+        loop.remove_reader(supervisor.fileno())
         logger.error("the supervisor is gone")
         server.should_exit = True
 
