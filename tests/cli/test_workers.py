@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -205,6 +206,7 @@ def test_a_request_on_a_connection_that_was_open_before_the_end_is_answered(
         if len(answers) == 1:
             serving.process.terminate()
             serving.until("Waiting for")
+            time.sleep(0.5)  # the client takes its time
     assert answers == [(200, None), (200, "close")]
     assert serving.ended() == 0
 

@@ -77,9 +77,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
             server.close()
-        self.server_state.default_headers = [
-            (b"connection", b"close")
-        ]  # of all answers that begin from now on
+        self.server_state.default_headers = [(b"connection", b"close")]  # of every answer to come
         with _without_cancellations():
             await self._drain()
             await super().shutdown(sockets)
