@@ -14,6 +14,7 @@ from redis import Redis
 from tests.cli.serving import Serving
 
 from govmiddleware.ledger.embedded import EmbeddedStore
+from govmiddleware.testing import ScriptedProvider
 
 PATIENCE = 20
 
@@ -49,6 +50,7 @@ def data_dir(shared_data_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: P
             monkeypatch.delenv(name)
     monkeypatch.setenv("GOV_DATA_DIR", str(shared_data_dir))
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return shared_data_dir
 
@@ -114,7 +116,17 @@ def serve(data_dir) -> Iterator[Callable[..., Serving]]:
 
     yield start
     for each in running:
-        each.process.kill()
+        each.process.terminate()  # not SIGKILL, which leaves its temporary files behind
         each.ended()
         assert each.process.stderr is not None
         each.process.stderr.close()
+
+
+@pytest.fixture
+def upstream(gov_provider) -> str:
+    return gov_provider[1]
+
+
+@pytest.fixture
+def provider(gov_provider) -> ScriptedProvider:
+    return gov_provider[0]

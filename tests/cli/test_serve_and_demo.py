@@ -7,20 +7,9 @@ import socket
 
 import httpx
 import pytest
-from tests.cli.serving import PATIENCE, Serving
+from tests.cli.serving import BODY, PATIENCE, TOKEN, Serving
 
-from govmiddleware.core import ids
-from govmiddleware.testing import Script, ScriptedProvider
-from govmiddleware.testing.bell import Gate
-
-BODY = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 30}
-TOKEN = {"authorization": "Bearer open sesame"}
-CONFIGURATION = f"""
-[[api_tokens]]
-name = "ci"
-workspace = "acme"
-sha256 = "{ids.hash_api_token("open sesame")}"
-"""
+from govmiddleware.testing import ScriptedProvider
 
 
 def trailers_that_arrived(serving: Serving, provider: ScriptedProvider, secret: str) -> list[bytes]:
@@ -52,37 +41,6 @@ def test_without_any_token_serve_refuses_every_call_and_says_how_to_create_one(
     serving.process.send_signal(signal.SIGINT)
     assert serving.ended() == 0
     assert not any("Traceback" in line for line in serving.lines)
-
-
-def test_on_sigterm_a_stream_is_served_to_its_end_and_settled(serve, gov_provider, configured, run) -> None:
-    provider, upstream = gov_provider
-    gate = Gate()
-    provider.script = Script(gate=gate)
-    configured(CONFIGURATION)
-    serving = serve("--upstream", upstream)
-    serving.until("serving on http")
-    with httpx.stream(
-        "POST",
-        f"{serving.url}/v1/chat/completions",
-        json=BODY | {"stream": True},
-        headers=TOKEN,
-        timeout=PATIENCE,
-    ) as answer:
-        assert answer.status_code == 200
-        gate.let(2)
-        chunks = answer.iter_bytes()
-        received = next(chunks)
-        serving.process.terminate()
-        serving.until("Waiting for")
-        with pytest.raises(httpx.TransportError):
-            httpx.get(f"{serving.url}/gov/healthz")
-        gate.open()
-        received += b"".join(chunks)
-    assert received.endswith(b"data: [DONE]\n\n")
-    assert serving.ended() == 0
-    table = run("usage", "--format", "csv").out
-    assert "gpt-4o-mini,1," in table
-    assert run("audit").code == 0
 
 
 @pytest.mark.parametrize("workers", ["1", "3"])

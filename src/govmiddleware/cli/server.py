@@ -19,6 +19,10 @@ logger = logging.getLogger("govmiddleware.server")
 COULD_NOT_START = 3
 """Exit code; also uvicorn's own where the app's lifespan fails."""
 
+_KEEP_ALIVE_SECONDS = 75
+"""Longer than clients and load balancers keep idle connections (60 s is common), so that it is they who close
+them: what is sent on a connection that is just being closed is lost."""
+
 _QUIET_SECONDS = 2.0
 """An end comes no sooner than this after the last request; a client that reuses its connections within it
 never meets a closed one."""
@@ -51,6 +55,7 @@ class Server(uvicorn.Server):
                 server_header=False,
                 date_header=False,
                 proxy_headers=False,  # trusted_proxies decides whose word counts
+                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=1,  # for what is left when we have drained
             )
         )
