@@ -34,6 +34,15 @@ def test_a_stream_is_served_to_its_end_and_settled_when_a_signal_ends_the_proces
     assert run("audit").code == 0
 
 
+def test_sighup_does_not_end_what_was_started_with_nohup(serve: Serve, configured, upstream) -> None:
+    configured(CONFIGURATION)
+    nohup = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    serving = serve("--upstream", upstream, first=nohup)
+    serving.until("serving on http")
+    serving.process.send_signal(signal.SIGHUP)
+    assert serving.call() == 200
+
+
 def test_streams_that_outlast_the_drain_are_cut_and_settled(
     serve: Serve, configured, upstream, provider, run
 ) -> None:

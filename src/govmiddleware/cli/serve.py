@@ -51,6 +51,8 @@ def serve(
         ) from None
     if workers < 1:
         raise ConfigurationError("--workers", workers, "a whole number from 1 on")
+    if workers > 1 and os.name == "nt":
+        raise ConfigurationError("--workers", workers, "1, for the supervisor lives by the signals of Unix")
     if drain_seconds < 0:
         raise ConfigurationError("--drain-seconds", drain_seconds, "a number from 0 on")
     log_to_stderr(with_process=workers > 1)

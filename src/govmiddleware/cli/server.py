@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import signal
 import socket
@@ -64,9 +65,11 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # uvicorn's raises the signal once more when all is done, and the process would die of it. SIGHUP ends
-        # a single process, as nobody could take over from it; a worker does not get it.
-        numbers = [signal.SIGTERM, signal.SIGINT] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
+        # uvicorn's raises the signal once more when all is done, and the process would die of it.
+        numbers = [signal.SIGTERM, signal.SIGINT]
+        # SIGHUP ends a single process, for nobody could take over, unless it was started with nohup.
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
         before = {number: signal.signal(number, self.handle_exit) for number in numbers}
         try:
             yield
@@ -103,29 +106,43 @@ class Server(uvicorn.Server):
             elif now() - quiet_since >= _QUIET_SECONDS:
                 return
         if running := list(state.tasks):
-            logger.warning("%d answers are cut: the time to drain is over", len(running))
+            logger.warning("%d answers are cut", len(running))
             for task in running:
                 task.cancel()
             await asyncio.wait(running, timeout=_FAREWELL_SECONDS)
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """Sockets bound to every address of `host`, not listening yet. Raises OSError."""
+    """Sockets bound to the addresses of `host`, not listening yet; those of a kind that this machine has not
+    got, as `localhost` may have one of IPv6, are left out. Raises OSError."""
     bound: list[socket.socket] = []
-    try:
-        for family, kind, protocol, _, address in socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        ):
-            bound.append(socket.socket(family, kind, protocol))
-            bound[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                bound[-1].setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            bound[-1].bind(address)
-    except OSError:
-        for each in bound:
-            each.close()
-        raise
+    missing: OSError | None = None
+    for family, kind, protocol, _, address in socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    ):
+        try:
+            bound.append(_bound(socket.socket(family, kind, protocol), address))
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                for each in bound:
+                    each.close()
+                raise
+            missing = error
+    if missing and not bound:
+        raise missing
     return bound
+
+
+def _bound(listener: socket.socket, address: Any) -> socket.socket:
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if listener.family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def say_where(sockets: list[socket.socket]) -> None:

@@ -44,27 +44,24 @@ def run(work: Work, supervisor: Connection) -> None:
     closes, so that no worker outlives a supervisor that was killed and holds its port."""
     log_to_stderr(with_process=True)
     metrics.share_as(work.name)
-    server = Server(
-        Sidecar(Governance(work.settings), speaks=work.speaks),
-        drain_seconds=work.drain_seconds,
-        started=lambda: started(asyncio.get_running_loop()),
-    )
 
-    def started(loop: asyncio.AbstractEventLoop) -> None:
+    def started() -> None:
         if work.speaks:
             say_where(work.sockets)
         os.set_blocking(supervisor.fileno(), False)  # no worker waits for a supervisor that is stopped
-        loop.add_reader(supervisor.fileno(), supervisor_ended, loop)
-        beat(loop)
+        asyncio.get_running_loop().add_reader(supervisor.fileno(), supervisor_ended)
+        beat()
 
-    def beat(loop: asyncio.AbstractEventLoop) -> None:
+    def beat() -> None:
         with suppress(OSError):
             supervisor.send(True)
-        loop.call_later(work.beat_seconds, beat, loop)
+        asyncio.get_running_loop().call_later(work.beat_seconds, beat)
 
-    def supervisor_ended(loop: asyncio.AbstractEventLoop) -> None:
-        loop.remove_reader(supervisor.fileno())
+    def supervisor_ended() -> None:
+        asyncio.get_running_loop().remove_reader(supervisor.fileno())
         logger.error("the supervisor is gone")
         server.should_exit = True
 
+    sidecar = Sidecar(Governance(work.settings), speaks=work.speaks)
+    server = Server(sidecar, drain_seconds=work.drain_seconds, started=started)
     server.run(work.sockets)
