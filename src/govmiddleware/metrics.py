@@ -1,13 +1,29 @@
-"""Every Prometheus metric, declared once. Labels are bounded: configured names and catalogue models."""
+"""Every Prometheus metric, declared once. Labels are bounded: configured names and catalogue models.
+
+Several processes that are one service share their metrics by prometheus_client's multiprocess mode: where
+PROMETHEUS_MULTIPROC_DIR names a directory when this module is imported, each process keeps its values in
+files there, and each can answer for all.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+    values,
+)
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 if TYPE_CHECKING:
     from govmiddleware.core.call import Call, Settlement
@@ -18,11 +34,36 @@ _SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 2
 _STORE_SECONDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
 
 
+DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable that turns the multiprocess mode on; prometheus_client reads it when it is imported."""
+
+
+def share_as(name: str) -> None:
+    """Keep this process's values in files of this name, which no other process has at the same time.
+
+    Named by process ids, as they are without this, the files of dead processes add up. A process that
+    takes the name of a dead one goes on with its counters. Call it before any metric is made.
+    """
+    values.ValueClass = values.MultiProcessValue(lambda: name)  # type: ignore[no-untyped-call]
+
+
+def forget(name: str) -> None:
+    """The process of this name has ended: its gauges end with it, its counters stay."""
+    mark_process_dead(name)  # type: ignore[no-untyped-call]
+
+
 class Metrics:
-    """The metrics of one Governance, on a registry of its own unless given one."""
+    """The metrics of one Governance, on a registry given to it, or else on one of its own, which also
+    tells of the process (`process_*`, `python_gc_*`) unless several share their metrics."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self.registry = registry = registry or CollectorRegistry()
+        self._are_shared = DIRECTORY in os.environ
+        if registry is None:
+            registry = CollectorRegistry()
+            if not self._are_shared:
+                ProcessCollector(registry=registry)
+                GCCollector(registry=registry)
+        self.registry = registry
         self.requests = Counter(
             "govmiddleware_requests",
             "Governed requests that ended, by status class.",
@@ -66,10 +107,16 @@ class Metrics:
             "govmiddleware_store_errors", "Trips to the store that failed.", ["script"], registry=registry
         )
         self.open_reservations = Gauge(
-            "govmiddleware_open_reservations", "Reservations that this process holds.", registry=registry
+            "govmiddleware_open_reservations",
+            "Reservations of calls that run.",
+            multiprocess_mode="livesum",
+            registry=registry,
         )
         self.unsent_writes = Gauge(
-            "govmiddleware_unsent_writes", "Settlements that the store has not taken yet.", registry=registry
+            "govmiddleware_unsent_writes",
+            "Settlements that the store has not taken yet.",
+            multiprocess_mode="livesum",
+            registry=registry,
         )
         self.late_settlements = Counter(
             "govmiddleware_late_settlements",
@@ -81,6 +128,14 @@ class Metrics:
             "Reservations whose worker was lost, settled as reserved.",
             registry=registry,
         )
+
+    def exposition(self) -> bytes:
+        """All of it in Prometheus' text format; in multiprocess mode, summed over the processes."""
+        registry = self.registry
+        if self._are_shared:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
 
     def ended(self, call: Call) -> None:
         """Count a request that ended, with what it was answered."""

@@ -28,13 +28,17 @@ class Sidecar:
     The lifespan opens and drains the governance. Paths under `control_prefix` belong to the control
     plane; everything else is governed and forwarded. WebSockets are refused: nothing meters them yet.
 
+    Args:
+        speaks: whether it says what is worth saying once; of several workers one does.
+
     Raises ConfigurationError where there is no upstream, and for one without a URL or whose credential is
     not in the environment.
     """
 
-    def __init__(self, governance: Governance) -> None:
+    def __init__(self, governance: Governance, *, speaks: bool = True) -> None:
         settings = governance.settings
         self.governance = governance
+        self.speaks = speaks
         self.prefix = settings.control_prefix
         self.control: ASGIApp = control_plane(
             prefix=settings.control_prefix,
@@ -107,7 +111,8 @@ class Sidecar:
         except Exception as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
-        await self._say_if_nobody_may_call()
+        if self.speaks:
+            await self._say_if_nobody_may_call()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self.hang_up()

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
+from tests.cli.serving import Serving
 
 from govmiddleware.ledger.embedded import EmbeddedStore
+from govmiddleware.testing import ScriptedProvider
 
 PATIENCE = 20
 
@@ -48,6 +50,7 @@ def data_dir(shared_data_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: P
             monkeypatch.delenv(name)
     monkeypatch.setenv("GOV_DATA_DIR", str(shared_data_dir))
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return shared_data_dir
 
@@ -101,3 +104,29 @@ def configured(tmp_path: Path) -> Callable[[str], str]:
         return str(file)
 
     return write
+
+
+@pytest.fixture
+def serve(data_dir) -> Iterator[Callable[..., Serving]]:
+    running: list[Serving] = []
+
+    def start(*arguments: str, first: str = "") -> Serving:
+        running.append(Serving(*arguments, first=first))
+        return running[-1]
+
+    yield start
+    for each in running:
+        each.process.terminate()  # not SIGKILL, which leaves its temporary files behind
+        each.ended()
+        assert each.process.stderr is not None
+        each.process.stderr.close()
+
+
+@pytest.fixture
+def upstream(gov_provider) -> str:
+    return gov_provider[1]
+
+
+@pytest.fixture
+def provider(gov_provider) -> ScriptedProvider:
+    return gov_provider[0]

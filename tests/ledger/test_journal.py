@@ -11,6 +11,7 @@ import pytest
 from govmiddleware.core.ports import SettledHold, StoredApiToken
 from govmiddleware.ledger import journal
 from govmiddleware.ledger.api_tokens import RedisApiTokens
+from govmiddleware.ledger.keys import SWEEPER
 
 if TYPE_CHECKING:
     from tests.ledger.conftest import Bench
@@ -121,6 +122,8 @@ async def test_a_workspace_is_in_the_directory_from_its_first_key_on(bench: Benc
 async def test_the_directory_of_a_store_that_came_back_empty_is_written_again(bench: Bench) -> None:
     await bench.open("a")
     bench.raw.flushall()
+    bench.raw.set(SWEEPER, "another worker", px=10_000)
+    assert not await bench.ledger.take_sweep_turn(1000), "even by one whose turn it is not"
     assert await bench.ledger.workspaces() == ["acme"]
     assert await bench.journal.workspaces() == ["acme"]
 

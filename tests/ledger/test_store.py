@@ -16,7 +16,7 @@ from govmiddleware.core.windows import CalendarUnit, Now
 from govmiddleware.errors import StoreUnavailable
 from govmiddleware.ledger import scripts
 from govmiddleware.ledger.api_tokens import RedisApiTokens
-from govmiddleware.ledger.keys import WORKSPACES, WorkspaceKeys, api_token
+from govmiddleware.ledger.keys import SWEEPER, WORKSPACES, WorkspaceKeys, api_token
 
 if TYPE_CHECKING:
     from tests.ledger.conftest import Bench
@@ -51,6 +51,7 @@ async def a_varied_day(bench: Bench) -> None:
     await bench.open("renewed", slot)
     bench.clock.advance(40)
     await bench.renew("renewed")
+    assert await bench.ledger.take_sweep_turn(60_000)
     await bench.sweep("swept")
     bench.clock.advance(3 * 3600)
     await bench.open("much-later", *rates, budgets[1])
@@ -69,7 +70,7 @@ async def a_varied_day(bench: Bench) -> None:
 
 def test_the_names_of_keys_are_what_other_versions_expect() -> None:
     keys = WorkspaceKeys("acme")
-    assert WORKSPACES == "gov:workspaces"
+    assert (WORKSPACES, SWEEPER) == ("gov:workspaces", "gov:sweeper")
     assert api_token("5e" * 32) == f"gov:token:{{{'5e' * 32}}}"
     assert {name: getattr(keys, name) for name in keys.__slots__} == {
         "tokens": "gov:{acme}:tokens",
@@ -144,7 +145,7 @@ async def test_a_counter_outlives_its_window(bench: Bench) -> None:
 async def test_all_keys_of_a_workspace_lie_in_one_slot(bench: Bench) -> None:
     await a_varied_day(bench)
     everything = set(bench.raw.scan_iter(count=1000))
-    keys = everything - {WORKSPACES, api_token("5e" * 32), api_token("5e5f" * 16)}
+    keys = everything - {WORKSPACES, SWEEPER, api_token("5e" * 32), api_token("5e5f" * 16)}
     assert len(keys) > 10
     assert {key[: len("gov:{acme}:")] for key in keys} == {"gov:{acme}:"}
 

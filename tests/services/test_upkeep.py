@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 from pathlib import Path
@@ -51,14 +52,14 @@ Outage = Callable[[], AbstractContextManager[None]]
 class Worker:
     """The parts of one process."""
 
-    def __init__(self, url: str, clock: Clock) -> None:
+    def __init__(self, url: str, clock: Clock, sweep_seconds: float) -> None:
         self.url = url
         self.clock = clock
         self.redis = connect(url)
         self.ledger = RedisLedger(self.redis, clock=clock)
         self.journal = RedisJournal(self.redis)
         self.metrics = Metrics()
-        self.upkeep = Upkeep(self.ledger, self.metrics, lease_seconds=LEASE, sweep_seconds=0.05)
+        self.upkeep = Upkeep(self.ledger, self.metrics, lease_seconds=LEASE, sweep_seconds=sweep_seconds)
         self.reservations = Reservations(self.ledger, self.upkeep, self.metrics, lease_seconds=LEASE)
 
     async def end(self) -> None:
@@ -99,11 +100,11 @@ def answer(call: Call, output_tokens: int = 50) -> None:
 
 
 @pytest.fixture
-async def make_worker(gov_clock: Clock) -> AsyncIterator[Callable[[str], Worker]]:
+async def make_worker(gov_clock: Clock) -> AsyncIterator[Callable[..., Worker]]:
     workers = []
 
-    def make(url: str) -> Worker:
-        workers.append(Worker(url, gov_clock))
+    def make(url: str, sweep_seconds: float = 0.05) -> Worker:
+        workers.append(Worker(url, gov_clock, sweep_seconds))
         return workers[-1]
 
     yield make
@@ -326,6 +327,50 @@ async def test_the_loops_outlive_an_outage(
         await until(lambda: "the store does not answer" in caplog.text)
         worker.clock.advance(LEASE)
     await until(lambda: worker.metric("swept_reservations_total") == 1)
+
+
+# The sweep's turn --------------------------------------------------------------------------------
+
+SWEEP = 0.2
+"""Seconds."""
+
+
+async def test_of_many_workers_one_walks_over_the_workspaces_in_each_interval(
+    gov_store: str, make_worker: Callable[..., Worker]
+) -> None:
+    walks_before = await _walks(gov_store)
+    workers = [make_worker(gov_store, SWEEP) for _ in range(6)]
+    started = time.monotonic()
+    for worker in workers:
+        worker.upkeep.start()
+        await asyncio.sleep(SWEEP / 7)  # so that their rounds are spread over the interval
+    await asyncio.sleep(10 * SWEEP)
+    intervals = (time.monotonic() - started) / SWEEP
+    walks = await _walks(gov_store) - walks_before
+    assert intervals / 2 < walks <= intervals / 0.9 + 1
+
+
+async def _walks(url: str) -> int:
+    """How often the directory was read."""
+    redis = connect(url)
+    stats = await redis.info("commandstats")
+    await redis.aclose()
+    return int(stats.get("cmdstat_sscan", {"calls": 0})["calls"])
+
+
+async def test_a_worker_that_dies_in_its_walk_costs_the_others_one_interval(
+    gov_store: str, make_worker: Callable[..., Worker]
+) -> None:
+    lost, *others = (make_worker(gov_store, SWEEP) for _ in range(4))
+    await lost.reservations._open(lost.call(), LIMITS)
+    lost.clock.advance(LEASE)
+    for other in others:
+        other.upkeep.start()
+    assert await lost.ledger.take_sweep_turn(lost.upkeep._turn_ms)  # and never heard of again
+    died = time.monotonic()
+    await until(lambda: sum(other.metric("swept_reservations_total") or 0 for other in others) == 1)
+    assert time.monotonic() - died < 2 * SWEEP + 1  # the last second is for a busy machine
+    assert await others[0].stands() == (300, 0)
 
 
 # Ends --------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from govmiddleware.app import Governance
 from govmiddleware.services import records
@@ -32,6 +32,15 @@ class Books:
     def open_reservations(self) -> int:
         async def read(governance: Governance) -> int:
             return len(await governance.journal.open_reservations(self._workspace))
+
+        return self._with(read)
+
+    def usage(self) -> dict[str, Any]:
+        """The totals of the usage report."""
+
+        async def read(governance: Governance) -> dict[str, Any]:
+            report: Any = await governance.usage.report(workspaces=[self._workspace])
+            return report["totals"]
 
         return self._with(read)
 

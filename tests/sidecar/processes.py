@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -27,6 +28,10 @@ class SidecarProcess:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(10)
 
+    def workers(self) -> list[int]:
+        """The process ids of the workers that have begun to serve so far, in this order."""
+        return [int(pid) for pid in re.findall(r"worker (\d+) serves", self.log.read_text())]
+
 
 def govmiddleware(*arguments: str, without: str | None = None) -> list[str]:
     """The command. Args: without: a package that it is not to find."""
@@ -38,7 +43,7 @@ def govmiddleware(*arguments: str, without: str | None = None) -> list[str]:
 
 @contextmanager
 def serve_processes(
-    config: Path, count: int = 1, *, without: str | None = None
+    config: Path, count: int = 1, *, workers: int = 1, without: str | None = None
 ) -> Iterator[list[SidecarProcess]]:
     """`govmiddleware serve` on free ports, ready; ended with SIGTERM. Logs lie beside the configuration."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GOV_")}
@@ -48,12 +53,13 @@ def serve_processes(
             port = free_port()
             log = config.with_suffix(f".{number}.log")
             output = running.enter_context(log.open("wb"))
-            command = govmiddleware("serve", "--config", str(config), "--port", str(port), without=without)
+            flags = ["--config", str(config), "--port", str(port), "--workers", str(workers)]
+            command = govmiddleware("serve", *flags, without=without)
             process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
-            running.callback(_end, process)
+            running.callback(end, process)
             sidecars.append(SidecarProcess(f"http://127.0.0.1:{port}", process, log))
         for sidecar in sidecars:
-            _wait_until_ready(sidecar)
+            _wait_until_ready(sidecar, workers)
         yield sidecars
 
 
@@ -63,14 +69,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
+    """With SIGTERM, unless it has ended."""
     process.terminate()
-    process.wait(40)
+    process.wait(60)
 
 
-def _wait_until_ready(sidecar: SidecarProcess) -> None:
-    deadline = time.monotonic() + 60
+def _wait_until_ready(sidecar: SidecarProcess, workers: int) -> None:
+    deadline = time.monotonic() + 50 + 10 * workers
     while time.monotonic() < deadline and sidecar.process.poll() is None:
+        if workers > 1 and len(sidecar.workers()) < workers:
+            time.sleep(0.05)
+            continue
         try:
             if httpx.get(f"{sidecar.url}/gov/readyz").status_code == 200:
                 return

@@ -45,13 +45,13 @@ class Race:
 @pytest.fixture
 def run_race(
     tmp_path: Path, gov_store: str, gov_provider: tuple[ScriptedProvider, str]
-) -> Callable[[str], Race]:
+) -> Callable[..., Race]:
     provider, upstream = gov_provider
     bound = _bound()
     usage = {"prompt_tokens": bound.input_tokens, "completion_tokens": bound.output_tokens}
     provider.script = Script(delay=0.3, usage=usage)
 
-    def run(limit: str) -> Race:
+    def run(limit: str, workers: int = 1) -> Race:
         config = tmp_path / "govmiddleware.toml"
         config.write_text(
             f"""
@@ -67,7 +67,9 @@ def run_race(
             """
         )
         with ExitStack() as running:
-            urls = [sidecar.url for sidecar in running.enter_context(serve_processes(config, 2))]
+            urls = [
+                sidecar.url for sidecar in running.enter_context(serve_processes(config, 2, workers=workers))
+            ]
             watch = running.enter_context(Watch(gov_store))
             codes = asyncio.run(_race(urls))
         return Race(codes, len(provider.exchanges), watch.highest)
@@ -125,18 +127,23 @@ class Watch:
                     self.highest = max(self.highest, sum(amounts))
 
 
-def test_thirty_a_minute_lets_exactly_thirty_pass(run_race: Callable[[str], Race]) -> None:
+def test_thirty_a_minute_lets_exactly_thirty_pass(run_race: Callable[..., Race]) -> None:
     race = run_race("scope = 'api_token'\nmeter = 'requests'\nrate = '30/minute'")
     assert race == Race(Counter(ok=30, rate_limit_exceeded=REQUESTS - 30), served=30, highest=30)
 
 
-def test_a_budget_worth_twenty_bounds_lets_exactly_twenty_pass(run_race: Callable[[str], Race]) -> None:
+def test_two_workers_in_each_of_two_replicas_let_exactly_thirty_pass(run_race: Callable[..., Race]) -> None:
+    race = run_race("scope = 'api_token'\nmeter = 'requests'\nrate = '30/minute'", workers=2)
+    assert race == Race(Counter(ok=30, rate_limit_exceeded=REQUESTS - 30), served=30, highest=30)
+
+
+def test_a_budget_worth_twenty_bounds_lets_exactly_twenty_pass(run_race: Callable[..., Race]) -> None:
     hard = 20 * _bound().cost
     race = run_race(f"scope = 'user'\nmeter = 'cost_usd'\nwindow = 'month'\nhard = {usd_text(hard)}")
     assert race == Race(Counter(ok=20, insufficient_quota=REQUESTS - 20), served=20, highest=hard)
 
 
-def test_tokens_a_minute_worth_twenty_bounds_let_exactly_twenty_pass(run_race: Callable[[str], Race]) -> None:
+def test_tokens_a_minute_worth_twenty_bounds_let_exactly_twenty_pass(run_race: Callable[..., Race]) -> None:
     hard = 20 * (_bound().input_tokens + 40)
     race = run_race(f"scope = 'workspace'\nmeter = 'total_tokens'\nrate = '{hard}/minute'")
     assert race == Race(Counter(ok=20, rate_limit_exceeded=REQUESTS - 20), served=20, highest=hard)

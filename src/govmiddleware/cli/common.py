@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -34,6 +35,14 @@ def with_governance(
             return await work(governance)
 
     return asyncio.run(run())
+
+
+def log_to_stderr(*, with_process: bool = False) -> None:
+    """For the commands that serve; `with_process`: each line says of which process it is."""
+    process = " [%(process)d]" if with_process else ""
+    logging.basicConfig(
+        level=logging.INFO, format=f"%(asctime)s %(levelname)s{process} %(name)s: %(message)s"
+    )
 
 
 def print_json(value: object) -> None:

@@ -1,25 +1,23 @@
-"""`serve`: the sidecar, on a real server."""
+"""`serve`: the sidecar, on a real server, in one process or many."""
 
 from __future__ import annotations
 
-import logging
-import signal
+import asyncio
+import os
 import sys
-from importlib.util import find_spec
-from typing import Annotated, Any
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
 
 from cyclopts import Parameter
 
+from govmiddleware import metrics
 from govmiddleware.app import Governance
-from govmiddleware.cli.common import Config, Redis
+from govmiddleware.cli.common import Config, Redis, log_to_stderr
 from govmiddleware.errors import ConfigurationError
-from govmiddleware.settings import load
+from govmiddleware.settings import Settings, load
 from govmiddleware.sidecar import Sidecar
-
-_DRAIN_SECONDS = 30
-"""How long running answers may go on after SIGTERM or Ctrl-C; then they are cut, and settled."""
-
-_COULD_NOT_START = 3
 
 
 def serve(
@@ -31,42 +29,76 @@ def serve(
     host: Annotated[str, Parameter(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, Parameter(help="Port to listen on.")] = 8080,
     redis: Redis = None,
+    workers: Annotated[
+        int,
+        Parameter(
+            help="Worker processes. From 2 on a supervisor keeps them: SIGHUP reads the configuration"
+            " again and replaces them one by one."
+        ),
+    ] = 1,
+    drain_seconds: Annotated[
+        float, Parameter(help="How long running answers may go on after SIGTERM; then they are cut.")
+    ] = 30,
 ) -> int:
     """Govern what clients send to an upstream."""
     try:
-        import uvicorn
-    except ModuleNotFoundError:
+        from govmiddleware.cli.server import COULD_NOT_START, Server, listen, say_where
+    except ModuleNotFoundError as error:
+        if error.name != "uvicorn":
+            raise
         raise ConfigurationError(
             "serve", "uvicorn is missing", "the server extra: pip install 'govmiddleware[server]'"
         ) from None
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    sidecar = Sidecar(Governance(load(config, upstream=upstream, redis_url=redis)))
-    # Without httptools uvicorn takes h11, which drops trailers.
-    http: Any = "auto"
-    if find_spec("httptools") is not None:
-        from govmiddleware.cli.http_protocol import HttpProtocol
+    if workers < 1:
+        raise ConfigurationError("--workers", workers, "a whole number from 1 on")
+    if workers > 1 and os.name == "nt":
+        raise ConfigurationError("--workers", workers, "1, for the supervisor lives by the signals of Unix")
+    if drain_seconds < 0:
+        raise ConfigurationError("--drain-seconds", drain_seconds, "a number from 0 on")
+    log_to_stderr(with_process=workers > 1)
 
-        http = HttpProtocol
-    server = uvicorn.Server(
-        uvicorn.Config(
-            sidecar,
-            host=host,
-            port=port,
-            http=http,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,  # trusted_proxies decides whose word counts
-            timeout_graceful_shutdown=_DRAIN_SECONDS,
-        )
-    )
-    # uvicorn drains on SIGTERM, then raises it again for the handler that was there before it.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    def read() -> tuple[Settings, Sidecar]:
+        settings = load(config, upstream=upstream, redis_url=redis)
+        sidecar = Sidecar(Governance(settings))
+        # What `load` returns is of a class of its own making, which cannot be pickled for a worker.
+        return Settings.model_construct(**dict(settings)), sidecar
+
+    settings, sidecar = read()  # also with many workers: what is wrong is said here, once
     try:
-        server.run()
-    except (
-        SystemExit
-    ) as end:  # also how uvicorn ends where it cannot bind or the lifespan fails; its log says why
-        return _COULD_NOT_START if end.code else 0
-    return 0
+        sockets = listen(host, port)
+    except OSError as error:
+        print(f"govmiddleware: cannot listen on {host}:{port}: {error.strerror}", file=sys.stderr)
+        return COULD_NOT_START
+    if workers == 1:
+        server = Server(sidecar, drain_seconds=drain_seconds, started=lambda: say_where(sockets))
+        try:
+            server.run(sockets)
+        except SystemExit as end:  # how uvicorn ends
+            return COULD_NOT_START if end.code else 0
+        return 0
+
+    from govmiddleware.cli.supervisor import Supervisor
+
+    with _shared_metrics():
+        supervisor = Supervisor(
+            settings,
+            sockets,
+            workers=workers,
+            drain_seconds=drain_seconds,
+            reload=lambda: read()[0],
+        )
+        return asyncio.run(supervisor.run())
+
+
+@contextmanager
+def _shared_metrics() -> Iterator[None]:
+    """A private directory for the metrics of all workers, unless the environment names one."""
+    if metrics.DIRECTORY in os.environ:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="govmiddleware-metrics-") as directory:
+        os.environ[metrics.DIRECTORY] = directory
+        try:
+            yield
+        finally:
+            del os.environ[metrics.DIRECTORY]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
-from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -29,7 +29,8 @@ def health_routes(readiness: Readiness, metrics: Metrics, access: Access) -> lis
 
     async def show_metrics(request: Request) -> Response:
         access.check_metrics_token(request)
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        # In a thread: with many workers there are many files to read.
+        return Response(await asyncio.to_thread(metrics.exposition), media_type=CONTENT_TYPE_LATEST)
 
     return [
         Route("/healthz", healthz),

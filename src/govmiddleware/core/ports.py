@@ -262,6 +262,13 @@ class Ledger(Protocol):
         """The ids of up to `count` reservations whose lease has run out, the oldest first."""
         ...
 
+    async def take_sweep_turn(self, turn_ms: int) -> bool:
+        """Whether the walk over all workspaces is the caller's: of all that ask, one gets it in `turn_ms`.
+
+        It is no lock: whoever dies in its walk costs the others the rest of the turn.
+        """
+        ...
+
     async def workspaces(self) -> list[str]:
         """All workspaces that ever had a reservation."""
         ...

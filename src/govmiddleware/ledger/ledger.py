@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
@@ -21,7 +23,7 @@ from govmiddleware.errors import StoreUnavailable
 from govmiddleware.ledger import scripts
 from govmiddleware.ledger.connection import Client, store_call
 from govmiddleware.ledger.directory import read_directory
-from govmiddleware.ledger.keys import WORKSPACES, WorkspaceKeys
+from govmiddleware.ledger.keys import SWEEPER, WORKSPACES, WorkspaceKeys
 
 _TOMBSTONE_MS = 15 * 60 * 1000
 """How long after its lease a cancelled acquire may still arrive and must be refused."""
@@ -157,12 +159,18 @@ class RedisLedger:
             ids = await scripts.expired(self._redis, [keys.state, keys.open], [self._test_clock(), count])
         return [reservation_id.decode() for reservation_id in ids]
 
-    async def workspaces(self) -> list[str]:
-        """The directory. Those that this process knows are written into it again, for a
-        store that came back empty."""
+    async def take_sweep_turn(self, turn_ms: int) -> bool:
+        """Whether the walk over all workspaces is ours. The workspaces that this process knows are written
+        into the directory again first, for a store that came back empty: others may not know them."""
         async with store_call():
             if self._keys:
                 await self._redis.sadd(WORKSPACES, *self._keys)
+            sweeper = f"{socket.gethostname()}:{os.getpid()}"  # for people who look
+            return bool(await self._redis.set(SWEEPER, sweeper, nx=True, px=turn_ms))
+
+    async def workspaces(self) -> list[str]:
+        """The directory."""
+        async with store_call():
             return await read_directory(self._redis)
 
     async def ping(self) -> None:

@@ -17,6 +17,9 @@ logger = logging.getLogger("govmiddleware.upkeep")
 
 _RESEND_SECONDS = 0.5
 _SWEEP_BATCH = 100
+_TURN = 0.9
+"""How much of `sweep_seconds` a worker has the sweep to itself. Less than all of it: the same worker's next
+round must not find its own turn still running."""
 
 Write = Callable[[], Awaitable[object]]
 
@@ -26,7 +29,8 @@ class Upkeep:
 
     Args:
         lease_seconds: leases are renewed when a third of it has passed.
-        sweep_seconds: how often every workspace is looked at for leases that ran out.
+        sweep_seconds: how often every workspace is looked at for leases that ran out, by one of all the
+            workers on the store.
     """
 
     def __init__(
@@ -35,6 +39,7 @@ class Upkeep:
         self._ledger = ledger
         self._metrics = metrics
         self._lease_seconds = lease_seconds
+        self._turn_ms = max(1, round(_TURN * sweep_seconds * 1000))
         self._open: dict[str, tuple[Reservation, float]] = {}
         """With the time of its last renewal."""
         self._tasks: set[asyncio.Task[object]] = set()
@@ -131,6 +136,8 @@ class Upkeep:
             self.closed(reservation)
 
     async def _sweep_all(self) -> None:
+        if not await self._ledger.take_sweep_turn(self._turn_ms):
+            return
         for workspace in await self._ledger.workspaces():
             try:
                 await self._sweep_workspace(workspace)
