@@ -46,6 +46,8 @@ enable-module-command no
 enable-protected-configs no
 """
 
+_DATA, _MANIFEST = "appendonlydir", "appendonly.aof.manifest"
+
 _OTHERWISE = "or set redis_url to a server of your own, such as redis://127.0.0.1:6379"
 
 
@@ -212,6 +214,18 @@ def _ensure_server(binary: Path, home: Path, address: str) -> None:
 
 
 def _start_server(binary: Path, home: Path, address: str, server: int, watch: int) -> None:
+    data = home / _DATA
+    repair = (
+        f"If files in {data} are damaged or missing, copy that directory first; then put a good copy of all of "
+        "it back, or let `valkey-check-aof --fix FILE` cut a damaged .aof file where its damage begins "
+        f"(a link with that name to {binary} is that program)."
+    )
+    if not (data / _MANIFEST).exists() and any(data.glob("*.incr.aof")):
+        # Valkey would start with nothing in it: all that was spent would be forgotten.
+        raise StoreUnavailable(
+            f"the embedded store in {home} has data but no {_MANIFEST}, which lists their files: mend that, "
+            f"{_OTHERWISE}. {repair}"
+        )
     # The watchdog and the server work in `home`: a relative path spares them its length and its quotes.
     socket = _SOCKET if address == str(home / _SOCKET) else address
     arguments = [str(home), str(binary), socket, str(server), str(watch)]
@@ -230,5 +244,5 @@ def _start_server(binary: Path, home: Path, address: str, server: int, watch: in
         lines = log.read_text(errors="replace").splitlines()[-8:] if log.exists() else []
         raise StoreUnavailable(
             f"the embedded store in {home} did not start: {reason}. Mend what {log} says, {_OTHERWISE}. "
-            "Its last lines:\n" + "\n".join(lines)
+            f"{repair} The log's last lines:\n" + "\n".join(lines)
         )
