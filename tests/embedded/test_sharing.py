@@ -31,6 +31,7 @@ from tests.embedded.users import (
 
 from govmiddleware.errors import ConfigurationError, StoreUnavailable
 from govmiddleware.ledger import embedded, embedded_watchdog
+from govmiddleware.ledger.connection import connect
 from govmiddleware.ledger.embedded import EmbeddedStore
 
 
@@ -177,12 +178,28 @@ def test_nobody_else_can_reach_the_data(data_dir: Path) -> None:
     assert open_to_others == []
 
 
-@pytest.mark.parametrize("name", ["with a space", 'it\'s "quoted"', "50% #1?", "dåta", "a\\b"])
-def test_any_directory_name_works(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "with a space",
+        'it\'s "quoted"',
+        "50% #1?&=",
+        "%2e%00",
+        "dåta 数据",
+        "a\\b",
+        "new\nline",
+        "[*]",
+        "\udcff",
+        "long%" * 30,
+    ],
+)
+async def test_any_directory_name_works(tmp_path: Path, name: str) -> None:
     data_dir = tmp_path / name
     with EmbeddedStore(data_dir) as url:
-        write(url, name)
-        assert read(url) == name
+        write(url, "through redis-py alone")
+        redis = connect(url)
+        assert await redis.get("kept") == b"through redis-py alone"
+        await redis.aclose()
     assert list((data_dir / "valkey").rglob("*.aof"))
 
 

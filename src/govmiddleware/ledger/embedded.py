@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -71,7 +71,8 @@ class EmbeddedStore:
     def open(self) -> str:
         """Become a user of the store and start its server unless it runs.
 
-        Open again after the server died: it comes back with its data.
+        Open again after the server died: it comes back with its data. Where its directory is gone, it is not
+        begun anew, for that would forget all that was spent.
 
         Returns:
             The `unix://` URL for redis-py; always the same for one directory.
@@ -80,6 +81,13 @@ class EmbeddedStore:
             ConfigurationError: the server's binary is not installed, or the directory cannot be used.
             StoreUnavailable: the server did not come up; ends with the last lines of its log.
         """
+        if self._users_lock is not None and not watchdog.lies_at(
+            str(self._home / watchdog.USERS_LOCK), self._users_lock
+        ):
+            raise StoreUnavailable(
+                f"the embedded store in {self._home} was deleted or moved away while it was used: bring it back, "
+                "or restart every process that uses it, to begin with an empty one"
+            )
         binary = _find_binary()
         home, address = self._prepare()
         try:
@@ -139,8 +147,9 @@ class EmbeddedStore:
 
     def _address(self) -> Path:
         address = self._home / _SOCKET
-        if len(os.fsencode(address)) <= _SOCKET_BYTES:
-            return address
+        with suppress(UnicodeEncodeError):  # a name that is not UTF-8, which no URL can carry
+            if len(str(address).encode()) <= _SOCKET_BYTES:
+                return address
         # Not below $TMPDIR or $XDG_RUNTIME_DIR: users with another environment would not find it.
         name = hashlib.sha256(os.fsencode(self._home)).hexdigest()[:32]
         return Path(f"/tmp/govmiddleware-{os.getuid()}", name)
@@ -220,8 +229,9 @@ def _start_server(binary: Path, home: Path, address: str, server: int, watch: in
         "it back, or let `valkey-check-aof --fix FILE` cut a damaged .aof file where its damage begins "
         f"(a link with that name to {binary} is that program)."
     )
-    if not (data / _MANIFEST).exists() and any(data.glob("*.incr.aof")):
-        # Valkey would start with nothing in it: all that was spent would be forgotten.
+    if not (data / _MANIFEST).exists() and any(file.stat().st_size for file in data.glob("*.incr.aof")):
+        # Valkey would start with nothing in it: all that was spent would be forgotten. (Empty ones stay behind
+        # where its first start was cut off.)
         raise StoreUnavailable(
             f"the embedded store in {home} has data but no {_MANIFEST}, which lists their files: mend that, "
             f"{_OTHERWISE}. {repair}"
