@@ -178,6 +178,7 @@ class Governance:
         """What keeps calls from being governed right now, in words."""
         problems = []
         try:
+            await self.ledger.ping()  # refused, with the cause, while the store cannot write
             if await self.ledger.journal_is_full():
                 problems.append("the journal is full: journal_max_records")
             if (policy := await eviction_policy(self._redis)) != "noeviction":
