@@ -7,9 +7,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.embedded.deployment import Deployment
 from tests.embedded.users import User, servers, watchdogs, within
+from tests.sidecar.conftest import SECRET
 
+from govmiddleware.app import Governance
+from govmiddleware.core.ids import hash_api_token
 from govmiddleware.ledger.embedded import EmbeddedStore
+from govmiddleware.settings import Settings
+from govmiddleware.sidecar import Sidecar
+from govmiddleware.testing import ScriptedProvider, serve_in_thread
 
 
 @pytest.fixture
@@ -49,3 +56,18 @@ def nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     others = running()  # the stores of the session's other tests
     yield
     within(5, lambda: not running() - others)
+
+
+@pytest.fixture
+def deployment(
+    request: pytest.FixtureRequest, data_dir: Path, gov_provider: tuple[ScriptedProvider, str]
+) -> Iterator[Deployment]:
+    """Allows five calls ever, or as many as the test's parameter says."""
+    calls = getattr(request, "param", 5)
+    token = {"name": "ci", "workspace": "acme", "sha256": hash_api_token(SECRET)}
+    limit = {"name": "ever", "scope": "workspace", "meter": "requests", "window": "lifetime", "hard": calls}
+    settings = Settings.model_validate(
+        {"upstream": gov_provider[1], "data_dir": data_dir, "api_tokens": [token], "limits": [limit]}
+    )
+    with serve_in_thread(Sidecar(Governance(settings))) as sidecar:
+        yield Deployment(sidecar.url, data_dir)

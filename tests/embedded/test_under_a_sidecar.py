@@ -2,77 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import resource
 import shutil
 import signal
-import subprocess
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from redis import Redis
+from tests.embedded.deployment import Deployment
 from tests.embedded.users import kill, server_pid, servers, watchdogs, within
-from tests.sidecar.conftest import SECRET
-from tests.sidecar.processes import govmiddleware
 from tests.sidecar.waiting import until
 
-from govmiddleware.app import Governance
-from govmiddleware.core.ids import hash_api_token
-from govmiddleware.ledger.embedded import EmbeddedStore
-from govmiddleware.services.audit import audit
-from govmiddleware.settings import Settings
-from govmiddleware.sidecar import Sidecar
-from govmiddleware.testing import Script, ScriptedProvider, serve_in_thread
+from govmiddleware.testing import Script, ScriptedProvider
 from govmiddleware.testing.bell import Gate
-
-BODY = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 9}
-LIMIT = {"name": "five", "scope": "workspace", "meter": "requests", "window": "lifetime", "hard": 5}
-
-
-class Deployment:
-    """A sidecar with an embedded store of its own, which allows five calls ever."""
-
-    def __init__(self, url: str, data_dir: Path) -> None:
-        self.url = url
-        self.data_dir = data_dir
-        self.store_url = EmbeddedStore(data_dir).url
-
-    def request(self, **more: object) -> dict[str, Any]:
-        headers = {"authorization": f"Bearer {SECRET}"}
-        return {"url": f"{self.url}/v1/chat/completions", "json": BODY | more, "headers": headers}
-
-    def call(self) -> httpx.Response:
-        return httpx.post(**self.request())
-
-    def statuses(self, count: int) -> list[int]:
-        return [self.call().status_code for _ in range(count)]
-
-    def readiness(self) -> tuple[int, str]:
-        answer = httpx.get(f"{self.url}/gov/readyz")
-        return answer.status_code, answer.text
-
-    def metrics(self) -> str:
-        return httpx.get(f"{self.url}/gov/metrics").text
-
-    def doctor(self) -> tuple[int, str]:
-        environment = os.environ | {"GOV_DATA_DIR": str(self.data_dir)}
-        ran = subprocess.run(
-            govmiddleware("doctor"), capture_output=True, text=True, env=environment, check=False
-        )
-        return ran.returncode, ran.stdout
-
-    def books_are_clean(self) -> bool:
-        async def look() -> bool:
-            async with Governance(Settings(data_dir=self.data_dir)).store() as governance:
-                return (await audit(governance.journal)).ok
-
-        return asyncio.run(look())
-
 
 needs_prlimit = pytest.mark.skipif(
     not hasattr(resource, "prlimit"), reason="needs prlimit(2), which is Linux'"
@@ -90,16 +34,6 @@ def fill_disk(deployment: Deployment) -> None:
 def make_room(deployment: Deployment) -> None:
     unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     resource.prlimit(server_pid(deployment.store_url), resource.RLIMIT_FSIZE, unlimited)
-
-
-@pytest.fixture
-def deployment(data_dir: Path, gov_provider: tuple[ScriptedProvider, str]) -> Iterator[Deployment]:
-    token = {"name": "ci", "workspace": "acme", "sha256": hash_api_token(SECRET)}
-    settings = Settings.model_validate(
-        {"upstream": gov_provider[1], "data_dir": data_dir, "api_tokens": [token], "limits": [LIMIT]}
-    )
-    with serve_in_thread(Sidecar(Governance(settings))) as sidecar:
-        yield Deployment(sidecar.url, data_dir)
 
 
 def test_a_killed_store_comes_back_with_its_books(deployment: Deployment) -> None:
