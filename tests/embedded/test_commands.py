@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.embedded.terminal import Terminal
-from tests.embedded.users import processes, server_pid, servers, stays, watchdogs, within
+from tests.embedded.users import processes, server_pid, servers, stays, sync, watchdogs, within
 from tests.sidecar.conftest import SECRET
 from tests.sidecar.processes import serve_processes
 from tests.sidecar.waiting import until
@@ -116,6 +116,7 @@ def test_kill_9_of_who_started_the_store_leaves_it_to_the_others(config: Path, d
 def test_kill_9_of_everything_loses_nothing_and_leaves_nothing(config: Path, data_dir: Path) -> None:
     with serve_processes(config) as [doomed]:
         assert [call(doomed.url) for _ in range(3)] == [200, 200, 200]
+        sync(EmbeddedStore(data_dir).url)
         for process in [doomed.process.pid, *servers(data_dir), *watchdogs(data_dir)]:
             os.kill(process, signal.SIGKILL)
     within(5, lambda: not servers(data_dir) and not watchdogs(data_dir))
@@ -128,6 +129,7 @@ def test_kill_9_of_everything_loses_nothing_and_leaves_nothing(config: Path, dat
 def test_a_running_serve_brings_a_killed_store_back(config: Path, data_dir: Path) -> None:
     with serve_processes(config) as [sidecar]:
         assert [call(sidecar.url) for _ in range(3)] == [200, 200, 200]
+        sync(EmbeddedStore(data_dir).url)
         server = server_pid(EmbeddedStore(data_dir).url)
         os.kill(server, signal.SIGKILL)
         until(lambda: call(sidecar.url) == 200)

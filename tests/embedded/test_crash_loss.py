@@ -35,9 +35,14 @@ def slow_disk_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def slow_disk(slow_disk_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def disk_that_syncs_at_once(slow_disk_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For the servers that are started from now on."""
     monkeypatch.setenv("LD_PRELOAD", str(slow_disk_library))
+    monkeypatch.setenv("GOV_SYNC_MS", "0")
+
+
+@pytest.fixture
+def slow_disk(disk_that_syncs_at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOV_SYNC_MS", str(round(SYNC_SECONDS * 1000)))
 
 
@@ -53,7 +58,8 @@ def write_until_some_are_held_back(redis: Redis) -> list[float]:
     pytest.fail("it never held anything back")
 
 
-def test_kill_9_of_the_server_alone_loses_nothing(store: EmbeddedStore) -> None:
+@pytest.mark.usefixtures("disk_that_syncs_at_once")
+def test_kill_9_of_the_server_alone_loses_nothing_while_no_sync_is_under_way(store: EmbeddedStore) -> None:
     """What it acknowledged it has handed to the kernel."""
     with client(store.open()) as redis:
         for _ in range(5):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from redis import Redis, ResponseError
-from tests.embedded.users import client, kill, read, server_pid, servers, within, write
+from tests.embedded.users import client, kill, read, server_pid, servers, sync, within, write
 
 from govmiddleware.errors import ConfigurationError, StoreUnavailable
 from govmiddleware.ledger.embedded import EmbeddedStore
@@ -78,6 +78,7 @@ def test_on_a_full_disk_writes_are_refused_and_nothing_acknowledged_is_lost(
         (small_disk / "filling").unlink()
         within(5, lambda: redis.info("persistence")["aof_last_write_status"] == "ok")
         redis.rpush("numbers", "more")
+        sync(store.url)
         kill(server_pid(store.url))
         store.open()
         assert redis.llen("numbers") == acknowledged + 1
@@ -95,6 +96,7 @@ def test_a_server_that_may_not_write_goes_on_by_itself_when_it_may_again(store: 
         )
         within(5, lambda: redis.info("persistence")["aof_last_write_status"] == "ok")
         redis.rpush("numbers", "more")
+        sync(store.url)
         kill(server_pid(store.url))
         store.open()
         assert redis.llen("numbers") == acknowledged + 1

@@ -18,6 +18,7 @@ from tests.embedded.users import (
     server_pid,
     servers,
     stays,
+    sync,
     watchdogs,
     within,
     write,
@@ -96,6 +97,7 @@ def test_when_all_were_killed_at_once_the_next_start_has_all_data(
     with client(url) as redis:
         for number in range(100):
             redis.rpush("numbers", number)
+    sync(url)
     for each in doomed:
         os.kill(each, signal.SIGKILL)
     with EmbeddedStore(data_dir) as url, client(url) as redis:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from redis import Redis
 from tests.embedded.deployment import Deployment
-from tests.embedded.users import kill, server_pid, servers, watchdogs, within
+from tests.embedded.users import kill, server_pid, servers, sync, watchdogs, within
 from tests.sidecar.waiting import until
 
 from govmiddleware.testing import Script, ScriptedProvider
@@ -38,6 +38,7 @@ def make_room(deployment: Deployment) -> None:
 
 def test_a_killed_store_comes_back_with_its_books(deployment: Deployment) -> None:
     assert deployment.statuses(3) == [200, 200, 200]
+    sync(deployment.store_url)
     os.kill(server_pid(deployment.store_url), signal.SIGKILL)
     assert deployment.call().status_code == 503
     until(lambda: deployment.call().status_code == 200)
@@ -47,6 +48,7 @@ def test_a_killed_store_comes_back_with_its_books(deployment: Deployment) -> Non
 
 def test_a_store_killed_with_its_watchdog_comes_back_with_its_books(deployment: Deployment) -> None:
     assert deployment.statuses(3) == [200, 200, 200]
+    sync(deployment.store_url)
     for process in [*watchdogs(deployment.data_dir), *servers(deployment.data_dir)]:
         os.kill(process, signal.SIGKILL)
     until(lambda: deployment.call().status_code == 200)
@@ -102,6 +104,7 @@ def test_on_a_full_disk_calls_are_refused_and_the_cause_is_named_until_there_is_
     until(lambda: deployment.call().status_code == 200)
     assert deployment.readiness()[0] == 200
     assert deployment.statuses(5) == [200, 200, 200, 200, 429]
+    sync(deployment.store_url)
     kill(server_pid(deployment.store_url))
     until(lambda: deployment.call().status_code == 429)
     assert deployment.books_are_clean()

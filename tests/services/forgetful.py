@@ -18,7 +18,8 @@ class ForgetfulStore:
     def __init__(self, data_dir: Path) -> None:
         self._store = EmbeddedStore(data_dir)
         self._file = data_dir / "valkey" / "appendonlydir" / "appendonly.aof.1.incr.aof"
-        self.url = self._store.open()
+        self.url = self._store.url
+        self._open()
         self._remembered = 0
 
     def remember(self) -> None:
@@ -33,7 +34,12 @@ class ForgetfulStore:
             _until_silent(redis)
         if forget:
             os.truncate(self._file, self._remembered)
-        self._store.open()
+        self._open()
+
+    def _open(self) -> None:
+        with Redis.from_url(self._store.open()) as redis:
+            # Each write is in the file before its answer, for no sync is ever under way.
+            redis.config_set("appendfsync", "no")
 
     def close(self) -> None:
         self._store.close()

@@ -180,7 +180,7 @@ class RedisLedger:
 
     async def run_id(self) -> str:
         async with store_call():
-            return str((await self._redis.info("server"))["run_id"])
+            return str((await self._redis.info("server")).get("run_id", ""))  # some hosted stores have none
 
     async def ping(self) -> None:
         """Raises StoreUnavailable."""

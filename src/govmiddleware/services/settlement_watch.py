@@ -32,7 +32,7 @@ _KEPT_SECONDS = 10.0
 """How long before the last sign of life of a store its acknowledgements are doubted."""
 _KEPT_MOST = 10_000
 _CLOCKS_APART_SECONDS = 10.0
-"""By how much a failover may set back the clock that the journal's ids are made by."""
+"""By how much a failover may move the clock that the journal's ids are made by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +100,10 @@ class SettlementWatch:
         self._kept = {name: sent for name, sent in self._kept.items() if sent.sent > asked - _KEPT_SECONDS}
 
     async def _look_after(self, workspace: str, group: Sequence[SentSettlement]) -> None:
-        # What was acknowledged has no older record; what was swept may have been at any time of its call.
-        since = min(sent.sent if sent.reservation_id in self._kept else sent.opened for sent in group)
-        journaled = await self._journaled(workspace, since)
+        journaled = await self._journaled(workspace, group)
         if missing := [sent for sent in group if sent.reservation_id not in journaled]:
             await self._send_again(workspace, missing)
-            journaled = await self._journaled(workspace, since)
+            journaled = await self._journaled(workspace, group)
         lost = []
         for sent in group:
             _, count = self._unexplained.pop(sent.reservation_id, (sent, None))
@@ -122,14 +120,18 @@ class SettlementWatch:
         if lost:
             self._report_lost(lost)
 
-    async def _journaled(self, workspace: str, since: float) -> dict[str, bytes]:
-        """The outcomes in the journal since then, by reservation."""
-        age = time.monotonic() - since
-        return {
-            reservation_id: entry.record
-            async for entry in self._journal.recent(workspace, age + _CLOCKS_APART_SECONDS)
-            if (reservation_id := records.decode(entry.record).reservation_id)
-        }
+    async def _journaled(self, workspace: str, group: Sequence[SentSettlement]) -> dict[str, bytes]:
+        """The records that the journal has of their reservations."""
+        wanted = {sent.reservation_id for sent in group}
+        # Of what was acknowledged no record is older; what was swept may have been at any time of its call.
+        oldest = min(sent.sent if sent.reservation_id in self._kept else sent.opened for sent in group)
+        seconds = time.monotonic() - oldest + _CLOCKS_APART_SECONDS
+        found = {}
+        async for entry in self._journal.recent(workspace, seconds):
+            reservation_id = records.decode(entry.record).reservation_id
+            if reservation_id in wanted:
+                found[reservation_id] = entry.record
+        return found
 
     async def _send_again(self, workspace: str, missing: Iterable[SentSettlement]) -> None:
         healed = []
