@@ -13,12 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.services.forgetful import ForgetfulStore
-from tests.services.worker import LEASE, Worker, answer, until
+from tests.services.worker import LEASE, Worker, answer, new_call, until
 
+from govmiddleware.app import Governance
 from govmiddleware.core.call import Call
 from govmiddleware.core.limits import Limit, Meter, Scope
 from govmiddleware.core.windows import Lifetime, Now
 from govmiddleware.errors import StoreUnavailable
+from govmiddleware.ledger.journal import RedisJournal
 from govmiddleware.services import records, settlement_watch
 from govmiddleware.services.audit import audit
 from govmiddleware.testing.clock import Clock
@@ -268,6 +270,14 @@ async def test_restarts_that_lose_nothing_are_not_mentioned(
     assert "lost" not in caplog.text
 
 
+async def test_while_the_same_run_answers_the_journal_is_left_alone(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await whole_call(worker)
+    monkeypatch.delattr(RedisJournal, "recent")
+    await check(worker)
+
+
 async def test_a_settlement_whose_answer_was_lost_counts_once_and_is_not_called_late(
     worker: Worker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -282,9 +292,22 @@ async def test_a_settlement_whose_answer_was_lost_counts_once_and_is_not_called_
     monkeypatch.setattr(worker.ledger, "settle", taken_without_an_answer)
     await whole_call(worker)
     await check(worker)
+    await check(worker)
     assert (lost(worker), worker.metric("late_settlements_total"), settled(worker)) == (0, 0, 1)
     assert await books_are_clean(worker, 1)
     assert caplog.text.count("ERROR") == 0
+
+
+async def test_a_process_explains_its_last_settlements_before_it_ends(
+    make_governance: Callable[..., Governance], gov_clock: Clock
+) -> None:
+    async with make_governance(clock=gov_clock) as governance:
+        call = new_call()
+        async with governance.reservations.hold(call, LIMITS):
+            gov_clock.advance(governance.settings.lease_seconds)
+            assert await governance.ledger.sweep("acme", call.request_id)
+            answer(call)
+    assert governance.metrics.registry.get_sample_value("govmiddleware_late_settlements_total") == 1
 
 
 # What is kept -------------------------------------------------------------------------------------

@@ -34,6 +34,22 @@ PRICE = ModelPrice("m", 1000, "test", (Rates(input=10**9, output=10**9),))
 KEYS = WorkspaceKeys("acme")
 
 
+def new_call() -> Call:
+    """As Estimate leaves one."""
+    return Call(
+        new_request_id(),
+        UNRECOGNISED,
+        "POST",
+        "/v1/chat/completions",
+        model_call=True,
+        principal=Principal("acme", "ci"),
+        model="m",
+        price=PRICE,
+        bound=Bound(100, 200, 300_000),
+        estimated_input_tokens=90,
+    )
+
+
 class Worker:
     """The parts of one process."""
 
@@ -55,18 +71,7 @@ class Worker:
         await self.redis.aclose()
 
     def call(self) -> Call:
-        return Call(
-            new_request_id(),
-            UNRECOGNISED,
-            "POST",
-            "/v1/chat/completions",
-            model_call=True,
-            principal=Principal("acme", "ci"),
-            model="m",
-            price=PRICE,
-            bound=Bound(100, 200, 300_000),
-            estimated_input_tokens=90,
-        )
+        return new_call()
 
     async def records(self) -> list[JournalEntry]:
         return [entry async for entry in self.journal.entries("acme")]
