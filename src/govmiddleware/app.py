@@ -68,7 +68,7 @@ class Governance:
             self._redis = connect(self._embedded.url if self._embedded else settings.redis_url)
         except ValueError as error:
             shown = without_password(settings.redis_url)
-            raise ConfigurationError("redis_url", shown, f"a URL that redis-py can use ({error})") from None
+            raise ConfigurationError("redis_url", shown, f"the URL of a store ({error})") from None
         self.ledger = RedisLedger(self._redis, journal_max_records=settings.journal_max_records, clock=clock)
         self.journal = RedisJournal(self._redis)
         self.api_token_store = RedisApiTokens(self._redis)

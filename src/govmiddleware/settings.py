@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from limits import RateLimitItem, parse_many
 from platformdirs import user_data_path
@@ -111,20 +110,26 @@ def _networks(networks: tuple[str, ...]) -> tuple[str, ...]:
     return networks
 
 
+_STORE_SCHEMES = (
+    "redis",
+    "rediss",
+    "unix",
+    "redis+sentinel",
+    "rediss+sentinel",
+    "redis+cluster",
+    "rediss+cluster",
+)
+
+
 def _redis_url(url: str) -> str:
-    expected = "embedded, or a URL of redis://, rediss:// or unix://"
-    if url != "embedded" and not url.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError(expected)
-    try:
-        urlsplit(url).port  # noqa: B018 - it raises
-    except ValueError as error:
-        raise ValueError(f"{expected} ({error})") from None
+    if url != "embedded" and url.partition("://")[0] not in _STORE_SCHEMES:
+        raise ValueError(f"embedded, or a URL of {', '.join(f'{scheme}://' for scheme in _STORE_SCHEMES)}")
     return url
 
 
 def without_password(url: str) -> str:
     """A URL as it may be shown."""
-    return re.sub(r"//.*@", "//…@", url)
+    return re.sub(r"(password=)[^&]*", r"\1…", re.sub(r"//.*@", "//…@", url))
 
 
 def _header_value(secret: SecretStr) -> SecretStr:

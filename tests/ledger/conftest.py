@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-import redis as sync_redis
-from redis.asyncio import Redis
+from tests.stores.kinds import KINDS, administrator, as_parameters
+from tests.stores.server import Server, valkey_binary
 
 from govmiddleware.core.limits import Counter, Hold, Limit, Meter, Scope
 from govmiddleware.core.ports import AcquireOutcome, Granted, JournalEntry, Settled
@@ -24,8 +21,7 @@ from govmiddleware.core.windows import (
     SlidingWindow,
     Window,
 )
-from govmiddleware.ledger.connection import connect
-from govmiddleware.ledger.embedded import _find_binary
+from govmiddleware.ledger.connection import ask_each_node, connect
 from govmiddleware.ledger.journal import RedisJournal
 from govmiddleware.ledger.keys import WorkspaceKeys
 from govmiddleware.ledger.ledger import RedisLedger
@@ -48,10 +44,10 @@ class Bench:
     def __init__(self, url: str, clock: Clock) -> None:
         self.url = url
         self.clock = clock
-        self.redis: Redis = connect(url)
+        self.redis = connect(url)
         self.ledger = RedisLedger(self.redis, clock=clock)
         self.journal = RedisJournal(self.redis)
-        self.raw = sync_redis.Redis.from_url(url, decode_responses=True)
+        self.raw = administrator(url)
         self.keys = WorkspaceKeys(self.workspace)
         self._held: dict[str, list[Hold]] = {}
         self._looks = 0
@@ -165,12 +161,19 @@ class Bench:
 
     def everything(self) -> dict[str, bytes]:
         """All that is stored, but for the time last seen."""
-        with sync_redis.Redis.from_url(self.url) as redis:
+        with administrator(self.url, decode_responses=False) as redis:
             return {
                 key.decode(): redis.dump(key)
                 for key in redis.scan_iter(count=1000)
                 if key.decode() != self.keys.state
             }
+
+    async def script_calls(self) -> int:
+        """How often scripts were run by their hash so far."""
+        stats = [
+            info.get("cmdstat_evalsha") for info in await ask_each_node(self.redis, "INFO", "commandstats")
+        ]
+        return sum(each["calls"] for each in stats if each)
 
     # Time ----------------------------------------------------------------------------------------
 
@@ -181,6 +184,20 @@ class Bench:
 
 def milliseconds(text: str) -> int:
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
+
+
+@pytest.fixture(scope="session", params=as_parameters())
+def gov_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Every kind of store: the same tests hold on all."""
+    with KINDS[request.param](tmp_path_factory.mktemp("store") / request.param) as url:
+        yield url
+
+
+@pytest.fixture
+def gov_store(gov_server: str) -> str:
+    with administrator(gov_server) as redis:
+        redis.flushall()
+    return gov_server
 
 
 @pytest.fixture
@@ -201,30 +218,12 @@ def make_bench(gov_store: str) -> Callable[[Clock], Bench]:
 # Servers of one's own ----------------------------------------------------------------------------
 
 
-@contextmanager
-def valkey(home: Path, *options: str) -> Iterator[str]:
-    """A server with nothing in it, for what must not be done to the one that the tests share."""
-    with socket.socket() as first, socket.socket() as second:
-        for each in (first, second):
-            each.bind(("127.0.0.1", 0))
-        port, bus = first.getsockname()[1], second.getsockname()[1]
-    home.mkdir()
-    command = [str(_find_binary()), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(home)]
-    command += ["--save", "", "--cluster-port", str(bus), *options]
-    with (home / "log").open("wb") as log, ExitStack() as stack:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-        stack.callback(process.wait, 10)
-        stack.callback(process.kill)
-        redis = stack.enter_context(sync_redis.Redis(port=port))
-        until(lambda: _answers(redis))
-        yield f"redis://127.0.0.1:{port}"
-
-
 @pytest.fixture
 def start_valkey(tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """Starts a server with these options; returns its URL."""
+    """Starts a server with these options, for what must not be done to the one that the tests share;
+    returns its URL."""
     with ExitStack() as stack:
-        yield lambda *options: stack.enter_context(valkey(tmp_path / "valkey", *options))
+        yield lambda *options: stack.enter_context(Server(valkey_binary(), tmp_path / "valkey", *options)).url
 
 
 @pytest.fixture
@@ -239,18 +238,3 @@ async def bench_on(gov_clock: Clock) -> AsyncIterator[Callable[[str], Bench]]:
     yield make
     for bench in benches:
         await bench.close()
-
-
-def until(condition: Callable[[], object], seconds: float = 10) -> None:
-    """Wait for another process."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.01)
-
-
-def _answers(redis: sync_redis.Redis) -> bool:
-    try:
-        return bool(redis.ping())
-    except sync_redis.ConnectionError:
-        return False

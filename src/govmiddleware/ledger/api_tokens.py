@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import msgspec
-from redis.asyncio import Redis
 
 from govmiddleware.core.ports import StoredApiToken
-from govmiddleware.ledger.connection import LONG_PATIENCE_SECONDS, store_call
+from govmiddleware.ledger.connection import LONG_PATIENCE_SECONDS, Client, store_call
 from govmiddleware.ledger.directory import read_directory
 from govmiddleware.ledger.keys import WORKSPACES, WorkspaceKeys, api_token
 
@@ -23,7 +22,7 @@ class RedisApiTokens:
     admission reads.
     """
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Client) -> None:
         self._redis = redis
 
     async def find(self, sha256: str) -> StoredApiToken | None:

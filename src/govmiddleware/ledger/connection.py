@@ -5,41 +5,127 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any, cast
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from govmiddleware.errors import StoreUnavailable
+from govmiddleware.ledger.store_url import StoreUrl, read_store_url
 
 PATIENCE_SECONDS = 0.25
-"""For everything on a request's way, a free connection and connecting included: no call hangs on a store."""
+"""For everything on a request's way, its turn and connecting included: no call hangs on a store."""
 
 LONG_PATIENCE_SECONDS = 10.0
 """For reports and audits, which read much."""
 
-_CONNECTIONS = 64
+_COMMANDS_AT_ONCE = 64
 _TICKS = 5
+_NODE_SECONDS = 0.5
+"""For one answer of a cluster's node, after which its client asks the others who serves instead. Longer than a
+request's patience, which allows for a late event loop, as this does not."""
+_SENTINEL_SECONDS = 0.1
+"""For one sentinel, after which the next is asked: short, for all are asked within one request's patience."""
+
+_NO_RETRIES: Any = {"retry": Retry(NoBackoff(), 0)}
+_NO_HANDSHAKE: Any = {"protocol": 2, "driver_info": None}
+"""With these two a connection needs none: a cold burst takes a fifth of the time."""
+_NO_TIMEOUTS: Any = {"socket_timeout": None, "socket_connect_timeout": None}
+
+Client = Redis | RedisCluster
 
 
-def connect(url: str) -> Redis:
-    """A client for `redis://`, `rediss://` or `unix://`. Connects at the first command.
+class _InTurn:
+    """At most so many commands at a time; further ones wait, within their callers' patience."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._turns = asyncio.Semaphore(_COMMANDS_AT_ONCE)
+
+    async def execute_command(self, *arguments: Any, **options: Any) -> Any:
+        async with self._turns:
+            return await super().execute_command(*arguments, **options)  # type: ignore[misc]
+
+
+class _Server(_InTurn, Redis): ...  # type: ignore[misc]
+
+
+class _Cluster(_InTurn, RedisCluster):  # type: ignore[misc]
+    async def execute_command(self, *arguments: Any, **options: Any) -> Any:
+        await self.initialize()  # redis-py sends to any node what comes before it knows the slots
+        try:
+            return await super().execute_command(*arguments, **options)
+        except (AttributeError, RuntimeError) as error:
+            # When a node fails, redis-py 8.1 closes its idle connections, and those with them that other
+            # commands take meanwhile: these find no writer, or with uvloop a closed one.
+            raise ConnectionError("the connection was closed as it was taken") from error
+
+
+class _Master(_Server):
+    """The master that the sentinels name, looked up for each new connection."""
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        await super().aclose(close_connection_pool)
+        await self.connection_pool.sentinel_manager.aclose()  # type: ignore[attr-defined]
+
+
+def connect(url: str) -> Client:
+    """A client for a store at `url` (`store_url.read_store_url`). Connects at the first command.
 
     It never retries: a write whose answer was lost may have been carried out, and only the ledger knows
-    how to send it again. It has no timeouts of its own: `store_call` has them.
+    how to send it again. It has no timeouts but for finding out which node to ask: `store_call` has them.
+
+    Raises ValueError for a URL that is none.
     """
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=_CONNECTIONS,
-        timeout=None,
-        socket_timeout=None,
-        socket_connect_timeout=None,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
-        driver_info=None,  # with these two a connection needs no handshake: a cold burst takes a fifth
+    found = read_store_url(url)
+    match found.kind:
+        case "server":
+            pool = ConnectionPool(**found.options, **_NO_TIMEOUTS, **_NO_RETRIES, **_NO_HANDSHAKE)
+            return _Server.from_pool(pool)
+        case "sentinel":
+            return _master(found)
+        case "cluster":
+            return _Cluster(
+                startup_nodes=[ClusterNode(*host) for host in found.hosts],
+                max_connections=2 * _COMMANDS_AT_ONCE,
+                reinitialize_steps=0,  # else some redirections close all connections, those in use too
+                socket_timeout=_NODE_SECONDS,
+                socket_connect_timeout=_NODE_SECONDS,
+                **found.options,
+                **_NO_RETRIES,
+                **_NO_HANDSHAKE,
+            )
+
+
+def _master(url: StoreUrl) -> Client:
+    sentinel: Any = cast("Any", Sentinel)(
+        url.hosts,
+        sentinel_kwargs={
+            "socket_timeout": _SENTINEL_SECONDS,
+            "socket_connect_timeout": _SENTINEL_SECONDS,
+            **url.sentinel_options,
+            **_NO_RETRIES,
+            **_NO_HANDSHAKE,
+        },
+        **_NO_TIMEOUTS,
+        **url.options,
+        **_NO_RETRIES,
+        **_NO_HANDSHAKE,
     )
-    return Redis.from_pool(pool)
+    client: Client = sentinel.master_for(url.service, redis_class=_Master)
+    return client
+
+
+async def ask_each_node(redis: Client, *command: str) -> list[Any]:
+    """The answers of every server that takes writes: one, but for a cluster."""
+    if isinstance(redis, RedisCluster):
+        await redis.initialize()
+        return [await redis.execute_command(*command, target_nodes=node) for node in redis.get_primaries()]
+    return [await cast("Any", redis).execute_command(*command)]
 
 
 @asynccontextmanager
@@ -66,5 +152,5 @@ async def store_call(patience: float = PATIENCE_SECONDS) -> AsyncIterator[None]:
                 yield
             finally:
                 timers[0].cancel()
-    except (RedisError, OSError, TimeoutError) as error:
+    except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
         raise StoreUnavailable(f"{type(error).__name__}: {error}".rstrip(": ")) from error

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from redis.asyncio import Redis
-
+from govmiddleware.ledger.connection import Client
 from govmiddleware.ledger.keys import WORKSPACES
 
 
-async def read_directory(redis: Redis) -> list[str]:
+async def read_directory(redis: Client) -> list[str]:
     """All names, in order; read by cursor, which may come by a name twice."""
     return sorted({name.decode() async for name in redis.sscan_iter(WORKSPACES, count=500)})

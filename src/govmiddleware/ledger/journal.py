@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import cast
 
-from redis.asyncio import Redis
-
 from govmiddleware.core.ports import (
     Bucket,
     CounterBuckets,
@@ -16,7 +14,7 @@ from govmiddleware.core.ports import (
     Snapshot,
 )
 from govmiddleware.ledger import scripts
-from govmiddleware.ledger.connection import LONG_PATIENCE_SECONDS, store_call
+from govmiddleware.ledger.connection import LONG_PATIENCE_SECONDS, Client, store_call
 from govmiddleware.ledger.directory import read_directory
 from govmiddleware.ledger.keys import WorkspaceKeys
 
@@ -26,15 +24,12 @@ _PAGE = 1000
 class RedisJournal:
     """The port `core.ports.Journal`."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Client) -> None:
         self._redis = redis
 
     async def append(self, workspace: str, record: bytes) -> None:
         async with store_call():
-            seconds, microseconds = await self._redis.time()
-            at = int(seconds) * 1000 + int(microseconds) // 1000
-            fields = {b"at": str(at), b"record": record}
-            await self._redis.xadd(WorkspaceKeys(workspace).journal, fields)  # type: ignore[arg-type]
+            await self._redis.xadd(WorkspaceKeys(workspace).journal, {b"record": record})
 
     async def entries(
         self, workspace: str, *, after: str = "", until: str = ""
@@ -93,13 +88,14 @@ class RedisJournal:
 
 def _entry(keys: WorkspaceKeys, record_id: bytes, fields: dict[bytes, bytes]) -> JournalEntry:
     """Beside `at` and `record`, an entry has a field for each counter. A name is whole in it, whatever
-    characters a client put there: no separator can be forged."""
+    characters a client put there: no separator can be forged. One without `at` is as old as its id says."""
     holds = []
     for key, settled in fields.items():
         if key not in (b"at", b"record"):
             bucket, amount = settled.split()
             holds.append(SettledHold(keys.counter_name(key.decode()), int(bucket), int(amount)))
-    return JournalEntry(record_id.decode(), int(fields[b"at"]), tuple(holds), fields[b"record"])
+    at = fields.get(b"at") or record_id.partition(b"-")[0]
+    return JournalEntry(record_id.decode(), int(at), tuple(holds), fields[b"record"])
 
 
 def _reservation(keys: WorkspaceKeys, fields: list[bytes]) -> OpenReservation:

@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
-from redis.asyncio import Redis
-
 from govmiddleware.core.limits import Hold
 from govmiddleware.core.ports import (
     AcquireOutcome,
@@ -22,14 +20,12 @@ from govmiddleware.core.ports import (
 from govmiddleware.core.windows import CalendarWindow, Lifetime, Now, SlidingWindow
 from govmiddleware.errors import StoreUnavailable
 from govmiddleware.ledger import scripts
-from govmiddleware.ledger.connection import store_call
+from govmiddleware.ledger.connection import Client, store_call
 from govmiddleware.ledger.directory import read_directory
 from govmiddleware.ledger.keys import WORKSPACES, WorkspaceKeys
 
 _TOMBSTONE_MS = 15 * 60 * 1000
 """How long after its lease a cancelled acquire may still arrive and must be refused."""
-
-_RECORD_FIELD = b"rec"
 
 
 class RedisLedger:
@@ -42,7 +38,7 @@ class RedisLedger:
     """
 
     def __init__(
-        self, redis: Redis, *, journal_max_records: int = 5_000_000, clock: Callable[[], int] | None = None
+        self, redis: Client, *, journal_max_records: int = 5_000_000, clock: Callable[[], int] | None = None
     ) -> None:
         self._redis = redis
         self._journal_max_records = journal_max_records
@@ -151,7 +147,7 @@ class RedisLedger:
         reservation = keys.reservation(reservation_id)
         async with store_call():
             fields = cast("list[bytes]", await self._redis.hkeys(reservation))
-            counters = [field.decode() for field in fields if field != _RECORD_FIELD]
+            counters = [name for name in map(bytes.decode, fields) if name.startswith(keys.counter_prefix)]
             answer = await scripts.sweep(
                 self._redis,
                 [keys.state, reservation, keys.open, keys.journal, *counters],
@@ -163,11 +159,7 @@ class RedisLedger:
         """The ids of up to `count` reservations whose lease has run out, the oldest first."""
         keys = await self._workspace(workspace)
         async with store_call():
-            now = self._test_clock() or await self._store_time_ms()
-            ids = cast(
-                "list[bytes]",
-                await self._redis.zrange(keys.open, "-inf", now, byscore=True, offset=0, num=count),
-            )
+            ids = await scripts.expired(self._redis, [keys.state, keys.open], [self._test_clock(), count])
         return [reservation_id.decode() for reservation_id in ids]
 
     async def workspaces(self) -> list[str]:
@@ -203,10 +195,6 @@ class RedisLedger:
                 await self._redis.sadd(WORKSPACES, workspace)
             keys = self._keys[workspace] = WorkspaceKeys(workspace)
         return keys
-
-    async def _store_time_ms(self) -> int:
-        seconds, microseconds = await self._redis.time()
-        return int(seconds) * 1000 + int(microseconds) // 1000
 
     def _test_clock(self) -> str | int:
         return self._clock() if self._clock else ""

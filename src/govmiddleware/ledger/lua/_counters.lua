@@ -1,4 +1,4 @@
--- Shared by the scripts that write: the clock, and what a hold does to a counter.
+-- Shared by all scripts: the clock, and what a hold does to a counter.
 --
 -- A counter is a hash. Its amounts lie in buckets, so that each belongs to the time of its admission:
 --   u<BUCKET>, r<BUCKET>   used and reserved
