@@ -20,7 +20,7 @@ from govmiddleware.core.ports import (
 from govmiddleware.core.windows import CalendarWindow, Lifetime, Now, SlidingWindow
 from govmiddleware.errors import StoreUnavailable
 from govmiddleware.ledger import scripts
-from govmiddleware.ledger.connection import Client, store_call
+from govmiddleware.ledger.connection import Client, ask_each_node, store_call
 from govmiddleware.ledger.directory import read_directory
 from govmiddleware.ledger.keys import WORKSPACES, WorkspaceKeys
 
@@ -172,7 +172,10 @@ class RedisLedger:
 
     async def run_id(self) -> str:
         async with store_call():
-            return str((await self._redis.info("server")).get("run_id", ""))  # some hosted stores have none
+            servers = await ask_each_node(self._redis, "INFO", "server")
+        return " ".join(
+            sorted(str(info.get("run_id", "")) for info in servers)
+        )  # some hosted stores tell none
 
     async def ping(self) -> None:
         """Raises StoreUnavailable."""
