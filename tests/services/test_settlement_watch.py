@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -324,6 +325,23 @@ async def test_settlements_are_kept_for_some_seconds_of_the_stores_life_and_boun
     monkeypatch.setattr(settlement_watch, "_KEPT_SECONDS", 0)
     await check(worker)
     assert list(worker.watch._kept) == []
+
+
+async def test_a_settlement_that_was_long_in_being_taken_is_kept_from_then_on(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settlement_watch, "_KEPT_SECONDS", 1)
+    settle, refused_until = worker.ledger.settle, time.monotonic() + 1
+
+    async def refuse_for_a_while(*arguments: object) -> object:
+        if time.monotonic() < refused_until:
+            raise StoreUnavailable("not yet")
+        return await settle(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(worker.ledger, "settle", refuse_for_a_while)
+    name = await whole_call(worker)
+    await check(worker)
+    assert list(worker.watch._kept) == [name]
 
 
 async def test_an_outage_however_long_is_no_time_in_which_settlements_are_forgotten(

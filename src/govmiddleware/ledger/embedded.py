@@ -81,13 +81,7 @@ class EmbeddedStore:
             ConfigurationError: the server's binary is not installed, or the directory cannot be used.
             StoreUnavailable: the server did not come up; ends with the last lines of its log.
         """
-        if self._users_lock is not None and not watchdog.lies_at(
-            str(self._home / watchdog.USERS_LOCK), self._users_lock
-        ):
-            raise StoreUnavailable(
-                f"the embedded store in {self._home} was deleted or moved away while it was used: bring it back, "
-                "or restart every process that uses it, to begin with an empty one"
-            )
+        self._check_that_it_was_not_taken_away()
         binary = _find_binary()
         home, address = self._prepare()
         try:
@@ -128,6 +122,14 @@ class EmbeddedStore:
     def url(self) -> str:
         """What `open` returns; known before, and nothing is touched to know it."""
         return f"unix://{quote(str(self._address()))}"
+
+    def _check_that_it_was_not_taken_away(self) -> None:
+        users = self._users_lock
+        if users is not None and not watchdog.lies_at(str(self._home / watchdog.USERS_LOCK), users):
+            raise StoreUnavailable(
+                f"the embedded store in {self._home} was deleted or moved away while it was used: bring it back, "
+                "or restart every process that uses it, to begin with an empty one"
+            )
 
     def _prepare(self) -> tuple[Path, str]:
         """The store's directory, private by now, and the path of its socket."""

@@ -112,7 +112,7 @@ def _main(home: str, binary: str, address: str, server_lock: int, watchdog_lock:
     def ended(seconds: float | None) -> bool:
         return bool(select.select([lifeline], [], [], seconds)[0])
 
-    os.write(log, f"starting {binary}\n".encode())  # a full disk is found out here, where it can be told
+    os.write(log, os.fsencode(f"starting {binary}\n"))  # a full disk is found out here, where it can be told
     server = _start(binary, log)
     os.close(held_by_server)
     try:
@@ -149,8 +149,8 @@ def _start(binary: str, log: int) -> int:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.execv(binary, [binary, "-"])
-    except OSError as error:
-        os.write(told, f"{error}: {binary}: ".encode())
+    except (ImportError, OSError) as error:
+        os.write(told, os.fsencode(f"{error}: {binary}: "))
     os._exit(1)
 
 

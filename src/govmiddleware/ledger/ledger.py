@@ -173,9 +173,8 @@ class RedisLedger:
     async def run_id(self) -> str:
         async with store_call():
             servers = await ask_each_node(self._redis, "INFO", "server")
-        return " ".join(
-            sorted(str(info.get("run_id", "")) for info in servers)
-        )  # some hosted stores tell none
+        runs = (info.get("run_id", "") for info in servers)  # some hosted stores do not say
+        return " ".join(sorted(map(str, runs)))
 
     async def ping(self) -> None:
         """Raises StoreUnavailable."""

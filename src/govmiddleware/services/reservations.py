@@ -162,7 +162,7 @@ class Reservations:
             return
         reservation.open = False
         charge = self._charge(call, ended)
-        sent, holds = time.monotonic(), tuple(reservation.holds)
+        holds = tuple(reservation.holds)
         amounts: dict[str, int] = {}
         record: bytes | None = None
         if charge is not None:
@@ -172,6 +172,7 @@ class Reservations:
             )
 
         async def settle() -> None:
+            sent = time.monotonic()
             with self._metrics.store_trip("settle"):
                 settled = await self._ledger.settle(
                     reservation.workspace, reservation.id, holds, amounts, record

@@ -41,7 +41,7 @@ class SentSettlement:
 
     Attributes:
         tokens, cost: what the call used, for the report; cost in nano-USD.
-        opened, sent: when its call began and when it was settled, by `time.monotonic()`.
+        opened, sent: when its call began and when the ledger was asked, by `time.monotonic()`.
     """
 
     workspace: str
