@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,30 +21,34 @@ from tests.sidecar.waiting import until
 
 from govmiddleware.ledger.embedded import EmbeddedStore
 
-SYNC_SECONDS = 0.8
+SyncsIn = Callable[[float], None]
+
+SLOW = 1.9
+"""Seconds. For less than two the store holds writes back rather than wait for the disk."""
 
 
 @pytest.fixture(scope="session")
-def slow_disk_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     compiler = shutil.which("cc")
     if sys.platform != "linux" or compiler is None:
         pytest.skip("needs Linux and a C compiler")
-    library = tmp_path_factory.mktemp("slow") / "slow_sync.so"
+    library = tmp_path_factory.mktemp("library") / "slow_sync.so"
     source = Path(__file__).with_name("slow_sync.c")
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
     return library
 
 
 @pytest.fixture
-def disk_that_syncs_at_once(slow_disk_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For the servers that are started from now on."""
-    monkeypatch.setenv("LD_PRELOAD", str(slow_disk_library))
-    monkeypatch.setenv("GOV_SYNC_MS", "0")
+def disk_syncs_in(library: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch) -> SyncsIn:
+    """Says how long a sync takes, in seconds, in the servers started in the test; at first none."""
+    file = tmp_path_factory.mktemp("disk") / "sync_ms"
+    monkeypatch.setenv("LD_PRELOAD", str(library))
+    monkeypatch.setenv("GOV_SYNC_MS", str(file))
 
+    def take(seconds: float) -> None:
+        file.write_text(str(round(seconds * 1000)))
 
-@pytest.fixture
-def slow_disk(disk_that_syncs_at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GOV_SYNC_MS", str(round(SYNC_SECONDS * 1000)))
+    return take
 
 
 def write_until_some_are_held_back(redis: Redis) -> list[float]:
@@ -58,7 +63,7 @@ def write_until_some_are_held_back(redis: Redis) -> list[float]:
     pytest.fail("it never held anything back")
 
 
-@pytest.mark.usefixtures("disk_that_syncs_at_once")
+@pytest.mark.usefixtures("disk_syncs_in")
 def test_kill_9_of_the_server_alone_loses_nothing_while_no_sync_is_under_way(store: EmbeddedStore) -> None:
     """What it acknowledged it has handed to the kernel."""
     with client(store.open()) as redis:
@@ -85,14 +90,15 @@ def write_until_it_dies(redis: Redis) -> list[str]:
     return acknowledged
 
 
-@pytest.mark.usefixtures("slow_disk")
 def test_while_a_slow_disk_syncs_a_kill_loses_up_to_two_seconds_of_what_was_acknowledged(
-    store: EmbeddedStore,
+    store: EmbeddedStore, disk_syncs_in: SyncsIn
 ) -> None:
     with client(store.open()) as redis:
+        disk_syncs_in(SLOW)
         acknowledged = write_until_some_are_held_back(redis)
         kill(server_pid(store.url))
         killed = time.monotonic()
+        disk_syncs_in(0)
         store.open()
         kept = redis.lrange("numbers", 0, -1)
     assert kept == [str(number) for number in range(len(kept))], "from the end alone"
@@ -100,30 +106,34 @@ def test_while_a_slow_disk_syncs_a_kill_loses_up_to_two_seconds_of_what_was_ackn
     assert killed - acknowledged[len(kept)] < 3
 
 
-@pytest.mark.usefixtures("slow_disk")
-def test_with_appendfsync_always_even_a_slow_disk_loses_nothing(store: EmbeddedStore) -> None:
+def test_with_appendfsync_always_even_a_slow_disk_loses_nothing(
+    store: EmbeddedStore, disk_syncs_in: SyncsIn
+) -> None:
     with client(store.open()) as redis:
         redis.config_set("appendfsync", "always")
+        disk_syncs_in(0.5)
         for number in range(3):
             redis.rpush("numbers", number)
         kill(server_pid(store.url))
+        disk_syncs_in(0)
         store.open()
         assert redis.lrange("numbers", 0, -1) == ["0", "1", "2"]
 
 
-@pytest.mark.usefixtures("slow_disk")
 @pytest.mark.parametrize("deployment", [10_000], indirect=True)
 def test_a_sidecar_reports_just_the_calls_that_its_store_has_lost(
-    deployment: Deployment, caplog: pytest.LogCaptureFixture
+    disk_syncs_in: SyncsIn, deployment: Deployment, caplog: pytest.LogCaptureFixture
 ) -> None:
+    server = server_pid(deployment.store_url)
     with client(deployment.store_url) as redis:
-        acknowledged = 0
-        while redis.info("persistence")["aof_buffer_length"] == 0:
+        disk_syncs_in(SLOW)
+        acknowledged, held_back = 0, [0, 0, 0]
+        while not 0 < held_back[-3] < held_back[-2] < held_back[-1]:  # two whole calls
             assert deployment.statuses(1) == [200]
             acknowledged += 1
-        assert deployment.statuses(3) == [200, 200, 200]
-        acknowledged += 3
-        kill(server_pid(deployment.store_url))
+            held_back.append(redis.info("persistence")["aof_buffer_length"])
+        kill(server)
+        disk_syncs_in(0)
         until(lambda: re.search(r"the store has lost \d+ settlements of workspace acme", caplog.text))
         missing = acknowledged - redis.xlen("gov:{acme}:journal")
     assert missing >= 2
