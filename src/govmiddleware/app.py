@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -32,6 +32,7 @@ from govmiddleware.protocols.registry import recognise
 from govmiddleware.services.api_tokens import ApiTokens
 from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
 from govmiddleware.services.reservations import Reservations
+from govmiddleware.services.settlement_watch import CHECK_SECONDS, SettlementWatch
 from govmiddleware.services.upkeep import Upkeep
 from govmiddleware.services.usage import UsageReports
 from govmiddleware.settings import Settings, load, without_password
@@ -78,9 +79,12 @@ class Governance:
             lease_seconds=settings.lease_seconds,
             sweep_seconds=settings.sweep_seconds,
         )
+        self.settlement_watch = SettlementWatch(self.ledger, self.journal, self.metrics)
+        self.upkeep.also(CHECK_SECONDS, self.settlement_watch.check)
         self.reservations = Reservations(
             self.ledger,
             self.upkeep,
+            self.settlement_watch,
             self.metrics,
             lease_seconds=settings.lease_seconds,
             price_version=self.prices.version,
@@ -137,6 +141,8 @@ class Governance:
         await self.refusals.flush()
         await self.upkeep.stop()
         await self.refusals.flush()
+        with suppress(StoreUnavailable):
+            await self.settlement_watch.check()
         await self._close_store()
 
     @asynccontextmanager
@@ -178,6 +184,7 @@ class Governance:
         """What keeps calls from being governed right now, in words."""
         problems = []
         try:
+            await self.ledger.ping()  # refused, with the cause, while the store cannot write
             if await self.ledger.journal_is_full():
                 problems.append("the journal is full: journal_max_records")
             if (policy := await eviction_policy(self._redis)) != "noeviction":

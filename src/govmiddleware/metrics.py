@@ -123,6 +123,11 @@ class Metrics:
             "Settlements that came after the sweep: charged as reserved, whatever was used.",
             registry=registry,
         )
+        self.lost_settlements = Counter(
+            "govmiddleware_lost_settlements",
+            "Settlements that the store has lost: what they used is missing in counters. The log names them.",
+            registry=registry,
+        )
         self.swept = Counter(
             "govmiddleware_swept_reservations",
             "Reservations whose worker was lost, settled as reserved.",

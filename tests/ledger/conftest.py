@@ -12,7 +12,7 @@ from tests.stores.kinds import KINDS, administrator, as_parameters
 from tests.stores.server import Server, valkey_binary
 
 from govmiddleware.core.limits import Counter, Hold, Limit, Meter, Scope
-from govmiddleware.core.ports import AcquireOutcome, Granted, JournalEntry
+from govmiddleware.core.ports import AcquireOutcome, Granted, JournalEntry, Settled
 from govmiddleware.core.windows import (
     CalendarUnit,
     CalendarWindow,
@@ -120,10 +120,14 @@ class Bench:
         """With the amounts used, in the order of the holds."""
         holds = self._held[name]
         used = {hold.counter.name: amount for hold, amount in zip(holds, amounts, strict=True)}
-        return await self.ledger.settle(self.workspace, name, holds, used, f"{name} settled".encode())
+        return await self._was_open(name, used, f"{name} settled".encode())
 
     async def release(self, name: str) -> bool:
-        return await self.ledger.settle(self.workspace, name, self._held[name], {}, None)
+        return await self._was_open(name, {}, None)
+
+    async def _was_open(self, name: str, used: dict[str, int], record: bytes | None) -> bool:
+        settled = await self.ledger.settle(self.workspace, name, self._held[name], used, record)
+        return settled is not Settled.NOT_OPEN
 
     async def cancel(self, name: str, *holds: Hold) -> None:
         await self.ledger.cancel(

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from govmiddleware.core.limits import Hold
-from govmiddleware.core.ports import CounterState, Granted, LimitsExceeded, ReservationGone, SettledHold
+from govmiddleware.core.ports import (
+    CounterState,
+    Granted,
+    LimitsExceeded,
+    ReservationGone,
+    Settled,
+    SettledHold,
+)
 from govmiddleware.errors import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -72,7 +79,7 @@ async def test_settling_twice_changes_nothing(bench: Bench) -> None:
 async def test_a_counter_left_out_of_the_amounts_was_not_used(bench: Bench) -> None:
     month = bench.month(30, of=100)
     await bench.open("a", month)
-    assert await bench.ledger.settle(bench.workspace, "a", [month], {}, b"{}")
+    assert await bench.ledger.settle(bench.workspace, "a", [month], {}, b"{}") is Settled.WHOLE
     assert await bench.look(month) == (0, 0)
 
 
@@ -121,7 +128,7 @@ async def test_settling_may_name_counters_that_are_not_held(bench: Bench) -> Non
     month = bench.month(30, of=100)
     await bench.open("a", month)
     holds, amounts = [month, bench.lifetime(5, of=9)], {month.counter.name: 3, "user:x:lifetime:y": 5}
-    assert await bench.ledger.settle(bench.workspace, "a", holds, amounts, b"{}")
+    assert await bench.ledger.settle(bench.workspace, "a", holds, amounts, b"{}") is Settled.IN_PART
     assert await bench.look(bench.lifetime(0, of=9)) == (0, 0)
     assert [len(record.holds) for record in await bench.records()] == [1]
     await bench.audited()

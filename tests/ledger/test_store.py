@@ -179,6 +179,7 @@ def test_only_scripts_that_end_what_has_begun_write_when_memory_is_short() -> No
         "renew.lua": "#!lua flags=allow-oom",
         "settle.lua": "#!lua flags=allow-oom",
         "snapshot.lua": "#!lua flags=no-writes",
+        "since.lua": "#!lua flags=no-writes",
         "sweep.lua": "#!lua flags=allow-oom",
     }
 

@@ -7,109 +7,26 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 import redis as sync_redis
+from tests.services.worker import KEYS, LEASE, LIMITS, Worker, answer, until
 
-from govmiddleware.core.call import Bound, Call, Principal, Progress, Reading, Reservation
-from govmiddleware.core.ids import new_request_id
-from govmiddleware.core.limits import Limit, Meter, Scope
-from govmiddleware.core.model_price import ModelPrice, Rates
-from govmiddleware.core.ports import JournalEntry
+from govmiddleware.core.call import Bound, Call, Progress, Reading, Reservation
 from govmiddleware.core.refusals import LimitRefusal, Unavailable
-from govmiddleware.core.usage import Usage
-from govmiddleware.core.windows import Lifetime, Now
 from govmiddleware.errors import StoreUnavailable
 from govmiddleware.ledger.connection import connect
 from govmiddleware.ledger.embedded import EmbeddedStore
-from govmiddleware.ledger.journal import RedisJournal
-from govmiddleware.ledger.keys import WorkspaceKeys
 from govmiddleware.ledger.ledger import RedisLedger
-from govmiddleware.metrics import Metrics
-from govmiddleware.protocols.registry import UNRECOGNISED
-from govmiddleware.services import records, upkeep
+from govmiddleware.services import records
 from govmiddleware.services.audit import audit
 from govmiddleware.services.reservations import Reservations
 from govmiddleware.services.upkeep import Upkeep
-from govmiddleware.testing.clock import Clock
-
-LEASE = 0.3
-"""Seconds. Loops run by the real clock, so it is short; the ledger's clock is moved."""
-
-LIMITS = (
-    Limit("ever", Scope.WORKSPACE, Meter.TOTAL_TOKENS, Lifetime(), 1000),
-    Limit("slots", Scope.WORKSPACE, Meter.CONCURRENCY, Now(), 2),
-)
-PRICE = ModelPrice("m", 1000, "test", (Rates(input=10**9, output=10**9),))
-KEYS = WorkspaceKeys("acme")
 
 Outage = Callable[[], AbstractContextManager[None]]
-
-
-class Worker:
-    """The parts of one process."""
-
-    def __init__(self, url: str, clock: Clock, sweep_seconds: float) -> None:
-        self.url = url
-        self.clock = clock
-        self.redis = connect(url)
-        self.ledger = RedisLedger(self.redis, clock=clock)
-        self.journal = RedisJournal(self.redis)
-        self.metrics = Metrics()
-        self.upkeep = Upkeep(self.ledger, self.metrics, lease_seconds=LEASE, sweep_seconds=sweep_seconds)
-        self.reservations = Reservations(self.ledger, self.upkeep, self.metrics, lease_seconds=LEASE)
-
-    async def end(self) -> None:
-        await self.upkeep.stop()
-        await self.redis.aclose()
-
-    def call(self) -> Call:
-        return Call(
-            new_request_id(),
-            UNRECOGNISED,
-            "POST",
-            "/v1/chat/completions",
-            model_call=True,
-            principal=Principal("acme", "ci"),
-            model="m",
-            price=PRICE,
-            bound=Bound(100, 200, 300_000),
-            estimated_input_tokens=90,
-        )
-
-    async def records(self) -> list[JournalEntry]:
-        return [entry async for entry in self.journal.entries("acme")]
-
-    async def stands(self) -> tuple[int, int]:
-        """Used and reserved of the tokens."""
-        name = "workspace:total_tokens:lifetime:acme"
-        counter = (await self.journal.snapshot("acme", [name])).counters[name]
-        return counter.buckets[0].used, counter.buckets[0].reserved
-
-    def metric(self, name: str) -> float | None:
-        return self.metrics.registry.get_sample_value(f"govmiddleware_{name}")
-
-
-def answer(call: Call, output_tokens: int = 50) -> None:
-    """As Meter leaves a call that ended well."""
-    call.reading, call.status, call.delivered_output_tokens = Reading.WHOLE, 200, output_tokens
-    call.usage = Usage(100, output_tokens=output_tokens)
-
-
-@pytest.fixture
-async def make_worker(gov_clock: Clock) -> AsyncIterator[Callable[..., Worker]]:
-    workers = []
-
-    def make(url: str, sweep_seconds: float = 0.05) -> Worker:
-        workers.append(Worker(url, gov_clock, sweep_seconds))
-        return workers[-1]
-
-    yield make
-    for worker in workers:
-        await worker.end()
 
 
 @pytest.fixture
@@ -144,18 +61,6 @@ def outage(own_store: str) -> Outage:
             os.kill(process, signal.SIGCONT)
 
     return hang
-
-
-@pytest.fixture(autouse=True)
-def resends_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "_RESEND_SECONDS", 0.02)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Let the loops run until it is true; the test's own timeout is the end of patience."""
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 # Writes that the store did not take --------------------------------------------------------------
@@ -307,7 +212,7 @@ async def test_a_call_whose_reservation_was_swept_settles_nothing_more(
         assert await worker.ledger.sweep("acme", call.request_id)
         worker.upkeep._open[call.request_id] = (call.reservation, 0)  # type: ignore[assignment]
         await worker.upkeep._renew_leases()
-        assert "was swept before its call ended" in caplog.text
+        assert "before its call ended" in caplog.text
         assert worker.metric("open_reservations") == 0
         answer(call)
     assert await worker.stands() == (300, 0)
@@ -472,7 +377,7 @@ class Hiccups(RedisLedger):
 async def test_one_renewal_that_fails_does_not_keep_the_others_from_theirs(worker: Worker) -> None:
     ledger = Hiccups(worker.redis, clock=worker.clock)
     care = Upkeep(ledger, worker.metrics, lease_seconds=LEASE, sweep_seconds=60)
-    reservations = Reservations(ledger, care, worker.metrics, lease_seconds=LEASE)
+    reservations = Reservations(ledger, care, worker.watch, worker.metrics, lease_seconds=LEASE)
     calls = [worker.call() for _ in range(2)]
     care.start()
     async with AsyncExitStack() as requests:
@@ -511,6 +416,7 @@ async def test_a_settlement_after_the_sweep_is_told_and_not_counted(
         worker.clock.advance(LEASE + 0.01)
         assert await other.ledger.sweep("acme", call.request_id)
         answer(call)
+    await worker.watch.check()
     assert worker.metric("late_settlements_total") == 1
     assert worker.metric("settlements_total") is None
     assert f"{call.request_id} was swept before it was settled" in caplog.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 from govmiddleware.core.body import RequestBody
@@ -211,6 +212,14 @@ class JournalFull:
 AcquireOutcome = Granted | LimitsExceeded | ApiTokenRevoked | ReservationGone | JournalFull
 
 
+class Settled(Enum):
+    """What a settlement came to."""
+
+    WHOLE = "whole"
+    IN_PART = "in part"  # the store knew only some of the holds: it has lost an extension
+    NOT_OPEN = "not open"  # settled before, swept, or lost by the store
+
+
 class Ledger(Protocol):
     """The counters. Each call is one atomic step; every one raises StoreUnavailable."""
 
@@ -238,10 +247,9 @@ class Ledger(Protocol):
         holds: Sequence[Hold],
         amounts: Mapping[str, int],
         record: bytes | None,
-    ) -> bool:
+    ) -> Settled:
         """Replace what is reserved by what was used, by counter name (one left out: nothing), and
-        journal `record` with the holds (None: a release, which leaves no record). Idempotent: False
-        where the reservation is not open any more."""
+        journal `record` with the holds (None: a release, which leaves no record). Idempotent."""
         ...
 
     async def cancel(
@@ -271,6 +279,11 @@ class Ledger(Protocol):
 
     async def workspaces(self) -> list[str]:
         """All workspaces that ever had a reservation."""
+        ...
+
+    async def run_id(self) -> str:
+        """Names the run of the store that answers: another one after a restart or a failover, either of
+        which may have lost the last of what was acknowledged."""
         ...
 
 
@@ -341,6 +354,10 @@ class Journal(Protocol):
 
     def entries(self, workspace: str, *, after: str = "", until: str = "") -> AsyncIterator[JournalEntry]:
         """In order: after record `after`, up to and with record `until`."""
+        ...
+
+    def recent(self, workspace: str, seconds: float) -> AsyncIterator[JournalEntry]:
+        """Those of the last `seconds`, by the store's clock, in order."""
         ...
 
     async def open_reservations(self, workspace: str) -> list[OpenReservation]: ...

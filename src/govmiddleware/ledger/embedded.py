@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -45,6 +45,8 @@ enable-debug-command no
 enable-module-command no
 enable-protected-configs no
 """
+
+_DATA, _MANIFEST = "appendonlydir", "appendonly.aof.manifest"
 
 _OTHERWISE = "or set redis_url to a server of your own, such as redis://127.0.0.1:6379"
 
@@ -69,7 +71,8 @@ class EmbeddedStore:
     def open(self) -> str:
         """Become a user of the store and start its server unless it runs.
 
-        Open again after the server died: it comes back with its data.
+        Open again after the server died: it comes back with its data. Where its directory is gone, it is not
+        begun anew, for that would forget all that was spent.
 
         Returns:
             The `unix://` URL for redis-py; always the same for one directory.
@@ -78,6 +81,7 @@ class EmbeddedStore:
             ConfigurationError: the server's binary is not installed, or the directory cannot be used.
             StoreUnavailable: the server did not come up; ends with the last lines of its log.
         """
+        self._check_that_it_was_not_taken_away()
         binary = _find_binary()
         home, address = self._prepare()
         try:
@@ -119,6 +123,14 @@ class EmbeddedStore:
         """What `open` returns; known before, and nothing is touched to know it."""
         return f"unix://{quote(str(self._address()))}"
 
+    def _check_that_it_was_not_taken_away(self) -> None:
+        users = self._users_lock
+        if users is not None and not watchdog.lies_at(str(self._home / watchdog.USERS_LOCK), users):
+            raise StoreUnavailable(
+                f"the embedded store in {self._home} was deleted or moved away while it was used: bring it back, "
+                "or restart every process that uses it, to begin with an empty one"
+            )
+
     def _prepare(self) -> tuple[Path, str]:
         """The store's directory, private by now, and the path of its socket."""
         try:
@@ -137,8 +149,9 @@ class EmbeddedStore:
 
     def _address(self) -> Path:
         address = self._home / _SOCKET
-        if len(os.fsencode(address)) <= _SOCKET_BYTES:
-            return address
+        with suppress(UnicodeEncodeError):  # a name that is not UTF-8, which no URL can carry
+            if len(str(address).encode()) <= _SOCKET_BYTES:
+                return address
         # Not below $TMPDIR or $XDG_RUNTIME_DIR: users with another environment would not find it.
         name = hashlib.sha256(os.fsencode(self._home)).hexdigest()[:32]
         return Path(f"/tmp/govmiddleware-{os.getuid()}", name)
@@ -212,6 +225,19 @@ def _ensure_server(binary: Path, home: Path, address: str) -> None:
 
 
 def _start_server(binary: Path, home: Path, address: str, server: int, watch: int) -> None:
+    data = home / _DATA
+    repair = (
+        f"If files in {data} are damaged or missing, copy that directory first; then put a good copy of all of "
+        "it back, or let `valkey-check-aof --fix FILE` cut a damaged .aof file where its damage begins "
+        f"(a link with that name to {binary} is that program)."
+    )
+    if not (data / _MANIFEST).exists() and any(file.stat().st_size for file in data.glob("*.incr.aof")):
+        # Valkey would start with nothing in it: all that was spent would be forgotten. (Empty ones stay behind
+        # where its first start was cut off.)
+        raise StoreUnavailable(
+            f"the embedded store in {home} has data but no {_MANIFEST}, which lists their files: mend that, "
+            f"{_OTHERWISE}. {repair}"
+        )
     # The watchdog and the server work in `home`: a relative path spares them its length and its quotes.
     socket = _SOCKET if address == str(home / _SOCKET) else address
     arguments = [str(home), str(binary), socket, str(server), str(watch)]
@@ -230,5 +256,5 @@ def _start_server(binary: Path, home: Path, address: str, server: int, watch: in
         lines = log.read_text(errors="replace").splitlines()[-8:] if log.exists() else []
         raise StoreUnavailable(
             f"the embedded store in {home} did not start: {reason}. Mend what {log} says, {_OTHERWISE}. "
-            "Its last lines:\n" + "\n".join(lines)
+            f"{repair} The log's last lines:\n" + "\n".join(lines)
         )

@@ -6,7 +6,8 @@ but the standard library), with the server's configuration on stdin, and imports
     embedded_watchdog.py HOME BINARY SOCKET SERVER_LOCK_FD WATCHDOG_LOCK_FD
 
 It prints `ready` once the server answers, and goes on in the background, or prints why it does not.
-It has no owner: it ends when the server does, and it ends the server when the last user is gone.
+It has no owner: it ends when the server does, and it ends the server when the last user is gone, or when
+its directory was deleted or moved away: nobody could find again what it would still take.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ LOADING_SECONDS = 60.0
 _POLL_SECONDS = 0.5
 _END_SECONDS = 3.0
 _LOG_BYTES = 1 << 20
+_PR_SET_PDEATHSIG = 1
+"""prctl(2)."""
 
 
 def try_lock(fd: int, *, shared: bool = False) -> bool:
@@ -47,6 +50,14 @@ def unlock(fd: int) -> None:
     import fcntl
 
     fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def lies_at(path: str, fd: int) -> bool:
+    """Whether an open file is still what `path` names: not deleted, moved, or hidden by another mount."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(fd))
+    except OSError:
+        return False
 
 
 def ask(address: str, command: bytes) -> bytes:
@@ -101,8 +112,8 @@ def _main(home: str, binary: str, address: str, server_lock: int, watchdog_lock:
     def ended(seconds: float | None) -> bool:
         return bool(select.select([lifeline], [], [], seconds)[0])
 
-    to_log = [(os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
-    server = os.posix_spawn(binary, [binary, "-"], os.environ, file_actions=to_log)
+    os.write(log, os.fsencode(f"starting {binary}\n"))  # a full disk is found out here, where it can be told
+    server = _start(binary, log)
     os.close(held_by_server)
     try:
         os.ftruncate(server_lock, 0)
@@ -111,13 +122,36 @@ def _main(home: str, binary: str, address: str, server_lock: int, watchdog_lock:
         if not wait_until_ready(address, ended):
             sys.exit("it ended at once" if ended(0) else "it does not answer")
         _report_ready()
-        _watch(ended, log, start, users)
+        _watch(ended, home, log, start, users)
     finally:
         # Its pid cannot have become another's: only we could have waited for it, and we never do.
         os.kill(server, signal.SIGTERM)
         if not ended(_END_SECONDS):
             os.kill(server, signal.SIGKILL)
             ended(None)
+
+
+def _start(binary: str, log: int) -> int:
+    """The server's process. On Linux it is told to end when ours does, be it killed; elsewhere the next user
+    finds it alone and replaces it."""
+    watchdog = os.getpid()
+    server = os.fork()
+    if server:
+        return server
+    told = os.dup(1)  # closed when the server is there
+    try:
+        if sys.platform == "linux":
+            import ctypes
+
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != watchdog:
+                os._exit(1)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.execv(binary, [binary, "-"])
+    except (ImportError, OSError) as error:
+        os.write(told, os.fsencode(f"{error}: {binary}: "))
+    os._exit(1)
 
 
 def _report_ready() -> None:
@@ -127,11 +161,12 @@ def _report_ready() -> None:
         os.dup2(null, fd)
 
 
-def _watch(ended: Callable[[float], bool], log: int, start: int, users: int) -> None:
-    """Until the server ended, or nobody uses it and, as the start lock stays taken, nobody can begin to."""
+def _watch(ended: Callable[[float], bool], home: str, log: int, start: int, users: int) -> None:
+    """Until the server ended, or its directory is gone, or nobody uses it and, as the start lock stays taken,
+    nobody can begin to."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # users may still need the server for their last settlements
-    while not ended(_POLL_SECONDS):
+    while not ended(_POLL_SECONDS) and lies_at(os.path.join(home, USERS_LOCK), users):
         if os.fstat(log).st_size > _LOG_BYTES:
             os.ftruncate(log, 0)
         if try_lock(start):

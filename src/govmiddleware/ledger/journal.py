@@ -34,13 +34,24 @@ class RedisJournal:
     async def entries(
         self, workspace: str, *, after: str = "", until: str = ""
     ) -> AsyncIterator[JournalEntry]:
+        async for entry in self._range(workspace, f"({after}" if after else "-", until or "+"):
+            yield entry
+
+    async def recent(self, workspace: str, seconds: float) -> AsyncIterator[JournalEntry]:
+        async with store_call(LONG_PATIENCE_SECONDS):
+            start = await scripts.since(
+                self._redis, [WorkspaceKeys(workspace).journal], [round(seconds * 1000)]
+            )
+        async for entry in self._range(workspace, start.decode(), "+"):
+            yield entry
+
+    async def _range(self, workspace: str, start: str, end: str) -> AsyncIterator[JournalEntry]:
         keys = WorkspaceKeys(workspace)
-        start = f"({after}" if after else "-"
         while True:
             async with store_call(LONG_PATIENCE_SECONDS):
                 page = cast(
                     "list[tuple[bytes, dict[bytes, bytes]]]",
-                    await self._redis.xrange(keys.journal, start, until or "+", count=_PAGE),
+                    await self._redis.xrange(keys.journal, start, end, count=_PAGE),
                 )
             for record_id, fields in page:
                 yield _entry(keys, record_id, fields)

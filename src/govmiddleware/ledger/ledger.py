@@ -17,11 +17,12 @@ from govmiddleware.core.ports import (
     JournalFull,
     LimitsExceeded,
     ReservationGone,
+    Settled,
 )
 from govmiddleware.core.windows import CalendarWindow, Lifetime, Now, SlidingWindow
 from govmiddleware.errors import StoreUnavailable
 from govmiddleware.ledger import scripts
-from govmiddleware.ledger.connection import Client, store_call
+from govmiddleware.ledger.connection import Client, ask_each_node, store_call
 from govmiddleware.ledger.directory import read_directory
 from govmiddleware.ledger.keys import SWEEPER, WORKSPACES, WorkspaceKeys
 
@@ -97,7 +98,7 @@ class RedisLedger:
         holds: Sequence[Hold],
         amounts: Mapping[str, int],
         record: bytes | None,
-    ) -> bool:
+    ) -> Settled:
         return await self._settle(workspace, reservation_id, holds, amounts, record or b"", tombstone_ms=0)
 
     async def cancel(
@@ -114,7 +115,7 @@ class RedisLedger:
         record: bytes,
         *,
         tombstone_ms: int,
-    ) -> bool:
+    ) -> Settled:
         keys = await self._workspace(workspace)
         names = [hold.counter.name for hold in holds]
         async with store_call():
@@ -125,11 +126,15 @@ class RedisLedger:
                 [self._test_clock(), reservation_id, record, tombstone_ms]
                 + [amounts.get(name, 0) for name in names],
             )
-        if answer == -1:
-            raise StoreUnavailable(
-                f"reservation {reservation_id} holds counters that its owner does not know"
-            )
-        return bool(answer)
+        match answer:
+            case -2:
+                raise StoreUnavailable(
+                    f"reservation {reservation_id} holds counters that its owner does not know"
+                )
+            case -1:
+                return Settled.NOT_OPEN
+            case _:
+                return Settled.WHOLE if answer == len(holds) else Settled.IN_PART
 
     async def renew(self, workspace: str, reservation_id: str, lease_ms: int) -> bool:
         keys = await self._workspace(workspace)
@@ -172,6 +177,12 @@ class RedisLedger:
         """The directory."""
         async with store_call():
             return await read_directory(self._redis)
+
+    async def run_id(self) -> str:
+        async with store_call():
+            servers = await ask_each_node(self._redis, "INFO", "server")
+        runs = (info.get("run_id", "") for info in servers)  # some hosted stores do not say
+        return " ".join(sorted(map(str, runs)))
 
     async def ping(self) -> None:
         """Raises StoreUnavailable."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import assert_never
@@ -24,6 +25,7 @@ from govmiddleware.metrics import Metrics
 from govmiddleware.services import records
 from govmiddleware.services.evaluations import evaluate, refusal_for
 from govmiddleware.services.settlement import Charge, charge_for, reserved_amounts
+from govmiddleware.services.settlement_watch import SentSettlement, SettlementWatch
 from govmiddleware.services.upkeep import Upkeep
 
 logger = logging.getLogger("govmiddleware.reservations")
@@ -41,6 +43,7 @@ class Reservations:
         self,
         ledger: Ledger,
         upkeep: Upkeep,
+        watch: SettlementWatch,
         metrics: Metrics,
         *,
         lease_seconds: float,
@@ -48,6 +51,7 @@ class Reservations:
     ) -> None:
         self._ledger = ledger
         self._upkeep = upkeep
+        self._watch = watch
         self._metrics = metrics
         self._lease_ms = round(lease_seconds * 1000)
         self._price_version = price_version
@@ -158,28 +162,37 @@ class Reservations:
             return
         reservation.open = False
         charge = self._charge(call, ended)
+        holds = tuple(reservation.holds)
         amounts: dict[str, int] = {}
         record: bytes | None = None
         if charge is not None:
-            amounts = {hold.counter.name: charge.amount(hold.counter.meter) for hold in reservation.holds}
+            amounts = {hold.counter.name: charge.amount(hold.counter.meter) for hold in holds}
             record = records.encode(
                 records.outcome_record(call, charge, reservation.id, price_version=self._price_version)
             )
 
         async def settle() -> None:
+            sent = time.monotonic()
             with self._metrics.store_trip("settle"):
-                taken = await self._ledger.settle(
-                    reservation.workspace, reservation.id, tuple(reservation.holds), amounts, record
+                settled = await self._ledger.settle(
+                    reservation.workspace, reservation.id, holds, amounts, record
                 )
             self._upkeep.closed(reservation)
-            if charge is not None and taken:
-                self._metrics.settled(call, charge.usage, charge.cost, charge.settlement)
-            elif charge is not None:
-                self._metrics.late_settlements.inc()
-                logger.error(
-                    "%s was swept before it was settled: charged as reserved, used %s nano-USD",
-                    reservation.id,
-                    charge.cost,
+            if charge is not None and record is not None:
+                self._watch.answered(
+                    SentSettlement(
+                        reservation.workspace,
+                        reservation.id,
+                        holds,
+                        amounts,
+                        record,
+                        tokens=charge.usage.total_tokens,
+                        cost=charge.cost,
+                        opened=call.started,
+                        sent=sent,
+                    ),
+                    settled,
+                    count=lambda: self._metrics.settled(call, charge.usage, charge.cost, charge.settlement),
                 )
 
         try:

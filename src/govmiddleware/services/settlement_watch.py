@@ -1,0 +1,172 @@
+"""Settlements after they were sent: does the store still have what it acknowledged, and what became of those
+that found no open reservation?
+
+A store may come back without the last of what it acknowledged: an append-only file synced every second, and
+replicas that follow asynchronously, both allow it. So every worker keeps its settlements of the last seconds
+and, when another run of the store answers, looks for them in the journal. What is missing is sent again,
+which heals it where only the settlement was lost; where the reservation was lost too, it is reported.
+
+The same look explains a settlement that found no open reservation: it had been taken before, and only its
+answer was lost; or the reservation was swept; or the store has lost it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from govmiddleware.core.limits import Hold
+from govmiddleware.core.money import usd_text
+from govmiddleware.core.ports import Journal, Ledger, Settled
+from govmiddleware.metrics import Metrics
+from govmiddleware.services import records
+
+logger = logging.getLogger("govmiddleware.settlement_watch")
+
+CHECK_SECONDS = 1.0
+
+_KEPT_SECONDS = 10.0
+"""How long before the last sign of life of a store its acknowledgements are doubted."""
+_KEPT_MOST = 10_000
+_CLOCKS_APART_SECONDS = 10.0
+"""By how much a failover may move the clock that the journal's ids are made by."""
+
+
+@dataclass(frozen=True, slots=True)
+class SentSettlement:
+    """What the ledger was asked to settle for one call.
+
+    Attributes:
+        tokens, cost: what the call used, for the report; cost in nano-USD.
+        opened, sent: when its call began and when the ledger was asked, by `time.monotonic()`.
+    """
+
+    workspace: str
+    reservation_id: str
+    holds: tuple[Hold, ...]
+    amounts: Mapping[str, int]
+    record: bytes
+    tokens: int
+    cost: int
+    opened: float
+    sent: float
+
+
+class SettlementWatch:
+    """Keeps this process's settlements of the last seconds; `check` is its work, to be done every second.
+
+    It trusts that the journal in the store has what was settled within the last minute.
+    """
+
+    def __init__(self, ledger: Ledger, journal: Journal, metrics: Metrics) -> None:
+        self._ledger = ledger
+        self._journal = journal
+        self._metrics = metrics
+        self._run_id = ""
+        self._kept: dict[str, SentSettlement] = {}
+        self._unexplained: dict[str, tuple[SentSettlement, Callable[[], None]]] = {}
+
+    def answered(self, sent: SentSettlement, settled: Settled, count: Callable[[], None]) -> None:
+        """To be told of each answer of the ledger. `count` is called once it is certain that it was settled."""
+        if settled is Settled.NOT_OPEN:
+            self._unexplained[sent.reservation_id] = sent, count
+            return
+        count()
+        if settled is Settled.IN_PART:
+            self._report_lost([sent])
+        self._kept[sent.reservation_id] = sent
+        if len(self._kept) > _KEPT_MOST:
+            del self._kept[next(iter(self._kept))]
+
+    async def check(self) -> None:
+        """Look after what another run of the store may have lost, and explain what is unexplained.
+
+        Raises StoreUnavailable; the next check then does what is left.
+        """
+        asked = time.monotonic()
+        run_id = await self._ledger.run_id()
+        doubtful = [sent for sent, _ in self._unexplained.values()]
+        if run_id != self._run_id:
+            doubtful += self._kept.values()
+        by_workspace: dict[str, list[SentSettlement]] = defaultdict(list)
+        for sent in doubtful:
+            by_workspace[sent.workspace].append(sent)
+        for workspace, group in by_workspace.items():
+            await self._look_after(workspace, group)
+        self._run_id = run_id
+        self._kept = {name: sent for name, sent in self._kept.items() if sent.sent > asked - _KEPT_SECONDS}
+
+    async def _look_after(self, workspace: str, group: Sequence[SentSettlement]) -> None:
+        journaled = await self._journaled(workspace, group)
+        if missing := [sent for sent in group if sent.reservation_id not in journaled]:
+            await self._send_again(workspace, missing)
+            journaled = await self._journaled(workspace, group)
+        lost = []
+        for sent in group:
+            _, count = self._unexplained.pop(sent.reservation_id, (sent, None))
+            record = journaled.get(sent.reservation_id)
+            if record == sent.record:
+                if count:
+                    count()
+                continue
+            self._kept.pop(sent.reservation_id, None)
+            if record is None:
+                lost.append(sent)
+            else:
+                self._report_late(sent)
+        if lost:
+            self._report_lost(lost)
+
+    async def _journaled(self, workspace: str, group: Sequence[SentSettlement]) -> dict[str, bytes]:
+        """The records that the journal has of their reservations."""
+        wanted = {sent.reservation_id for sent in group}
+        # Of what was acknowledged no record is older; what was swept may have been at any time of its call.
+        oldest = min(sent.sent if sent.reservation_id in self._kept else sent.opened for sent in group)
+        seconds = time.monotonic() - oldest + _CLOCKS_APART_SECONDS
+        found = {}
+        async for entry in self._journal.recent(workspace, seconds):
+            reservation_id = records.decode(entry.record).reservation_id
+            if reservation_id in wanted:
+                found[reservation_id] = entry.record
+        return found
+
+    async def _send_again(self, workspace: str, missing: Iterable[SentSettlement]) -> None:
+        healed = []
+        for sent in missing:
+            settled = await self._ledger.settle(
+                workspace, sent.reservation_id, sent.holds, sent.amounts, sent.record
+            )
+            if settled is Settled.IN_PART:
+                self._report_lost([sent])
+            if settled is not Settled.NOT_OPEN:
+                healed.append(sent.reservation_id)
+        if healed:
+            logger.warning(
+                "the store had lost %d settlements of workspace %s, and has taken them again: %s",
+                len(healed),
+                workspace,
+                ", ".join(healed),
+            )
+
+    def _report_late(self, sent: SentSettlement) -> None:
+        self._metrics.late_settlements.inc()
+        logger.error(
+            "%s was swept before it was settled: charged as reserved, used %s USD",
+            sent.reservation_id,
+            usd_text(sent.cost),
+        )
+
+    def _report_lost(self, lost: Sequence[SentSettlement]) -> None:
+        self._metrics.lost_settlements.inc(len(lost))
+        logger.error(
+            "the store has lost %d settlements of workspace %s: %d tokens and %s USD that were used are missing "
+            "in its counters and reports. Requests: %s",
+            len(lost),
+            lost[0].workspace,
+            sum(sent.tokens for sent in lost),
+            usd_text(sum(sent.cost for sent in lost)),
+            ", ".join(sent.reservation_id for sent in lost),
+        )
