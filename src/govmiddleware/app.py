@@ -19,7 +19,7 @@ from govmiddleware.core.tokens import CL100K, O200K
 from govmiddleware.core.tokens import load as load_encoding
 from govmiddleware.errors import ConfigurationError, StoreUnavailable
 from govmiddleware.ledger.api_tokens import RedisApiTokens
-from govmiddleware.ledger.connection import connect
+from govmiddleware.ledger.connection import PROBE_SECONDS, connect
 from govmiddleware.ledger.embedded import EmbeddedStore
 from govmiddleware.ledger.health import StoreCheck, eviction_policy, examine
 from govmiddleware.ledger.journal import RedisJournal
@@ -150,7 +150,7 @@ class Governance:
         """The store alone, without the work beside requests: for commands that read or write it."""
         await self._open_store()
         try:
-            await self.ledger.ping()
+            await self.ledger.ping(PROBE_SECONDS)  # the first node of a cluster may be down
             yield self
         finally:
             await self._close_store()

@@ -16,7 +16,7 @@ from tests.sidecar.books import Books
 from tests.sidecar.conftest import SECRET
 from tests.sidecar.processes import serve_processes
 from tests.sidecar.waiting import until
-from tests.stores.cluster import Cluster, cluster
+from tests.stores.cluster import OPTIONS, Cluster, cluster
 from tests.stores.sentinels import Watched, watched
 from tests.stores.server import Server, valkey_binary
 
@@ -214,6 +214,29 @@ def test_a_cluster_that_lost_a_primary_for_a_while_loses_nothing(
     load = live_through(crash_of_the_owner, three.url, configured(tmp_path, three.url, upstream))
     served = load.statuses()[200]
     assert len(provider.exchanges) == served == len(Books(three.url).records())
+
+
+@pytest.mark.parametrize("trouble", [Server.kill, Server.freeze])
+def test_a_cluster_whose_replica_takes_over_goes_on_with_it(
+    trouble: Callable[[Server], None],
+    three: Cluster,
+    tmp_path: Path,
+    gov_provider: tuple[ScriptedProvider, str],
+) -> None:
+    provider, upstream = gov_provider
+    owner = three.owner_of("{acme}")
+    other = three.another_than(owner)
+    with Server(valkey_binary(), tmp_path / "replica", *OPTIONS) as replica:
+        three.follow(replica, owner)
+
+        def fail_over() -> None:
+            trouble(owner)
+            three.wait_until_another_owns("{acme}", other, owner)
+
+        url = f"redis+cluster://127.0.0.1:{other.port},127.0.0.1:{owner.port}"
+        load = live_through(fail_over, url, configured(tmp_path, url, upstream))
+        served = load.statuses()[200]
+        assert len(provider.exchanges) == served == len(Books(url).records())
 
 
 @pytest.mark.parametrize("move", [Cluster.move_slot_at_once, Cluster.move_slot_key_by_key])

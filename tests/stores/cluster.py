@@ -12,6 +12,7 @@ from redis.crc import key_slot
 from tests.sidecar.waiting import until
 from tests.stores.server import Server, command_at, valkey_binary, wait_for
 
+OPTIONS = ("--cluster-enabled", "yes", "--appendonly", "yes", "--cluster-node-timeout", "1000")
 _SLOTS = 16384
 
 
@@ -29,6 +30,24 @@ class Cluster:
             if start <= slot <= end:
                 return next(server for server in self.servers if server.port == port)
         raise AssertionError(f"nobody has slot {slot}")
+
+    def wait_until_another_owns(self, key: str, asked: Server, old: Server) -> None:
+        """As `asked` sees it."""
+        slot = key_slot(key.encode())
+
+        def owner() -> int:
+            ranges = command_at(asked.port, "CLUSTER", "SLOTS")
+            return next(int(node[1]) for start, end, node, *_ in ranges if start <= slot <= end)
+
+        until(lambda: owner() != old.port, within=20)
+        wait_for(asked.port, "cluster_state:ok", "CLUSTER", "INFO")
+
+    def follow(self, replica: Server, primary: Server) -> None:
+        """Make an empty server of the cluster's kind a replica of one of its primaries."""
+        command_at(replica.port, "CLUSTER", "MEET", "127.0.0.1", primary.port, primary.bus_port)
+        wait_for(replica.port, "cluster_known_nodes:4", "CLUSTER", "INFO")
+        command_at(replica.port, "CLUSTER", "REPLICATE", self._ids[primary.port])
+        wait_for(primary.port, "state=online", "INFO", "replication")
 
     def another_than(self, server: Server) -> Server:
         return next(other for other in self.servers if other is not server)
@@ -63,10 +82,7 @@ class Cluster:
 def cluster(home: Path) -> Iterator[Cluster]:
     with ExitStack() as stack:
         servers = [
-            stack.enter_context(
-                Server(valkey_binary(), home / str(number), "--cluster-enabled", "yes", "--appendonly", "yes")
-            )
-            for number in range(3)
+            stack.enter_context(Server(valkey_binary(), home / str(number), *OPTIONS)) for number in range(3)
         ]
         for number, server in enumerate(servers):
             first, last = (_SLOTS * each // 3 for each in (number, number + 1))

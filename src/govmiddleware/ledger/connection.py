@@ -23,6 +23,10 @@ PATIENCE_SECONDS = 0.25
 LONG_PATIENCE_SECONDS = 10.0
 """For reports and audits, which read much."""
 
+PROBE_SECONDS = 2.0
+"""For the look at who answers, every second: on a cluster it outlasts `_NODE_SECONDS`, and so is what finds out
+that a node hangs and who serves instead."""
+
 _COMMANDS_AT_ONCE = 64
 _TICKS = 5
 _NODE_SECONDS = 0.5

@@ -22,7 +22,7 @@ from govmiddleware.core.ports import (
 from govmiddleware.core.windows import CalendarWindow, Lifetime, Now, SlidingWindow
 from govmiddleware.errors import StoreUnavailable
 from govmiddleware.ledger import scripts
-from govmiddleware.ledger.connection import Client, ask_each_node, store_call
+from govmiddleware.ledger.connection import PATIENCE_SECONDS, PROBE_SECONDS, Client, ask_each_node, store_call
 from govmiddleware.ledger.directory import read_directory
 from govmiddleware.ledger.keys import SWEEPER, WORKSPACES, WorkspaceKeys
 
@@ -179,14 +179,14 @@ class RedisLedger:
             return await read_directory(self._redis)
 
     async def run_id(self) -> str:
-        async with store_call():
+        async with store_call(PROBE_SECONDS):
             servers = await ask_each_node(self._redis, "INFO", "server")
         runs = (info.get("run_id", "") for info in servers)  # some hosted stores do not say
         return " ".join(sorted(map(str, runs)))
 
-    async def ping(self) -> None:
+    async def ping(self, patience: float = PATIENCE_SECONDS) -> None:
         """Raises StoreUnavailable."""
-        async with store_call():
+        async with store_call(patience):
             await self._redis.ping()
 
     async def journal_is_full(self) -> bool:
