@@ -34,7 +34,8 @@ from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
 from govmiddleware.services.reservations import Reservations
 from govmiddleware.services.upkeep import Upkeep
 from govmiddleware.services.usage import UsageReports
-from govmiddleware.settings import Settings, load, without_password
+from govmiddleware.settings import Settings, load
+from govmiddleware.settings_errors import without_password
 
 logger = logging.getLogger("govmiddleware.app")
 
