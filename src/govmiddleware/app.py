@@ -35,7 +35,8 @@ from govmiddleware.services.reservations import Reservations
 from govmiddleware.services.settlement_watch import CHECK_SECONDS, SettlementWatch
 from govmiddleware.services.upkeep import Upkeep
 from govmiddleware.services.usage import UsageReports
-from govmiddleware.settings import Settings, load, without_password
+from govmiddleware.settings import Settings, load
+from govmiddleware.settings_errors import without_password
 
 logger = logging.getLogger("govmiddleware.app")
 

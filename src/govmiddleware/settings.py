@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
@@ -27,7 +27,6 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -45,6 +44,7 @@ from govmiddleware.core.prices import ConfiguredPrice
 from govmiddleware.core.providers import Provider
 from govmiddleware.core.windows import CalendarUnit, CalendarWindow, Lifetime, Now, SlidingWindow, Window
 from govmiddleware.errors import ConfigurationError
+from govmiddleware.settings_errors import HIDDEN, configuration_error, environment_error
 
 DEFAULT_FILE = Path("govmiddleware.toml")
 
@@ -139,11 +139,6 @@ def _base_url(url: str) -> str:
     if not has_origin or not url.isascii() or "@" in parts.netloc or "?" in url or "#" in url:
         raise ValueError(expected)
     return url
-
-
-def without_password(url: str) -> str:
-    """A URL as it may be shown."""
-    return re.sub(r"(password=)[^&]*", r"\1…", re.sub(r"//.*@", "//…@", url))
 
 
 def _globs(globs: tuple[str, ...]) -> tuple[str, ...]:
@@ -368,7 +363,7 @@ class Settings(BaseSettings):
             raise ConfigurationError(f"api_tokens[{index}].name", tokens[index][1], expected)
         if (index := _repeated(hashes)) is not None:
             expected = "the hash of a secret that no other API token has"
-            raise ConfigurationError(f"api_tokens[{index}].sha256", _HIDDEN, expected)
+            raise ConfigurationError(f"api_tokens[{index}].sha256", HIDDEN, expected)
         return self
 
     @model_validator(mode="after")
@@ -378,7 +373,7 @@ class Settings(BaseSettings):
             raise ConfigurationError("upstream", self.upstream, expected)
         if self.upstreams and self.upstream_api_key is not None:
             expected = "nothing beside [[upstreams]]: each has an api_key_env of its own"
-            raise ConfigurationError("upstream_api_key", _HIDDEN, expected)
+            raise ConfigurationError("upstream_api_key", HIDDEN, expected)
         for index, upstream in enumerate(self.upstreams):
             has_key = upstream.api_key is not None or upstream.api_key_env is not None
             if has_key and (upstream.auth or self.upstream_auth) == "forward":
@@ -440,9 +435,9 @@ def load(file: Path | None = None, **flags: object) -> Settings:
             str(named or DEFAULT_FILE), error.strerror, "a file that can be read"
         ) from None
     except SettingsError as error:
-        raise _environment_error(error) from None
+        raise environment_error(error) from None
     except ValidationError as error:
-        first, *others = [_configuration_error(details) for details in error.errors()]
+        first, *others = [configuration_error(details) for details in error.errors()]
         for other in others:
             first.add_note(str(other))
         raise first from None
@@ -452,58 +447,6 @@ def stray_variables() -> list[str]:
     """Variables of the environment that look like settings and are none: misspelt, or not built yet."""
     known = {f"GOV_{name.upper()}" for name in Settings.model_fields} | {"GOV_CONFIG", "GOV_TOKEN"}
     return sorted(name for name in os.environ if name.startswith("GOV_") and name.split("__")[0] not in known)
-
-
-_HIDDEN = "…"
-_SECRETS = frozenset({"upstream_api_key", "api_key", "metrics_token", "admin_token", "sha256", "api_key_env"})
-"""`api_key_env` too: what is no name of a variable may be the key itself."""
-_HOLD_SECRETS = r"(api_tokens|upstreams)(\[\d+\])?"
-_EXPECTED = {
-    "tuple_type": "a list",
-    "model_type": "a table",
-    "dict_type": "a table",
-    "decimal_type": "a number",
-    "greater_than": "a number {}",
-    "greater_than_equal": "a number {}",
-}
-"""What would be right, where pydantic's own words are no help. `{}`: those words."""
-
-
-def _configuration_error(details: ErrorDetails) -> ConfigurationError:
-    key = ""
-    for part in details["loc"]:
-        key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else str(part)
-    unknown = details["type"] == "extra_forbidden"
-    value = _shown(key, details["input"], unknown=unknown)
-    if unknown:
-        return ConfigurationError(key, value, "a setting that exists; there is none of this name")
-    if details["type"] == "missing":
-        return ConfigurationError(key, None, "a value; it is required")
-    message = details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return ConfigurationError(key, value, _EXPECTED.get(details["type"], "{}").replace("{}", message))
-
-
-def _environment_error(error: SettingsError) -> ConfigurationError:
-    """A variable that should hold JSON and does not."""
-    found = re.search('field "(.+?)"', str(error))
-    name = f"GOV_{found[1].upper()}" if found else "environment"
-    value = next((value for key, value in os.environ.items() if key.upper() == name), None)
-    shown = value if found is None else _shown(found[1], value, unknown=False)
-    return ConfigurationError(name, shown, "JSON, as this setting is a list")
-
-
-def _shown(key: str, value: object, *, unknown: bool) -> object:
-    """A value as an error may show it: nothing that is a secret, or may be one under a wrong name."""
-    name = key.rpartition(".")[2]
-    if name in _SECRETS or re.fullmatch(_HOLD_SECRETS, key):
-        return _HIDDEN
-    if unknown and (
-        key.startswith(("api_tokens", "upstreams"))
-        or isinstance(value, Mapping | list)
-        or any(word in name for word in ("token", "key", "secret", "password"))
-    ):
-        return value if isinstance(value, int | float) else _HIDDEN
-    return without_password(value) if isinstance(value, str) else value
 
 
 def _repeated(names: Sequence[object]) -> int | None:
