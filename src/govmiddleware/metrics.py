@@ -25,6 +25,8 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from govmiddleware.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from govmiddleware.core.call import Call, Settlement
     from govmiddleware.core.refusals import Refusal
@@ -54,10 +56,16 @@ def forget(name: str) -> None:
 
 class Metrics:
     """The metrics of one Governance, on a registry given to it, or else on one of its own, which also
-    tells of the process (`process_*`, `python_gc_*`) unless several share their metrics."""
+    tells of the process (`process_*`, `python_gc_*`) unless several share their metrics.
+
+    Raises ConfigurationError where they are to be shared in a directory that does not exist.
+    """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self._are_shared = DIRECTORY in os.environ
+        directory = os.environ.get(DIRECTORY)
+        if directory is not None and not os.path.isdir(directory):
+            raise ConfigurationError(DIRECTORY, directory, "a directory that exists")
+        self._are_shared = directory is not None
         if registry is None:
             registry = CollectorRegistry()
             if not self._are_shared:

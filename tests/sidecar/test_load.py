@@ -33,8 +33,6 @@ def config(tmp_path: Path, gov_store: str, provider: ProviderProcess) -> Path:
         f"""
         upstream = "{provider.url}"
         redis_url = "{gov_store}"
-        lease_seconds = 2
-        sweep_seconds = 1
         [[api_tokens]]
         name = "ci"
         workspace = "acme"
@@ -137,6 +135,7 @@ def _that_counts(sent: int, sidecar: SidecarProcess) -> Scrape | None:
 def test_workers_killed_under_load_leave_books_that_balance_and_counters_that_never_go_down(
     config: Path, provider: ProviderProcess, books: Books
 ) -> None:
+    config.write_text("lease_seconds = 5\nsweep_seconds = 1\n" + config.read_text())
     with serve_processes(config, workers=2) as [sidecar]:
         counted: list[float] = []
 
@@ -149,7 +148,7 @@ def test_workers_killed_under_load_leave_books_that_balance_and_counters_that_ne
 
         statuses = send_all(sidecar.url, [Call()] * 1500, connections=20, after_each=look)
         assert len(sidecar.workers()) >= 3
-        until(lambda: books.open_reservations() == 0)
+        until(lambda: books.open_reservations() == 0, within=30)
         counted.append(Scrape(sidecar.url).sum("settlements_total"))
         assert counted == sorted(counted)
         assert Scrape(sidecar.url).sum("open_reservations") == 0

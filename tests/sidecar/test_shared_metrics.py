@@ -15,6 +15,7 @@ from tests.sidecar.processes import SidecarProcess, serve_processes
 from tests.sidecar.waiting import until
 
 from govmiddleware.core.ids import hash_api_token
+from govmiddleware.errors import ConfigurationError
 from govmiddleware.metrics import DIRECTORY, Metrics
 from govmiddleware.testing import ScriptedProvider
 
@@ -97,3 +98,13 @@ def test_a_single_process_tells_of_itself() -> None:
     shown = Metrics().exposition().decode()
     for name in ("process_cpu_seconds_total", "process_resident_memory_bytes", "python_gc_collections_total"):
         assert name in shown
+
+
+def test_a_directory_that_does_not_exist_is_a_configuration_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DIRECTORY, str(tmp_path / "nowhere"))
+    with pytest.raises(
+        ConfigurationError, match=r"PROMETHEUS_MULTIPROC_DIR = .*nowhere.*: expected a directory"
+    ):
+        Metrics()
