@@ -44,6 +44,7 @@ def settings() -> dict[str, Any]:
             {"name": "session-rate", "scope": "session", "meter": "requests", "rate": "1/second"},
             {"name": "agent-week", "scope": "agent", "meter": "cost_usd", "window": "week", "hard": "0.36"},
             {"name": "agent-hour", "scope": "agent", "meter": "input_tokens", "window": "hour", "hard": 9000},
+            {"name": "provider-hour", "scope": "provider", "meter": "total_tokens", "window": "hour", "hard": 38000},
             {"name": "model-rate", "scope": "model", "meter": "output_tokens", "rate": "7000/hour"},
             {"name": "model-day", "scope": "model", "meter": "requests", "window": "day", "hard": 140},
         ],
