@@ -508,13 +508,19 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("settings", "key", "expected"),
     [
-        ({"redis_url": "redis://u:s3cr3t@h:port"}, "redis_url", "'port'"),
-        ({"redis_url": "redis://u:s3cr3t@h:99999"}, "redis_url", "Port out of range"),
+        ({"redis_url": "redis://u:s3cr3t@h:port"}, "redis_url", "hosts must be HOST or HOST:PORT"),
+        ({"redis_url": "redis://u:s3cr3t@h:99999"}, "redis_url", "hosts must be HOST or HOST:PORT"),
         ({"redis_url": "redis://h/0?db=abc"}, "redis_url", "Invalid value for 'db'"),
         ({"redis_url": "redis://h/0?sokcet_keepalive=1"}, "redis_url", "'sokcet_keepalive'"),
         ({"redis_url": "redis://h/0?socket_timeout=5"}, "redis_url", "socket_timeout is govmiddleware's own"),
         ({"redis_url": "redis+sentinel://u:s3cr3t@a,b:1"}, "redis_url", "the name of the master must follow"),
-        ({"redis_url": "redis+sentinel://u:s3cr3t@a,:1/books"}, "redis_url", "':1' is no HOST or HOST:PORT"),
+        (
+            {"redis_url": "redis+sentinel://u:s3cr3t@a,:1/books"},
+            "redis_url",
+            "hosts must be HOST or HOST:PORT",
+        ),
+        ({"redis_url": "redis://:s3cr3t/x@h:1"}, "redis_url", "a password before @ percent-encoded"),
+        ({"redis_url": "redis+cluster://:s3cr3t/x@h:1"}, "redis_url", "a password before @ percent-encoded"),
         ({"redis_url": "redis+cluster://u:s3cr3t@a,b:1/3"}, "redis_url", "a cluster has no databases"),
         ({"redis_url": "redis+cluster://"}, "redis_url", "hosts must follow"),
         ({"prices": [{"model": "m", "same_as": "unheard-of"}]}, "prices[0].same_as", ""),

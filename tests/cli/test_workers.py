@@ -14,6 +14,7 @@ import httpx
 import openai
 import pytest
 from tests.cli.serving import BODY, CONFIGURATION, SECRET, Serving, a_held_stream
+from tests.sidecar.waiting import until
 
 UPSTREAM_KEY = "sk-upstream-123"
 COMPLAINTS = "Traceback", "Warning:"
@@ -208,6 +209,23 @@ def test_a_configuration_that_no_worker_can_start_with_leaves_the_old_ones_at_wo
     os.kill(first, signal.SIGKILL)
     serving.until_workers_serve(1)
     assert serving.call() == 200, "a replacement has the old configuration"
+
+
+def test_while_the_workers_drain_nobody_is_let_in(two_workers: tuple[Serving, list[int]], provider) -> None:
+    serving, _ = two_workers
+    with a_held_stream(serving, provider) as one, a_held_stream(serving, provider) as two:
+        serving.process.terminate()
+        for _ in range(2):
+            serving.until(" drains")
+
+        def is_refused() -> bool:
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", int(serving.url.rpartition(":")[2]))) != 0
+
+        until(is_refused)
+        assert one.ends_well()
+        assert two.ends_well()
+    assert serving.ended() == 0
 
 
 def test_an_end_is_heard_in_the_midst_of_a_restart(two_workers: tuple[Serving, list[int]], provider) -> None:

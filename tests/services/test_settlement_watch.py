@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from redis import Redis
 from tests.services.forgetful import ForgetfulStore
 from tests.services.worker import LEASE, Worker, answer, new_call, until
 
@@ -325,6 +326,21 @@ async def test_settlements_are_kept_for_some_seconds_of_the_stores_life_and_boun
     monkeypatch.setattr(settlement_watch, "_KEPT_SECONDS", 0)
     await check(worker)
     assert list(worker.watch._kept) == []
+
+
+async def test_a_store_that_answers_but_takes_no_writes_is_doubted_from_its_last_write_on(
+    worker: Worker, store: ForgetfulStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a primary without its replicas does, until one of them takes over."""
+    monkeypatch.setattr(settlement_watch, "_KEPT_SECONDS", 0)
+    store.remember()
+    await whole_call(worker)
+    with Redis.from_url(store.url) as redis:
+        redis.config_set("min-replicas-to-write", 1)
+    await worker.watch.check()
+    store.crash(forget=True)
+    await check(worker)
+    assert lost(worker) == 1
 
 
 async def test_a_settlement_that_was_long_in_being_taken_is_kept_from_then_on(

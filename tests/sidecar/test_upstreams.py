@@ -365,8 +365,9 @@ def test_a_wait_in_vain_costs_nothing_and_is_worth_another_try(
         fleet.ask("llama-3")
     assert (busy.value.status_code, busy.value.code) == (503, "upstream_busy")
     assert busy.value.response.headers["retry-after-ms"] == "1000"
-    [record] = until(Books(gov_store).records)
-    assert (record.cost_usd, record.settlement, record.status) == ("0.000000000", "exact", 503)
+    [record] = until(lambda: Books(gov_store).records("refusal"))
+    assert (record.outcome, record.status) == ("upstream_busy", 503)
+    assert Books(gov_store).records() == [], "not even the request counts"
     gate.open()
     assert first.result().usage is not None
     assert fleet.reached()["local"] == 1

@@ -158,7 +158,7 @@ async def test_a_wait_in_vain_is_a_503_that_cost_nothing(gateway, http, raw_upst
         assert busy.text.startswith("upstream_busy: All connections to the upstream are in use")
         call = gateway.calls[1]
         assert isinstance(call.refusal, Unavailable)
-        assert call.progress is Progress.UNREACHED
+        assert call.progress is Progress.NOT_DISPATCHED
         gate.set()
         assert (await first).status_code == 200
     assert watched.paths == [b"/first"]

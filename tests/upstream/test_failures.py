@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -56,15 +57,33 @@ async def test_an_unknown_host_is_a_502_that_cost_nothing(gateway, http) -> None
     await refused_with_502(gateway, http, Progress.UNREACHED)
 
 
-async def test_a_connection_that_nobody_accepts_is_a_502_that_cost_nothing(gateway, http) -> None:
+@pytest.fixture
+def deaf() -> Iterator[str]:
+    """The URL of a server that takes no connection and refuses none."""
     with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)  # whose queue of one or two the others fill; Linux then drops further SYNs
         for other in (first, second):
             other.setblocking(False)
             other.connect_ex(listener.getsockname())
-        gateway.forward_to(f"http://127.0.0.1:{listener.getsockname()[1]}", connect_timeout=SOON)
-        await refused_with_502(gateway, http, Progress.UNREACHED)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+async def test_a_connection_that_nobody_accepts_is_a_502_that_cost_nothing(gateway, http, deaf: str) -> None:
+    gateway.forward_to(deaf, connect_timeout=SOON)
+    await refused_with_502(gateway, http, Progress.UNREACHED)
+
+
+async def test_a_client_that_leaves_while_we_connect_has_cost_nothing(gateway, deaf: str) -> None:
+    gateway.forward_to(deaf, connect_timeout=30)
+    async with gateway.connection() as (_, writer):
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello")
+        async with asyncio.timeout(5):
+            while not (gateway.calls and gateway.calls[0].progress is not Progress.NOT_DISPATCHED):
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)  # by now it connects, which nothing shows
+    await gateway.bell.until(lambda: gateway.ended == 1)
+    assert gateway.calls[0].progress is Progress.UNREACHED
 
 
 async def test_an_upstream_without_tls_behind_an_https_url_is_a_502_that_cost_nothing(

@@ -52,6 +52,8 @@ def test_connection_cannot_take_back_what_the_gateway_says_of_a_call() -> None:
         b"x-http-method",
         b"x-method-override",
         b"x-original-url",
+        b"x-litellm-num-retries",
+        b"x-litellm-timeout",
         b"x-rewrite-url",
         b"proxy",
     ],

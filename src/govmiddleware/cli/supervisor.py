@@ -35,6 +35,9 @@ _OURS = {signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU}
 _FAREWELL_SECONDS = 15.0
 """How long after its drain a worker may take to settle and end."""
 
+_START_SECONDS = 120.0
+"""How long a worker may take to serve: an embedded store that reads much data takes a minute."""
+
 _YOUNG_SECONDS = 30.0
 """A worker that ends before this age is replaced after a pause, twice as long each time."""
 
@@ -177,6 +180,8 @@ class Supervisor:
         finally:
             for task in (keeping, beating, over):
                 task.cancel()
+            for listener in self._sockets:
+                listener.close()  # else it would take connections that nobody serves
             for worker in self._workers:
                 self._retire(worker)
             await asyncio.gather(*self._attending)
@@ -217,19 +222,32 @@ class Supervisor:
             outdated = [worker for worker in active if worker in self._outdated]
             if len(active) < self._wanted:
                 await asyncio.sleep(self._pause)
+                settings = self._settings
                 # The first comes alone: what keeps it from serving would keep the others, and is said once.
                 missing = self._wanted - len(active) if active else 1
                 started = await asyncio.gather(*(self._start() for _ in range(missing)))
-                if not active and not any(started):
-                    return COULD_NOT_START
+                if not any(started):
+                    if not active:
+                        return COULD_NOT_START
+                    self._take_back(settings)
             elif len(active) > self._wanted:
                 self._retire(active[0])
             elif outdated and len(active) == len(self._workers):  # one by one: nobody drains
+                await asyncio.sleep(self._pause)
+                settings = self._settings
                 if not await self._start():
-                    logger.error("the new configuration does not serve; the other workers keep theirs")
-                    self._settings, self._outdated = outdated[0].work.settings, []
+                    self._take_back(settings)
             else:
                 await self._changed.wait()
+
+    def _take_back(self, settings: Settings) -> None:
+        """After a start that failed: go on with the configuration before, unless this one serves in a worker
+        already, or a newer one has come. Then it is tried again."""
+        working = [worker for worker in self._workers if not worker.is_retired]
+        served = any(worker.work.settings is settings for worker in working)
+        if working and not served and settings is self._settings:
+            logger.error("the new configuration does not serve; the workers keep the one they have")
+            self._settings, self._outdated = working[0].work.settings, []
 
     async def _start(self) -> bool:
         """Start a worker and wait until it serves; False where it ends before."""
@@ -252,7 +270,14 @@ class Supervisor:
         attending = asyncio.create_task(self._attend(worker))
         self._attending.add(attending)
         attending.add_done_callback(self._attending.discard)
-        if serves := await worker.serves():
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                serves = await worker.serves()
+        except TimeoutError:
+            logger.error("%s does not come up and is killed", worker)
+            worker.kill()
+            serves = await worker.serves()
+        if serves:
             logger.info("%s serves", worker)
         return serves
 

@@ -281,6 +281,11 @@ class Ledger(Protocol):
         """All workspaces that ever had a reservation."""
         ...
 
+    async def takes_writes(self) -> bool:
+        """Whether the store takes writes now. One that answers may not: its disk is full, or its replicas are
+        gone."""
+        ...
+
     async def run_id(self) -> str:
         """Names the run of the store that answers: another one after a restart or a failover, either of
         which may have lost the last of what was acknowledged."""

@@ -21,7 +21,7 @@ PATIENCE_SECONDS = 0.25
 """For everything on a request's way, its turn and connecting included: no call hangs on a store."""
 
 LONG_PATIENCE_SECONDS = 10.0
-"""For reports and audits, which read much."""
+"""For reports and audits, which read much. On a cluster each answer has `_NODE_SECONDS` all the same."""
 
 PROBE_SECONDS = 2.0
 """For the look at who answers, every second: on a cluster it outlasts `_NODE_SECONDS`, and so is what finds out

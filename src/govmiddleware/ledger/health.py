@@ -46,9 +46,9 @@ async def examine(redis: Client) -> list[StoreCheck]:
         servers: list[Info] = await ask_each_node(redis, "INFO")
         times = await ask_each_node(redis, "TIME")
         refusal = await _refused_script(redis)
-    policy, replicas = _worst_policy(servers), [info for info in servers if info["role"] != "master"]
+    policy, replicas = _worst_policy(servers), [info for info in servers if info.get("role") == "slave"]
     skew_ms = max((_skew_ms(each) for each in times), key=abs)
-    without_aof = [info for info in servers if not int(info["aof_enabled"])]
+    without_aof = [info for info in servers if not int(info.get("aof_enabled", 0))]
     return [
         StoreCheck("version", all(map(_is_recent, servers)), _versions(servers)),
         StoreCheck(
@@ -94,19 +94,19 @@ async def _refused_script(redis: Client) -> str | None:
 
 
 def _worst_policy(servers: Iterable[Info]) -> str:
-    policies = {str(info["maxmemory_policy"]) for info in servers}
+    policies = {str(info.get("maxmemory_policy", "unknown: the store does not say")) for info in servers}
     return min(policies, key=lambda policy: policy == "noeviction")
 
 
 def _is_recent(info: Info) -> bool:
-    return tuple(int(part) for part in str(info["redis_version"]).split(".")[:2]) >= _OLDEST_REDIS
+    return tuple(int(part) for part in str(info.get("redis_version", "0.0")).split(".")[:2]) >= _OLDEST_REDIS
 
 
 def _versions(servers: list[Info]) -> str:
     names = {
         f"valkey {info['valkey_version']}"
         if info.get("server_name") == "valkey"
-        else f"redis {info['redis_version']}"
+        else f"redis {info.get('redis_version', 'of an unknown version')}"
         for info in servers
     }
     old = "" if all(map(_is_recent, servers)) else "; 7.0 is the oldest that works"

@@ -27,6 +27,7 @@ _OURS = frozenset(
         "timeout",
     ]
 )
+_AUTHORITY = "hosts must be HOST or HOST:PORT, and a password before @ percent-encoded"
 _PORTS = {"sentinel": 26379, "cluster": 6379}
 
 
@@ -66,7 +67,7 @@ def read_store_url(url: str) -> StoreUrl:
     if composite is None:
         if "+" in url.partition("://")[0]:
             raise ValueError("hosts must follow, such as redis+cluster://HOST,HOST")
-        options = dict(parse_url(url))
+        options = _parsed(url)
         _check_options(options)
         return StoreUrl("server", (), "", options, {})
     kind: Literal["sentinel", "cluster"] = "sentinel" if composite["kind"] == "sentinel" else "cluster"
@@ -74,7 +75,7 @@ def read_store_url(url: str) -> StoreUrl:
     service, db = _path(kind, composite["path"] or "")
     credentials = f"{composite['credentials']}@" if composite["credentials"] else ""
     plain = f"{composite['scheme']}://{credentials}host{db}?{composite['query'] or ''}"
-    options = dict(parse_url(plain))
+    options = _parsed(plain)
     del options["host"]
     own = {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
     _check_options(options)
@@ -88,9 +89,21 @@ def read_store_url(url: str) -> StoreUrl:
 
 def _host(text: str, port: int) -> tuple[str, int]:
     parts = urlsplit(f"//{text}")
+    try:
+        given = parts.port
+    except ValueError:
+        raise ValueError(_AUTHORITY) from None
     if not parts.hostname or parts.path:
-        raise ValueError(f"{text!r} is no HOST or HOST:PORT")
-    return parts.hostname, parts.port or port
+        raise ValueError(_AUTHORITY)
+    return parts.hostname, given or port
+
+
+def _parsed(url: str) -> dict[str, Any]:
+    try:
+        _ = urlsplit(url).port
+    except ValueError:  # it quotes what may be half a password
+        raise ValueError(_AUTHORITY) from None
+    return dict(parse_url(url))
 
 
 def _path(kind: str, path: str) -> tuple[str, str]:

@@ -60,13 +60,13 @@ def with_body_headers(
     """A copy of the scope whose headers fit the body, with further headers replaced.
 
     The content type is JSON, as which it was judged: an upstream that took the same bytes for a form would
-    read other fields.
+    read other fields. A name with an underscore goes with its twin: CGI and WSGI make both one variable.
     """
     replaced = {b"content-type": b"application/json", **dict(replace)}
     headers = [
         (name, value)
         for name, value in scope["headers"]
-        if name not in _REPLACED_HEADERS and name not in replaced
+        if (meant := name.replace(b"_", b"-")) not in _REPLACED_HEADERS and meant not in replaced
     ]
     headers += [*replaced.items(), (b"content-length", str(len(body)).encode())]
     return {**scope, "headers": headers}

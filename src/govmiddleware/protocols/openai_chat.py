@@ -41,6 +41,7 @@ OTHER_OUTPUT_LIMITS = (
     "max_new_tokens",
     "max_tokens_to_sample",
     "num_predict",
+    "n_predict",  # llama.cpp
     "additional_drop_params",  # LiteLLM drops the fields that it names, `max_tokens` among them
 )
 """Fields by which an upstream may generate more than `max_tokens` says. Refused."""

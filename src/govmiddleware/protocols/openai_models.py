@@ -13,6 +13,7 @@ from govmiddleware.core.body import RequestBody
 from govmiddleware.core.paths import trimmed
 from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols.fields import bounded_name, read_name, refuse_fields
+from govmiddleware.protocols.litellm import REPEATS
 
 OTHER_MODELS = (
     "models",  # OpenRouter: served by any of the list (a recording asks for a free model, gets grok-4)
@@ -52,6 +53,7 @@ def read_model(body: RequestBody, path: str = "", query: bytes = b"") -> str:
         query: raw, for `?model=`, which LiteLLM prefers to the body.
     """
     refuse_fields(body, OTHER_MODELS, "it may change the model. Name one model in 'model'.")
+    refuse_fields(body, REPEATS, "the call may be made and paid for more than once.")
     named = [
         read_name(body, "model"),
         bounded_name(_model_in_path(path), "model"),

@@ -97,7 +97,14 @@ class SettlementWatch:
         for workspace, group in by_workspace.items():
             await self._look_after(workspace, group)
         self._run_id = run_id
-        self._kept = {name: sent for name, sent in self._kept.items() if sent.sent > asked - _KEPT_SECONDS}
+        await self._let_go(asked - _KEPT_SECONDS)
+
+    async def _let_go(self, before: float) -> None:
+        """Of those sent before, unless the store takes no writes: then its disk or its replicas may lack them."""
+        old = [name for name, sent in self._kept.items() if sent.sent <= before]
+        if old and await self._ledger.takes_writes():
+            for name in old:
+                del self._kept[name]
 
     async def _look_after(self, workspace: str, group: Sequence[SentSettlement]) -> None:
         journaled = await self._journaled(workspace, group)

@@ -19,6 +19,7 @@ from govmiddleware.errors import (
 from govmiddleware.upstream.client_side import ClientSide, while_connected
 from govmiddleware.upstream.connections import Connections
 from govmiddleware.upstream.event_stream import EventStreamEnd
+from govmiddleware.upstream.framing import Watched, with_length
 from govmiddleware.upstream.headers import UpstreamAuth, declared_length, request_headers, response_headers
 from govmiddleware.upstream.target import target_url
 
@@ -76,14 +77,22 @@ class Forwarder:
         except InvalidRequest as refusal:
             return await _refuse(call, refusal, send)
         body = await client.body()
-        headers = self._request_headers(call, scope, body)
+        headers = with_length(self._request_headers(call, scope, body), scope["method"], body)
+
+        def leaves() -> None:
+            call.progress = Progress.DISPATCHED
+
+        watched = None if body is None else Watched(body, leaves)
         try:
-            async with self._connections:
-                call.progress = Progress.DISPATCHED
-                async with self._client.request(scope["method"], url, headers, body) as answer:
-                    return await _relay(call, answer, send)
+            async with (
+                self._connections,
+                self._client.request(scope["method"], url, headers, watched) as answer,
+            ):
+                return await _relay(call, answer, send)
         except UpstreamError as error:
-            if isinstance(error, UpstreamUnreachable) and not error.sent:
+            if isinstance(error, UpstreamBusy):
+                call.progress = Progress.NOT_DISPATCHED
+            elif isinstance(error, UpstreamUnreachable) and not error.sent:
                 call.progress = Progress.UNREACHED
             if call.progress is Progress.ANSWERING:
                 raise

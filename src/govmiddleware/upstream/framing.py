@@ -4,7 +4,7 @@ which answers are none."""
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from govmiddleware.core.ports import Headers
 from govmiddleware.errors import UpstreamUnreachable
@@ -52,6 +52,27 @@ def with_length(headers: Headers, method: str, body: bytes | AsyncIterator[bytes
     if body is None and method in ("POST", "PUT", "PATCH"):
         return [*headers, (b"content-length", b"0")]
     return headers
+
+
+class Watched:
+    """A body that says when its first piece is taken: a connection stands then, and not before.
+
+    Args:
+        leaves: called once.
+    """
+
+    def __init__(self, body: bytes | AsyncIterator[bytes], leaves: Callable[[], None]) -> None:
+        self._pieces: AsyncIterator[bytes] = Pieces(body) if isinstance(body, bytes) else body
+        self._leaves: Callable[[], None] | None = leaves
+
+    def __aiter__(self) -> Watched:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._leaves:
+            leaves, self._leaves = self._leaves, None
+            leaves()
+        return await anext(self._pieces)
 
 
 class Pieces:

@@ -40,10 +40,14 @@ _STEERING = frozenset(
         b"x-method-override",
         b"x-original-url",  # IIS, and the frameworks that ran behind it
         b"x-rewrite-url",
+        b"x-litellm-num-retries",  # with a short timeout, calls that are cut and paid for without end
+        b"x-litellm-timeout",
+        b"x-litellm-stream-timeout",
         b"proxy",  # CGI scripts take it for HTTP_PROXY: CVE-2016-5385
     }
 )
-"""By these, some frameworks would serve another method or path than the one that was governed."""
+"""By these, some upstreams would serve another method or path than the one that was governed, or it more than
+once."""
 
 _CREDENTIALS = frozenset(
     {
