@@ -74,22 +74,22 @@ def test_ctrl_c_on_serve_ends_it_cleanly_and_the_store_with_its_last_user(
     terminal: Callable[..., Terminal], config: Path, data_dir: Path
 ) -> None:
     first = terminal("serve", "--config", str(config), "--port", str(free_port()))
-    first.until("Uvicorn running")
+    first.until("serving on")
     second = terminal("serve", "--config", str(config), "--port", str(port := free_port()))
-    second.until("Uvicorn running")
+    second.until("serving on")
     url = EmbeddedStore(data_dir).url
     server = server_pid(url)
     first.press_ctrl_c()
-    assert first.ended() == 130
+    assert first.ended() in (0, 130)
     assert stays(server, url)
     assert call(f"http://127.0.0.1:{port}") == 200
     second.press_ctrl_c()
-    assert second.ended() == 130
+    assert second.ended() in (0, 130)
     within(5, lambda: not servers(data_dir) and not watchdogs(data_dir))
     assert "Traceback" not in first.said + second.said
 
 
-@pytest.mark.parametrize("moment", ["Some traffic", "Do the books balance", "end it with Ctrl-C"])
+@pytest.mark.parametrize("moment", ["Some traffic", "What the journal says", "end it with Ctrl-C"])
 def test_ctrl_c_on_the_demo_ends_it_cleanly_and_its_store(
     terminal: Callable[..., Terminal], tmp_path: Path, moment: str
 ) -> None:
