@@ -7,13 +7,15 @@ from collections import Counter
 
 from govmiddleware.core.call import Call
 from govmiddleware.core.ports import Journal
-from govmiddleware.core.refusals import Refusal, Unavailable
+from govmiddleware.core.refusals import Refusal
 from govmiddleware.errors import StoreUnavailable
 from govmiddleware.services import records
 from govmiddleware.services.upkeep import Upkeep
 
 _PER_SECOND = 10
 SUMMARY_SECONDS = 60.0
+
+_FOR_WANT_OF_A_JOURNAL = frozenset({"store_unavailable", "journal_full"})
 
 
 class RefusalLog:
@@ -29,8 +31,8 @@ class RefusalLog:
 
     def record(self, call: Call, refusal: Refusal) -> None:
         """Take note of one refused request. Needs its principal."""
-        if isinstance(refusal, Unavailable):
-            return  # the store is down or its journal full: the metrics and the log have it
+        if refusal.code in _FOR_WANT_OF_A_JOURNAL:
+            return  # the metrics and the log have it
         workspace = call.require_principal().workspace
         second = int(time.monotonic())
         if second != self._second:
