@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -36,17 +37,25 @@ def dispatched(request: Request) -> Response:
 @pytest.fixture(scope="module", params=[HttpProtocol, "httptools", "h11"], ids=["ours", "httptools", "h11"])
 def server(request: pytest.FixtureRequest, gov_server: str) -> Iterator[RunningServer]:
     """A host app on a server, whose governance knows no API token."""
+    governance = Governance(Settings(redis_url=gov_server))
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with governance:
+            yield
+
     app = Starlette(
+        lifespan=lifespan,
         routes=[
             Route("/v1/chat/completions", dispatched, methods=["POST"]),
             Route("/v1/embeddings", dispatched, methods=["POST"]),
             Route("/{team}/chat/completions", Endpoint),
             Mount("/sub", routes=[Route("/embeddings", dispatched, methods=["POST"])]),
             Route("/jobs/run", dispatched, methods=["POST"]),
-        ]
+        ],
     )
-    governed: Any = govern(app, Governance(Settings(redis_url=gov_server)), paths=["/jobs/run"])
-    with serve_in_thread(governed, http=request.param, lifespan="off") as running:
+    governed: Any = govern(app, governance, paths=["/jobs/run"])
+    with serve_in_thread(governed, http=request.param) as running:
         yield running
 
 

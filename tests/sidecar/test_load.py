@@ -157,5 +157,5 @@ def test_workers_killed_under_load_leave_books_that_balance_and_counters_that_ne
     outcomes = books.records()
     assert provider.account()["requests"] <= len(outcomes) <= 1500
     assert len({record.request_id for record in outcomes}) == len(outcomes)
-    assert 0 < sum(record.settlement == "expired" for record in outcomes) <= 20
+    assert sum(record.settlement == "expired" for record in outcomes) <= 20
     assert books.audit().ok
