@@ -25,6 +25,15 @@ def test_litellm_drops_max_tokens_where_a_client_says_so(
     assert provider.exchanges == []
 
 
+@pytest.mark.parametrize("field", ["num_retries", "timeout", "request_timeout", "stream_timeout"])
+def test_no_client_has_litellm_cut_and_repeat_a_call(
+    http: httpx.Client, provider: ScriptedProvider, field: str
+) -> None:
+    refused = http.post(CHAT, json=BODY | {field: 1})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, field)
+    assert http.post(CHAT, json=BODY, headers={f"x-litellm-{field.replace('_', '-')}": "0.001"}).is_success
+
+
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/completions", "/v1/messages", "/openai/v1/chat"])
 def test_litellms_other_ways_to_a_model_are_not_open(http: httpx.Client, path: str) -> None:
     answer = http.post(path, json=BODY)
