@@ -26,9 +26,7 @@ def test_litellm_drops_max_tokens_where_a_client_says_so(
 
 
 @pytest.mark.parametrize("field", ["num_retries", "timeout", "request_timeout", "stream_timeout"])
-def test_no_client_has_litellm_cut_and_repeat_a_call(
-    http: httpx.Client, provider: ScriptedProvider, field: str
-) -> None:
+def test_no_client_has_litellm_cut_and_repeat_a_call(http: httpx.Client, field: str) -> None:
     refused = http.post(CHAT, json=BODY | {field: 1})
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, field)
     assert http.post(CHAT, json=BODY, headers={f"x-litellm-{field.replace('_', '-')}": "0.001"}).is_success
