@@ -126,6 +126,7 @@ async def test_a_stored_token_is_looked_up_once_and_checked_at_every_admission(
 @pytest.mark.parametrize(
     "malformed",
     ["gov_", "gov_wrong", "gov_" + "A" * 36, ids.new_api_token()[:-1] + "!", ids.new_api_token() + "A"],
+    ids=["empty", "short", "no checksum", "a strange character", "too long"],
 )
 async def test_a_malformed_token_never_asks_the_store(governed, inside, post, gov_store, malformed) -> None:
     governance = await governed()

@@ -124,7 +124,9 @@ async def test_an_unknown_encoding_is_refused_by_name_and_unread(estimate, encod
 
 
 @pytest.mark.parametrize(
-    "broken", [gzip.compress(BODY)[:-9], gzip.compress(BODY) + b"x", BODY, b"", zlib.compress(BODY)]
+    "broken",
+    [gzip.compress(BODY)[:-9], gzip.compress(BODY) + b"x", BODY, b"", zlib.compress(BODY)],
+    ids=["cut", "and more", "not packed", "empty", "zlib"],
 )
 async def test_what_is_not_one_whole_gzip_stream_is_refused(estimate, post, broken) -> None:
     answer = await post(estimate, content=broken, headers={"content-encoding": "gzip"})

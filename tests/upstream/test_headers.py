@@ -100,7 +100,9 @@ class TestACredentialOfTheClient:
         assert sent([(name, b"theirs")], upstream_auth="forward") == [(name, b"theirs")]
 
     @pytest.mark.parametrize(
-        "value", [OURS, b"Bearer " + OURS, b"bearer  " + OURS, b"a=b; c=" + OURS, b'x="' + OURS + b'"']
+        "value",
+        [OURS, b"Bearer " + OURS, b"bearer  " + OURS, b"a=b; c=" + OURS, b'x="' + OURS + b'"'],
+        ids=["bare", "bearer", "two spaces", "cookie", "quoted"],
     )
     def test_is_never_forwarded_if_it_is_an_api_token_of_ours(self, name: bytes, value: bytes) -> None:
         assert sent([(name, value)], upstream_auth="forward") == []
