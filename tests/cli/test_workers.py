@@ -209,6 +209,7 @@ def test_a_configuration_that_no_worker_can_start_with_leaves_the_old_ones_at_wo
     os.kill(first, signal.SIGKILL)
     serving.until_workers_serve(1)
     assert serving.call() == 200, "a replacement has the old configuration"
+    assert not serving.said(" drains"), "nobody had to go for the one that never came"
 
 
 def test_while_the_workers_drain_nobody_is_let_in(two_workers: tuple[Serving, list[int]], provider) -> None:

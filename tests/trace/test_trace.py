@@ -22,6 +22,8 @@ from tests.stores.kinds import KINDS, as_parameters
 from tests.trace import trace
 from tests.trace.deployments import DEPLOYMENTS, PATH, Governed
 
+pytestmark = pytest.mark.stores
+
 OWN = ("request_id", "reservation_id", "duration_ms", "price_version")
 """What differs from run to run, and must."""
 
@@ -163,7 +165,6 @@ def test_every_deployment_decides_the_same_and_keeps_the_same_books(
     assert_same(run("embedded", deployment, tmp_path), reference)
 
 
-@pytest.mark.stores
 @pytest.mark.parametrize("kind", as_parameters()[1:])
 def test_every_store_decides_the_same_and_keeps_the_same_books(
     kind: str, reference: Outcome, tmp_path: Path

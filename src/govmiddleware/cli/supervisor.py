@@ -279,6 +279,8 @@ class Supervisor:
             serves = await worker.serves()
         if serves:
             logger.info("%s serves", worker)
+        else:
+            await asyncio.shield(attending)  # only then it is counted no more
         return serves
 
     async def _attend(self, worker: Worker) -> None:
