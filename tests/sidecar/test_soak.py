@@ -28,7 +28,8 @@ from govmiddleware.testing import Script, ScriptedProvider
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 
 SECONDS = float(os.environ.get("GOV_SOAK_SECONDS", "15"))
-WARM_UP = 5.0
+WARM_UP = 12.0
+"""The settlements of the last ten seconds are kept, by design (services/settlement_watch.py)."""
 CLIENTS = 16
 GROWTH_BYTES = 6 << 20
 """What an allocator may keep to itself; a leak of a kilobyte a request would be more in a few seconds."""
