@@ -17,12 +17,13 @@ from govmiddleware.testing.server import serve_in_thread
 
 
 def test_a_server_listens_while_its_block_runs() -> None:
-    threads = set(threading.enumerate())
+    before = set(threading.enumerate())
     with serve_in_thread(ScriptedProvider()) as server:
         assert httpx.get(f"{server.url}/v1/models", verify=False).status_code == 200
     with pytest.raises(ConnectionRefusedError), socket.create_connection((server.host, server.port)):
         pass
-    assert set(threading.enumerate()) == threads
+    # A thread of an earlier test (a timer of redis-py's) may end meanwhile: only new ones would be ours.
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_server_can_listen_on_a_unix_socket(tmp_path: Path) -> None:
