@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from govmiddleware.app import Governance, GovernanceMiddleware, govern
-    from govmiddleware.core.call import Call, Principal, Role, current_call
+    from govmiddleware.core.call import Attribution, Call, Principal, Role, current_call
     from govmiddleware.core.refusals import Refusal
     from govmiddleware.errors import (
         ConfigurationError,
         GovError,
         MissingPredecessor,
+        NoCaller,
         StoreUnavailable,
         UpstreamError,
         UpstreamTimeout,
         UpstreamUnreachable,
+        WrongEventLoop,
     )
     from govmiddleware.middleware import Authenticate, Budget, Estimate, Journal, Meter, RateLimit
     from govmiddleware.settings import Settings
@@ -31,12 +33,14 @@ _HOMES = {
     "govmiddleware.app": ("Governance", "GovernanceMiddleware", "govern"),
     "govmiddleware.middleware": ("Journal", "Authenticate", "RateLimit", "Estimate", "Budget", "Meter"),
     "govmiddleware.settings": ("Settings",),
-    "govmiddleware.core.call": ("Call", "Principal", "Role", "current_call"),
+    "govmiddleware.core.call": ("Attribution", "Call", "Principal", "Role", "current_call"),
     "govmiddleware.core.refusals": ("Refusal",),
     "govmiddleware.errors": (
         "GovError",
         "ConfigurationError",
         "MissingPredecessor",
+        "NoCaller",
+        "WrongEventLoop",
         "StoreUnavailable",
         "UpstreamError",
         "UpstreamUnreachable",
@@ -57,12 +61,15 @@ __all__ = [
     "Meter",
     "Settings",
     "Call",
+    "Attribution",
     "Principal",
     "Role",
     "current_call",
     "GovError",
     "ConfigurationError",
     "MissingPredecessor",
+    "NoCaller",
+    "WrongEventLoop",
     "StoreUnavailable",
     "UpstreamError",
     "UpstreamUnreachable",

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from govmiddleware.core.addresses import TrustedProxies
+from govmiddleware.core.call import Attribution, Principal
 from govmiddleware.core.prices import PriceBook
 from govmiddleware.core.refusals import Unavailable
 from govmiddleware.core.tokens import CL100K, O200K
 from govmiddleware.core.tokens import load as load_encoding
 from govmiddleware.errors import ConfigurationError, StoreUnavailable
+from govmiddleware.inside import GovernedBlock, GovernedTransport, Home, InnerCalls, call_on
 from govmiddleware.ledger.api_tokens import RedisApiTokens
 from govmiddleware.ledger.connection import PROBE_SECONDS, connect
 from govmiddleware.ledger.embedded import EmbeddedStore
@@ -100,6 +102,14 @@ class Governance:
             failed_logins=settings.login_throttle,
         )
         self.usage = UsageReports(self.journal, self.limits)
+        self._inner_calls = InnerCalls(
+            admit=self.admit,
+            estimate=self._estimate,
+            journal=self._journal,
+            reservations=self.reservations,
+            limits=self.limits,
+        )
+        self._home = Home()
         self._opening = asyncio.Lock()
         self._is_open = False
 
@@ -120,8 +130,9 @@ class Governance:
         """Start the embedded store, if it is the one, and the background work. Idempotent.
 
         Raises StoreUnavailable and ConfigurationError where the embedded store does not come up. A store
-        at a URL may be down: calls get 503 until it is back.
+        at a URL may be down: calls get 503 until it is back. WrongEventLoop where it is open on another one.
         """
+        self._home.enter()
         if self._is_open:
             return
         async with self._opening:
@@ -145,6 +156,18 @@ class Governance:
         with suppress(StoreUnavailable):
             await self.settlement_watch.check()
         await self._close_store()
+        self._home.leave()
+
+    async def admit(self) -> None:
+        """Open for a request. Raises Unavailable where the store does not come up."""
+        try:
+            await self.open()
+        except StoreUnavailable as error:
+            logger.error("the store does not come up, calls are refused: %s", error)
+            raise Unavailable(
+                "The store that keeps the limits does not come up; try again shortly.",
+                code="store_unavailable",
+            ) from error
 
     @asynccontextmanager
     async def store(self) -> AsyncIterator[Self]:
@@ -181,6 +204,50 @@ class Governance:
     ) -> None:
         await self.close()
 
+    def __enter__(self) -> Self:
+        """For code without an event loop: `with governance:` opens it on a loop in a thread of its own."""
+        try:
+            call_on(self._home.start_thread(), self.open)
+        except BaseException:
+            self._home.stop_thread()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        call_on(self._home.start_thread(), self.close)
+        self._home.stop_thread()
+
+    def transport(self, inner: Any = None, *, principal: Principal | None = None) -> Any:
+        """A transport for clients of httpx and httpx2, synchronous and asynchronous, that governs the model
+        calls of an app: see `inside.GovernedTransport`."""
+        return GovernedTransport(self._inner_calls, self._home, inner, principal=principal)
+
+    def call(
+        self,
+        model: str,
+        *,
+        input_tokens: int = 0,
+        messages: Sequence[Mapping[str, Any]] = (),
+        texts: Sequence[str] = (),
+        max_output_tokens: int | None = None,
+        attribution: Attribution | None = None,
+        principal: Principal | None = None,
+    ) -> GovernedBlock:
+        """A block of code that calls a model: see `inside.GovernedBlock`."""
+        return GovernedBlock(
+            self._inner_calls,
+            self._home,
+            model,
+            input_tokens=input_tokens,
+            messages=messages,
+            texts=texts,
+            max_output_tokens=max_output_tokens,
+            attribution=attribution,
+            principal=principal,
+        )
+
     async def readiness(self) -> list[str]:
         """What keeps calls from being governed right now, in words."""
         problems = []
@@ -207,15 +274,7 @@ class Governance:
         settings = self.settings
         app = Meter(app)
         app = Budget(app, reservations=self.reservations, limits=self.limits)
-        app = Estimate(
-            app,
-            prices=self.prices,
-            providers=self.providers,
-            max_body_bytes=settings.max_body_bytes,
-            body_timeout=settings.body_timeout,
-            default_max_output_tokens=settings.default_max_output_tokens,
-            unknown_size_tokens=settings.unknown_size_tokens,
-        )
+        app = self._estimate(app)
         if sidecar:
             app = Routes(
                 app,
@@ -231,6 +290,21 @@ class Governance:
             trust_caller=settings.attribution == "trusted",
             trusted_proxies=self.trusted_proxies,
         )
+        return self._journal(app)
+
+    def _estimate(self, app: ASGIApp) -> Estimate:
+        settings = self.settings
+        return Estimate(
+            app,
+            prices=self.prices,
+            providers=self.providers,
+            max_body_bytes=settings.max_body_bytes,
+            body_timeout=settings.body_timeout,
+            default_max_output_tokens=settings.default_max_output_tokens,
+            unknown_size_tokens=settings.unknown_size_tokens,
+        )
+
+    def _journal(self, app: ASGIApp) -> Journal:
         return Journal(app, refusals=self.refusals, metrics=self.metrics)
 
 
@@ -252,15 +326,10 @@ class GovernanceMiddleware:
             await self.app(scope, receive, send)
             return
         try:
-            await self.governance.open()
-        except StoreUnavailable as error:
-            logger.error("the store does not come up, calls are refused: %s", error)
+            await self.governance.admit()
+        except Unavailable as refusal:
             call, send = enter(scope, send)
             assert call is not None, "it is an HTTP request"
-            refusal = Unavailable(
-                "The store that keeps the limits does not come up; try again shortly.",
-                code="store_unavailable",
-            )
             await refuse(call, refusal, scope, send)
             return
         await self.governed(scope, receive, send)

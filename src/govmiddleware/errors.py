@@ -3,6 +3,8 @@
     GovError
     ├── ConfigurationError      a setting is wrong; names the key, the value and what would be right
     ├── MissingPredecessor      a middleware stands in a stack without the one it builds on
+    ├── NoCaller                a call leaves from inside an app, and nobody says on whose behalf
+    ├── WrongEventLoop          a Governance is open on another event loop
     ├── StoreUnavailable        Redis did not answer, or answered with an error
     ├── UpstreamError
     │   ├── UpstreamUnreachable no connection, or it broke before the answer's end
@@ -42,6 +44,14 @@ class MissingPredecessor(GovError):
 
     def __init__(self, middleware: str, needs: str) -> None:
         super().__init__(f"{middleware} needs {needs} outside it in the stack")
+
+
+class NoCaller(GovError):
+    """A call leaves from inside an app where no governed request runs, and no principal was given."""
+
+
+class WrongEventLoop(GovError):
+    """A Governance was opened on another event loop than the one that uses it, or blocks its own."""
 
 
 class StoreUnavailable(GovError):

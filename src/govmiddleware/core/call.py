@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from govmiddleware.core.body import RequestBody
-from govmiddleware.core.limits import Hold, Scope
+from govmiddleware.core.limits import Counter, Hold, Meter, Scope
 from govmiddleware.core.refusals import Evaluation, Refusal
 from govmiddleware.core.usage import Usage
 
@@ -124,6 +124,10 @@ class Call:
     governed: bool = True
     """False where Authenticate's `paths` leave the request out: the middlewares inside let it pass."""
     started: float = field(default_factory=time.monotonic)
+    parent: Call | None = None
+    """The request of a host app that this call is made for, where it leaves from inside the app."""
+    has_inner_calls: bool = False
+    """Whether calls were made for this one: they are charged, and this one for no model any more."""
     answer_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     """Our headers on the answer; the outermost middleware puts them there."""
 
@@ -177,6 +181,19 @@ class Call:
         if self.provider is not None:
             subject[Scope.PROVIDER] = self.provider
         return subject
+
+    def counted_by_parent(self) -> frozenset[Counter]:
+        """The counters in which the parent counts for this call too: its requests, and its slots while it
+        runs. Per model and provider, each call counts for itself."""
+        reservation = self.parent.reservation if self.parent else None
+        if reservation is None:
+            return frozenset()
+        meters = {Meter.REQUESTS, Meter.CONCURRENCY} if reservation.open else {Meter.REQUESTS}
+        return frozenset(
+            hold.counter
+            for hold in reservation.holds
+            if hold.counter.meter in meters and hold.counter.scope not in (Scope.MODEL, Scope.PROVIDER)
+        )
 
     def require_principal(self) -> Principal:
         """The principal; a caller that may run before it is known checks for None instead."""

@@ -83,7 +83,7 @@ class Reservations:
 
     async def _open(self, call: Call, limits: Iterable[Limit]) -> Reservation:
         workspace = call.require_principal().workspace
-        holds = holds_for(limits, call.subject(), reserved_amounts(call))
+        holds = _asked(call, limits)
         reservation = Reservation(call.request_id, workspace, list(holds))
         try:
             outcome = await self._acquire(call, reservation, holds, extend=None)
@@ -102,8 +102,7 @@ class Reservations:
 
     async def _extend(self, call: Call, reservation: Reservation, limits: Iterable[Limit]) -> None:
         already = {hold.counter for hold in reservation.holds}
-        wanted = holds_for(limits, call.subject(), reserved_amounts(call))
-        holds = [hold for hold in wanted if hold.counter not in already]
+        holds = [hold for hold in _asked(call, limits) if hold.counter not in already]
         if not holds and call.bound is None:
             return  # a call with a bound leaves it in the store all the same, for the case of a crash
         held = tuple(reservation.holds)
@@ -207,6 +206,13 @@ class Reservations:
             return None
         crashed = isinstance(ended, Exception)
         return charge_for(call, crashed=crashed, cancelled=ended is not None and not crashed)
+
+
+def _asked(call: Call, limits: Iterable[Limit]) -> list[Hold]:
+    """What `limits` ask of the call, without what its parent holds for it."""
+    by_parent = call.counted_by_parent()
+    holds = holds_for(limits, call.subject(), reserved_amounts(call))
+    return [hold for hold in holds if hold.counter not in by_parent]
 
 
 def _store_unavailable(error: StoreUnavailable) -> Unavailable:
