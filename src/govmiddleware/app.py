@@ -19,7 +19,7 @@ from govmiddleware.core.refusals import Unavailable
 from govmiddleware.core.tokens import CL100K, O200K
 from govmiddleware.core.tokens import load as load_encoding
 from govmiddleware.errors import ConfigurationError, StoreUnavailable
-from govmiddleware.inside import GovernedBlock, GovernedTransport, Home, InnerCalls, call_on
+from govmiddleware.inside import GovernedBlock, GovernedTransport, Home, InnerCalls, call_on, run_on
 from govmiddleware.ledger.api_tokens import RedisApiTokens
 from govmiddleware.ledger.connection import PROBE_SECONDS, connect
 from govmiddleware.ledger.embedded import EmbeddedStore
@@ -147,8 +147,11 @@ class Governance:
 
     async def close(self) -> None:
         """Let settlements finish, end the background work, and leave the store. Idempotent."""
-        if not self._is_open:
-            return
+        if self._is_open:
+            await run_on(self._home.for_task(), self._close)
+        self._home.stop_thread()
+
+    async def _close(self) -> None:
         self._is_open = False
         await self.refusals.flush()
         await self.upkeep.stop()
@@ -216,7 +219,8 @@ class Governance:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        call_on(self._home.start_thread(), self.close)
+        if self._is_open:
+            call_on(self._home.for_thread(), self._close)
         self._home.stop_thread()
 
     def transport(self, inner: Any = None, *, principal: Principal | None = None) -> Any:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import httpx
+import httpx2
 import msgspec
+import openai
 import pytest
 
 from govmiddleware import Governance, Principal
@@ -55,7 +58,9 @@ def settings(**more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def governance_with(make_governance: Callable[..., Governance]) -> AsyncIterator[Callable[..., Governance]]:
+async def governance_with(
+    make_governance: Callable[..., Governance],
+) -> AsyncIterator[Callable[..., Governance]]:
     """Makes a Governance, which opens itself when it is first used, and is closed at the end."""
     made: list[Governance] = []
 
@@ -92,3 +97,65 @@ async def read_books(governance: Governance) -> list[Record]:
             msgspec.json.decode(entry.record) | {"holds": {h.counter: h.amount for h in entry.holds}}
             async for entry in governance.journal.entries("acme")
         ]
+
+
+class Speaker:
+    """The openai SDK on one of its HTTP clients. A synchronous one speaks in a thread."""
+
+    def __init__(self, client: openai.OpenAI | openai.AsyncOpenAI) -> None:
+        self.client: Any = client
+
+    async def say(self, **fields: Any) -> Any:
+        """A chat completion; `raw` for the HTTP response around it."""
+        completions = self.client.chat.completions
+        create = completions.with_raw_response.create if fields.pop("raw", False) else completions.create
+        return await self.do(create, **(SAY | fields))
+
+    async def do(self, method: Callable[..., Any], *arguments: Any, **fields: Any) -> Any:
+        if isinstance(self.client, openai.AsyncOpenAI):
+            return await method(*arguments, **fields)
+        return await asyncio.to_thread(method, *arguments, **fields)
+
+    async def chunks(self, stream: Any) -> AsyncIterator[Any]:
+        """What is left of a stream."""
+        pieces = aiter(stream) if isinstance(self.client, openai.AsyncOpenAI) else iter(stream)
+        while True:
+            if isinstance(self.client, openai.AsyncOpenAI):
+                piece = await anext(pieces, None)
+            else:
+                piece = await asyncio.to_thread(next, pieces, None)
+            if piece is None:
+                return
+            yield piece
+
+
+SAY = {"model": "m", "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 100}
+CLIENTS: dict[str, Callable[..., Any]] = {
+    "httpx2, asynchronous": httpx2.AsyncClient,
+    "httpx2, synchronous": httpx2.Client,
+    "httpx, asynchronous": httpx.AsyncClient,
+    "httpx, synchronous": httpx.Client,
+}
+
+
+@pytest.fixture
+async def speaker_on(provider: ScriptedProvider, provider_url: str) -> AsyncIterator[Callable[..., Speaker]]:
+    """Makes an openai SDK that sends through a transport, by the name of its HTTP client."""
+    made: list[Speaker] = []
+
+    def make(kind: str, transport: Any, **options: Any) -> Speaker:
+        http = CLIENTS[kind](transport=transport)
+        sdk: Any = openai.OpenAI if kind.endswith(" synchronous") else openai.AsyncOpenAI
+        given = {"base_url": f"{provider_url}/v1", "api_key": "sk-provider", "max_retries": 0, **options}
+        made.append(Speaker(sdk(http_client=http, **given)))
+        return made[-1]
+
+    yield make
+    for speaker in made:
+        await speaker.do(speaker.client.close)
+
+
+@pytest.fixture(params=list(CLIENTS))
+def kind(request: pytest.FixtureRequest) -> str:
+    """Of HTTP client."""
+    return str(request.param)

@@ -32,7 +32,9 @@ def asking(client: openai.AsyncOpenAI, **options: Any) -> Starlette:
 async def test_what_ask_calls_is_metered_for_who_asked(governance_with, provider, provider_url, ask) -> None:
     governance = governance_with(limits=[DAY, MONTH, MODELS])
     http = openai.DefaultAsyncHttpxClient(transport=governance.transport())
-    async with openai.AsyncOpenAI(base_url=f"{provider_url}/v1", api_key="sk-provider", http_client=http) as client:
+    async with openai.AsyncOpenAI(
+        base_url=f"{provider_url}/v1", api_key="sk-provider", http_client=http
+    ) as client:
         answer = await ask(govern(asking(client), governance, paths=["/ask"]))
     assert answer.json() == {"answer": provider.script.text}
     inner, outer = await read_books(governance)

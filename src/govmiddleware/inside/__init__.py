@@ -6,7 +6,7 @@ API token with them. They are made for the request that runs, or for a principal
 
 from govmiddleware.inside.block import GovernedBlock
 from govmiddleware.inside.calls import InnerCalls
-from govmiddleware.inside.loops import Home, call_on
+from govmiddleware.inside.loops import Home, call_on, run_on
 from govmiddleware.inside.transport import GovernedTransport
 
-__all__ = ["GovernedBlock", "GovernedTransport", "Home", "InnerCalls", "call_on"]
+__all__ = ["GovernedBlock", "GovernedTransport", "Home", "InnerCalls", "call_on", "run_on"]

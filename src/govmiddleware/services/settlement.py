@@ -67,7 +67,8 @@ def charge_for(call: Call, *, crashed: bool = False, cancelled: bool = False) ->
     Once dispatched, the whole input is charged. A cut stream adds the output that was delivered. Charged
     as reserved, for what the provider generated is unknown: an unstreamed call that was cut or timed out,
     an app that raised before it answered, and an answer that nobody could read. An answer of 4xx or 5xx
-    without usage, and a connection that failed, cost nothing; the request counts.
+    without usage, and a connection that failed, cost nothing; the request counts. So does a call that was
+    answered by calls from inside the app: they are charged.
 
     Args:
         crashed: the app raised. An error page that it was given by somebody else is not an answer.
@@ -76,7 +77,7 @@ def charge_for(call: Call, *, crashed: bool = False, cancelled: bool = False) ->
     cut = crashed or cancelled or call.refusal is not None or call.reading is Reading.CUT
     failed = call.status is not None and call.status >= 400
     outcome = Outcome.UPSTREAM_ERROR if failed else Outcome.ABORTED if cut else Outcome.ANSWERED
-    if call.bound is None or call.progress is Progress.UNREACHED:
+    if call.bound is None or call.has_inner_calls or call.progress is Progress.UNREACHED:
         return Charge(_NOTHING, 0, Settlement.EXACT, outcome)
     answered = call.status is not None and call.refusal is None and not (crashed and failed)
     if answered and failed and call.usage is None:
