@@ -10,16 +10,14 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from govmiddleware.core.body import RequestBody
-from govmiddleware.core.limits import Hold, Scope
+from govmiddleware.core.limits import Hold
 from govmiddleware.core.refusals import Evaluation, Refusal
+from govmiddleware.core.scopes import ANONYMOUS, TAG, Scope
 from govmiddleware.core.usage import Usage
 
 if TYPE_CHECKING:
     from govmiddleware.core.ports import WireProtocol
     from govmiddleware.core.prices import ModelPrice
-
-ANONYMOUS = "anonymous"
-"""The value of user, session and agent where a request names none: it never escapes a limit."""
 
 
 class Role(StrEnum):
@@ -162,16 +160,18 @@ class Call:
 
     refusal: Refusal | None = None
 
-    def subject(self) -> dict[Scope, str]:
+    def subject(self) -> dict[str, str]:
         """The value of each scope that the call has so far, for matching limits. Needs the principal."""
         principal = self.require_principal()
-        subject = {
+        subject: dict[str, str] = {
+            Scope.DEPLOYMENT: Scope.DEPLOYMENT,
             Scope.WORKSPACE: principal.workspace,
             Scope.API_TOKEN: principal.api_token,
             Scope.USER: self.attribution.user,
             Scope.SESSION: self.attribution.session,
             Scope.AGENT: self.attribution.agent,
         }
+        subject.update((TAG + name, value) for name, value in self.attribution.tags)
         if self.model is not None:
             subject[Scope.MODEL] = self.model
         if self.provider is not None:

@@ -10,12 +10,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from govmiddleware.core.attribution import refuse_unprintable
 from govmiddleware.core.body import RequestBody
-from govmiddleware.core.call import ANONYMOUS, Bound, Call
+from govmiddleware.core.call import Bound, Call
 from govmiddleware.core.estimate import input_bound, input_estimate
 from govmiddleware.core.ports import RequestInfo
 from govmiddleware.core.prices import ModelPrice, PriceBook
 from govmiddleware.core.providers import Provider, provider_for
 from govmiddleware.core.refusals import ModelNotFound, ModelNotPriced, Refusal
+from govmiddleware.core.scopes import ANONYMOUS
 from govmiddleware.middleware._body import read_body, replay, with_body_headers
 from govmiddleware.middleware._enter import enter
 from govmiddleware.middleware._refuse import refuse

@@ -40,7 +40,7 @@ class Charge:
                 return self.usage.total_tokens
             case Meter.COST_USD:
                 return self.cost
-            case Meter.CONCURRENCY:
+            case Meter.CONCURRENCY | Meter.WALL_CLOCK:
                 return 0
 
 
@@ -58,6 +58,7 @@ def reserved_amounts(call: Call) -> dict[Meter, int]:
         Meter.TOTAL_TOKENS: input_tokens + output_tokens,
         Meter.COST_USD: bound.cost if bound else 0,
         Meter.CONCURRENCY: 1,
+        Meter.WALL_CLOCK: 0,
     }
 
 
