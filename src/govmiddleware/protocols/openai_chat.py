@@ -31,6 +31,9 @@ MOST_CHOICES = 128
 STANDARD_TIERS = frozenset({"auto", "default", "flex", "scale", "on_demand", "standard", "standard_only"})
 """Tiers that cost at most the standard price, which is what calls are priced at."""
 
+HIDING = ("include_reasoning", "reasoning_format", "reasoning")
+"""Fields by which a client can have reasoning generated and not shown (Groq, OpenRouter)."""
+
 OTHER_OUTPUT_LIMITS = (
     "max_output_tokens",  # as Gemini, Bedrock, Ollama and others call it: LiteLLM hands each on, over `max_tokens`
     "maxOutputTokens",
@@ -119,6 +122,7 @@ class OpenAIChat(OpenAIRoute):
             unknown_parts=prompt.unknown_parts,
             user=_read_user(body),
             predicted_texts=_predicted(body),
+            hides_output=any(name in HIDING for name in body.names()),
         )
 
     def bound_output(self, body: RequestBody, tokens: int) -> None:
