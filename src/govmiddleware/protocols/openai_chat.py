@@ -140,8 +140,12 @@ class OpenAIChat(OpenAIRoute):
         body.set("stream_options", {**options, "include_usage": True})
         return True
 
-    def usage_reader(self, *, stream: bool, usage_was_injected: bool) -> UsageReader:
-        return StreamReader(strip_usage=usage_was_injected) if stream else JsonReader()
+    def usage_reader(
+        self, *, stream: bool, usage_was_injected: bool, may_be_cut: bool = False
+    ) -> UsageReader:
+        if not stream:
+            return JsonReader()
+        return StreamReader(strip_usage=usage_was_injected, may_be_cut=may_be_cut)
 
 
 def _read_output_limit(body: RequestBody) -> int | None:

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from govmiddleware.core.usage import Usage
-from govmiddleware.protocols.openai_usage import usage_of
+from govmiddleware.protocols.openai_chat_ending import Ending
+from govmiddleware.protocols.openai_usage import says_only_usage, usage_of
 from govmiddleware.protocols.sse import EventSplitter, data_of
 
 LARGEST_ANSWER = 32 * 1024 * 1024
@@ -59,6 +60,9 @@ class JsonReader:
             pass  # cut, or not JSON: nothing is known of it
         return b""
 
+    def cut(self, usage: Usage, *, model: str, request_id: str) -> bytes:
+        return b""
+
     @property
     def finished(self) -> bool:
         return self._finished
@@ -71,30 +75,33 @@ class JsonReader:
 class StreamReader:
     """Reads a stream of chunks as they pass.
 
-    Without `strip_usage`, every chunk of bytes passes as it came. With it, only an incomplete event is
-    held back, and the client gets what the provider would have sent without `include_usage`.
+    Every chunk of bytes passes as it came; with `strip_usage` or `may_be_cut`, an incomplete event is held
+    back. With `strip_usage` the client gets what the provider would have sent without `include_usage`.
     """
 
-    def __init__(self, *, strip_usage: bool) -> None:
+    def __init__(self, *, strip_usage: bool, may_be_cut: bool = False) -> None:
         self.usage: Usage | None = None
         self.model: str | None = None
         self._events = EventSplitter()
         self._strip = strip_usage
+        self._holds = strip_usage or may_be_cut
+        self._ending = Ending(with_usage=not strip_usage) if may_be_cut else None
         self._finished = False
         self._delivered: list[str] = []
 
     def feed(self, chunk: bytes) -> bytes:
-        if not self._strip:
-            for piece, whole in self._events.feed(chunk):
-                if whole:
-                    self._read(piece)
-            return chunk
-        return b"".join([self._pass(piece, whole) for piece, whole in self._events.feed(chunk)])
+        passed = b"".join([self._pass(piece, whole) for piece, whole in self._events.feed(chunk)])
+        return passed if self._holds else chunk
 
     def close(self) -> bytes:
         piece, whole = self._events.close()
         passed = self._pass(piece, whole) if piece else b""
-        return passed if self._strip else b""
+        return passed if self._holds else b""
+
+    def cut(self, usage: Usage, *, model: str, request_id: str) -> bytes:
+        if self._ending is None or self._finished:
+            return b""
+        return self._events.end_of_pieces() + self._ending.write(usage, model, request_id)
 
     @property
     def finished(self) -> bool:
@@ -106,12 +113,17 @@ class StreamReader:
 
     def _pass(self, piece: bytes, whole: bool) -> bytes:
         """What the client gets of a piece, which is read on the way."""
-        chunk = self._read(piece) if whole else None
+        if not whole:
+            self._delivered.append(piece.decode("utf-8", "replace"))  # too large to read, not to be paid
+            return piece
+        chunk = self._read(piece)
+        if chunk is not None and self._ending is not None:
+            self._ending.note(chunk)
         if chunk is None or not self._strip or "usage" not in chunk:
             return piece
         if chunk["usage"] is None:
             return without_null_usage(piece)
-        return b"" if _says_only_usage(chunk) else piece
+        return b"" if says_only_usage(chunk) else piece
 
     def _read(self, event: bytes) -> dict[str, Any] | None:
         """Take from an event what it says; its object, if it is one."""
@@ -131,23 +143,6 @@ class StreamReader:
         self.usage = usage_of(chunk) or self.usage
         collect_delivered(chunk.get("choices"), "delta", self._delivered)
         return chunk
-
-
-def _says_only_usage(chunk: dict[str, Any]) -> bool:
-    """Whether this is the extra chunk: without choices at OpenAI, with empty ones at LiteLLM. One that
-    carries anything else keeps its usage with it."""
-    choices = chunk.get("choices")
-    return (
-        isinstance(chunk["usage"], dict)
-        and isinstance(choices, list)
-        and all(isinstance(choice, dict) and _is_empty(choice) for choice in choices)
-    )
-
-
-def _is_empty(choice: dict[str, Any]) -> bool:
-    return choice.get("delta") == {} and not any(
-        value for name, value in choice.items() if name not in ("index", "delta")
-    )
 
 
 _NULL_USAGE = re.compile(rb'"usage"[ \t]*:[ \t]*null')
