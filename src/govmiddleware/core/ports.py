@@ -116,6 +116,17 @@ class UsageReader(Protocol):
         They are handed over and forgotten, so that memory does not grow with the stream."""
         ...
 
+    def cut(self, usage: Usage, *, model: str, request_id: str) -> bytes:
+        """The bytes that end a stream here in the protocol's own way, as if the model had reached its
+        output limit; what `feed` held back is dropped, and nothing may follow. Only for a reader made
+        with `may_be_cut`; nothing for an answer that is not a stream or has ended.
+
+        Args:
+            usage: what the end says was used, where it says so.
+            model, request_id: stand in for what an answer that has not begun has not said.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class RefusalResponse:
@@ -152,7 +163,16 @@ class WireProtocol(Protocol):
         """Edit the body so that the stream reports usage; whether an edit was needed."""
         ...
 
-    def usage_reader(self, *, stream: bool, usage_was_injected: bool) -> UsageReader: ...
+    def usage_reader(
+        self, *, stream: bool, usage_was_injected: bool, may_be_cut: bool = False
+    ) -> UsageReader:
+        """A reader for one answer.
+
+        Args:
+            usage_was_injected: takes out of the stream what `request_usage` provoked.
+            may_be_cut: `feed` passes whole events only, so that `cut` can end the stream after any of them.
+        """
+        ...
 
     def refusal(self, refusal: Refusal, request_id: str) -> RefusalResponse: ...
 
