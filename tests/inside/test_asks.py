@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import openai
-import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from tests.inside.books import read_books
 
 from govmiddleware import govern
-from tests.inside.conftest import read_books
 
 DAY = {"name": "day", "scope": "user", "meter": "requests", "window": "day", "hard": 100}
 MONTH = {"name": "month", "scope": "user", "meter": "cost_usd", "window": "month", "hard": 1}

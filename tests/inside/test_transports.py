@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
-
-import httpx2
 import openai
 import pytest
+from tests.inside.books import read_books
+from tests.inside.speaking import SCRIPT
 
 from govmiddleware import NoCaller
 from govmiddleware.testing import Script
 from govmiddleware.testing.bell import Gate
-from tests.inside.conftest import SCRIPT, read_books
 
 MONTH = {"name": "month", "scope": "workspace", "meter": "cost_usd", "window": "month", "hard": 1}
 MINUTE = {"name": "minute", "scope": "api_token", "meter": "requests", "rate": "2/minute"}

@@ -11,8 +11,9 @@ import pytest
 from tests.stores.kinds import KINDS, administrator, as_parameters
 from tests.stores.server import Server, valkey_binary
 
-from govmiddleware.core.limits import Counter, Hold, Limit, Meter, Scope
+from govmiddleware.core.limits import Counter, Hold, Limit, Meter
 from govmiddleware.core.ports import AcquireOutcome, Granted, JournalEntry, Settled
+from govmiddleware.core.scopes import Scope
 from govmiddleware.core.windows import (
     CalendarUnit,
     CalendarWindow,

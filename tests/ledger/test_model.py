@@ -21,8 +21,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from govmiddleware.core.limits import Counter, Hold, Limit, Meter, Scope
+from govmiddleware.core.limits import Counter, Hold, Limit, Meter
 from govmiddleware.core.ports import Granted, LimitsExceeded, ReservationGone
+from govmiddleware.core.scopes import Scope
 from govmiddleware.core.windows import CalendarUnit, CalendarWindow, Lifetime, Now, SlidingWindow, Window
 from govmiddleware.testing.clock import Clock
 

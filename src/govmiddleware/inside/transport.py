@@ -183,6 +183,8 @@ class _AsyncAnswer(_Answer):
             async for chunk in self._response.stream:
                 for message in await run_on(self._loop, self._exchange.give, _chunk(chunk)):
                     yield message["body"]
+                    if not message["more_body"]:
+                        return  # a limit has ended the stream
             self._call.progress = Progress.COMPLETE
             for message in await run_on(self._loop, self._exchange.give, _END):
                 yield message["body"]
@@ -202,6 +204,8 @@ class _SyncAnswer(_Answer):
             for chunk in self._response.stream:
                 for message in call_on(self._loop, self._exchange.give, _chunk(chunk)):
                     yield message["body"]
+                    if not message["more_body"]:
+                        return  # a limit has ended the stream
             self._call.progress = Progress.COMPLETE
             for message in call_on(self._loop, self._exchange.give, _END):
                 yield message["body"]
