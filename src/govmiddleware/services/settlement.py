@@ -79,9 +79,7 @@ def charge_for(call: Call, *, crashed: bool = False, cancelled: bool = False) ->
         case Reading.CUT if call.stream and (answered or not crashed):
             return _priced(call, _delivered(call), Settlement.ABORTED, outcome)
         case _:
-            return charge_as_bound(
-                call.bound, Settlement.ABORTED if cut else Settlement.ESTIMATED, outcome
-            )
+            return charge_as_bound(call.bound, Settlement.ABORTED if cut else Settlement.ESTIMATED, outcome)
 
 
 def charge_as_bound(bound: Bound | None, settlement: Settlement, outcome: Outcome) -> Charge:
