@@ -90,6 +90,8 @@ class Governance:
             self.settlement_watch,
             self.metrics,
             lease_seconds=settings.lease_seconds,
+            clamp_min_output_tokens=settings.clamp_min_output_tokens,
+            slice_output_tokens=settings.slice_output_tokens,
             price_version=self.prices.version,
         )
         self.refusals = RefusalLog(self.journal, self.upkeep)
@@ -277,7 +279,7 @@ class Governance:
         """
         settings = self.settings
         app = Meter(app)
-        app = Budget(app, reservations=self.reservations, limits=self.limits)
+        app = Budget(app, reservations=self.reservations, limits=self.limits, metered=True)
         app = self._estimate(app)
         if sidecar:
             app = Routes(

@@ -177,14 +177,14 @@ class Call:
     @property
     def bound(self) -> Bound | None:
         """What it may use at most."""
-        return self.demand and self.demand.bound(self.granted_output)
+        return None if self.demand is None else self.demand.bound(self.granted_output)
 
     @property
     def reserved(self) -> Bound | None:
         """What is reserved of that."""
         if self.reserved_output is None:
             return self.bound
-        return self.demand and self.demand.bound(self.reserved_output)
+        return None if self.demand is None else self.demand.bound(self.reserved_output)
 
     def subject(self) -> dict[str, str]:
         """The value of each scope that the call has so far, for matching limits. Needs the principal."""

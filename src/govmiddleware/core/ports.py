@@ -196,8 +196,11 @@ class Step(Enum):
 class Output:
     """Output tokens of each choice that a call wants: the most, and the least that is of use to it."""
 
-    most: int = 0
-    least: int = 0
+    most: int
+    least: int
+
+
+NO_OUTPUT = Output(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +300,7 @@ class Ledger(Protocol):
         expired_record: bytes,
         step: Step = Step.OPEN,
         held: Sequence[Counter] = (),
-        output: Output = Output(),
+        output: Output = NO_OUTPUT,
         drop_shadows: bool = False,
         api_token_id: str | None = None,
     ) -> AcquireOutcome:

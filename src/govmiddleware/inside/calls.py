@@ -44,7 +44,9 @@ class InnerCalls:
         self.admit = admit
         self.reservations = reservations
         self.limits = tuple(limits)
-        self.estimate = estimate(Budget(Meter(hand_over), reservations=reservations, limits=limits))
+        self.estimate = estimate(
+            Budget(Meter(hand_over), reservations=reservations, limits=limits, metered=True)
+        )
         self.journal = journal(_Inherit(self.estimate, admit))
         self.stack: ASGIApp = self.journal
 

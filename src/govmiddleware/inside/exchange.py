@@ -87,7 +87,10 @@ class Exchange:
             given = await self._given.get()
             if isinstance(given, Exception):
                 raise given
-            await send(given)
+            try:
+                await send(given)
+            except OSError:  # nobody listens any more: a limit has ended the stream (ASGI 2.4, "Send")
+                return
             more = given["type"] == "http.response.start" or given["more_body"]
 
     async def _run(self) -> None:

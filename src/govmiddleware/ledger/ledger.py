@@ -10,10 +10,11 @@ from typing import cast
 
 from govmiddleware.core.limits import Counter, Hold, Meter
 from govmiddleware.core.ports import (
+    NO_OUTPUT,
     AcquireOutcome,
     ApiTokenRevoked,
-    Crossing,
     CounterState,
+    Crossing,
     Granted,
     JournalFull,
     LimitsExceeded,
@@ -60,7 +61,7 @@ class RedisLedger:
         expired_record: bytes,
         step: Step = Step.OPEN,
         held: Sequence[Counter] = (),
-        output: Output = Output(),
+        output: Output = NO_OUTPUT,
         drop_shadows: bool = False,
         api_token_id: str | None = None,
     ) -> AcquireOutcome:
@@ -72,7 +73,13 @@ class RedisLedger:
             async with store_call():
                 answer = await scripts.acquire(
                     self._redis,
-                    [keys.state, keys.reservation(reservation_id), keys.open, keys.active_tokens, keys.journal]
+                    [
+                        keys.state,
+                        keys.reservation(reservation_id),
+                        keys.open,
+                        keys.active_tokens,
+                        keys.journal,
+                    ]
                     + [keys.counter(counter.name) for counter in counters],
                     [
                         self._test_clock(),

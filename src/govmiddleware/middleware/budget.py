@@ -10,9 +10,9 @@ from govmiddleware.core.call import Call, Principal, Progress
 from govmiddleware.core.limits import Limit
 from govmiddleware.core.refusals import Refusal
 from govmiddleware.errors import MissingPredecessor
+from govmiddleware.middleware._announce import announcements
 from govmiddleware.middleware._body import with_body_headers
 from govmiddleware.middleware._enter import enter, name_caller
-from govmiddleware.middleware._announce import announcements
 from govmiddleware.middleware._refuse import refuse
 from govmiddleware.services.reservations import Reservations
 
