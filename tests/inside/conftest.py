@@ -69,11 +69,13 @@ async def governance_with(
 def ask() -> Callable[..., Awaitable[httpx.Response]]:
     """`await ask(app)`: a request of user ann to `/ask`."""
 
-    async def send(app: Any, path: str = "/ask", **options: Any) -> httpx.Response:
-        headers = {"authorization": "Bearer open sesame", "x-gov-user": "ann", "x-gov-session": "s1"}
+    async def send(
+        app: Any, path: str = "/ask", headers: dict[str, str] | None = None, **options: Any
+    ) -> httpx.Response:
+        caller = {"authorization": "Bearer open sesame", "x-gov-user": "ann", "x-gov-session": "s1"}
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://app") as http:
-            return await http.post(path, headers=headers, **options)
+            return await http.post(path, headers=caller | (headers or {}), **options)
 
     return send
 
