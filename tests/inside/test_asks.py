@@ -10,7 +10,6 @@ from typing import Any
 import fastapi
 import httpx
 import openai
-import pytest
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.requests import Request
