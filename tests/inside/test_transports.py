@@ -197,3 +197,21 @@ async def test_without_a_caller_a_call_says_what_to_do(kind, governance_with, pr
     with pytest.raises(NoCaller, match=r"principal=Principal\(workspace=\.\.\., api_token=\.\.\.\)"):
         await speaker_on(kind, governance_with().transport()).say()
     assert provider.exchanges == []
+
+
+async def test_a_stream_that_outruns_its_budget_ends_as_if_the_model_had_reached_its_limit(
+    kind, governance_with, provider, speaker_on
+) -> None:
+    """The whole bound does not fit, a slice does; then the provider says more than there is room for."""
+    provider.script = Script(text="word " * 5000, pieces=500, interval=0.002)
+    tokens = {"name": "tokens", "scope": "workspace", "meter": "output_tokens", "window": "day", "hard": 1000}
+    model = {"model": "gpt-4o-mini", "same_as": "gpt-4o-mini", "max_output_tokens": 100_000}
+    governance = governance_with(limits=[tokens], prices=[model], slice_output_tokens=500)
+    speaker = speaker_on(kind, governance.transport(principal=SCRIPT))
+    stream = await speaker.say(model="gpt-4o-mini", max_tokens=None, stream=True)
+    last = [chunk async for chunk in speaker.chunks(stream)][-1]
+    assert last.choices[0].finish_reason == "length"
+    await provider.until(lambda: provider.exchanges[0].disconnected_at is not None)
+    [record] = await read_books(governance)
+    assert (record["outcome"], record["settlement"]) == ("cut", "aborted")
+    assert 300 < record["usage"]["output_tokens"] <= 1000
