@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -27,6 +27,7 @@ class InnerCalls:
         admit: opens the governance where it is not yet; raises Unavailable.
         estimate: makes the Estimate around an app.
         journal: makes the Journal around an app.
+        limits: all limits, iterated for each call.
 
     Attributes:
         stack: the ASGI app that governs them, around `hand_over`.
@@ -39,11 +40,11 @@ class InnerCalls:
         estimate: Callable[[ASGIApp], Estimate],
         journal: Callable[[ASGIApp], Journal],
         reservations: Reservations,
-        limits: Sequence[Limit],
+        limits: Iterable[Limit],
     ) -> None:
         self.admit = admit
         self.reservations = reservations
-        self.limits = tuple(limits)
+        self.limits = limits
         self.estimate = estimate(
             Budget(Meter(hand_over), reservations=reservations, limits=limits, metered=True)
         )

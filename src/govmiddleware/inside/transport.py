@@ -31,7 +31,8 @@ class GovernedTransport:
     untouched. It serves asynchronous and synchronous clients alike.
 
     Args:
-        inner: the transport that sends, of the client's library; by default the library's own.
+        inner: the transport that sends, of the client's library; by default the library's own, with as many
+            connections as the openai and anthropic SDKs allow themselves.
         principal: who calls where no governed request runs.
 
     Requests raise NoCaller and WrongEventLoop. A refusal is an answer, in the provider's own shape.
@@ -147,7 +148,8 @@ class GovernedTransport:
         with self._lock:
             key = library.__name__, kind
             if key not in self._made:
-                self._made[key] = getattr(library, kind)()
+                limits = library.Limits(max_connections=1000, max_keepalive_connections=100)
+                self._made[key] = getattr(library, kind)(limits=limits)
             return self._made[key]
 
     def _all(self, kind: str) -> list[Any]:
