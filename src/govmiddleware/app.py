@@ -134,7 +134,7 @@ class Governance:
         Raises StoreUnavailable and ConfigurationError where the embedded store does not come up. A store
         at a URL may be down: calls get 503 until it is back. WrongEventLoop where it is open on another one.
         """
-        self._home.enter()
+        self._home.check()
         if self._is_open:
             return
         async with self._opening:
@@ -145,6 +145,7 @@ class Governance:
                     self._open_store(),
                 )
                 self.upkeep.start()
+                self._home.enter()
                 self._is_open = True
 
     async def close(self) -> None:

@@ -57,7 +57,6 @@ class InnerCalls:
         """A Call for the request that runs here or else for `principal`. Raises NoCaller."""
         outer = current_call.get()
         if outer is not None and outer.governed and outer.principal is not None:
-            outer.has_inner_calls = True
             principal = outer.principal
         elif principal is None:
             raise NoCaller(

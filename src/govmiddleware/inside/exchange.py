@@ -13,8 +13,9 @@ from typing import ClassVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from govmiddleware.core.call import Call
+from govmiddleware.core.call import Call, Progress
 from govmiddleware.core.ports import Headers
+from govmiddleware.inside.libraries import never_sent
 from govmiddleware.middleware._enter import STATE_KEY, with_answer_headers
 
 _EXCHANGE_KEY = "gov.exchange"
@@ -27,7 +28,7 @@ async def hand_over(scope: Scope, receive: Receive, send: Send) -> None:
 
 class Exchange:
     """Takes turns between the stack and the caller: `start`, a `give` for each message of the answer, and
-    `leave` where the caller wants no more. All of it on one event loop.
+    `leave` where there will be no more. All of it on one event loop.
 
     Attributes:
         headers, body: what is to be sent upstream, once `start` has returned; `headers` is None where the
@@ -38,12 +39,12 @@ class Exchange:
     """asyncio knows its tasks by weak references alone."""
 
     def __init__(self, stack: ASGIApp, scope: Scope, body: bytes) -> None:
-        call: Call = scope["state"][STATE_KEY]
+        self._call: Call = scope["state"][STATE_KEY]
         self.headers: Headers | None = None
         self.body = body
         self._stack = stack
         self._scope = {**scope, "state": {**scope["state"], _EXCHANGE_KEY: self}}
-        self._send = with_answer_headers(call, self._take)
+        self._send = with_answer_headers(self._call, self._take)
         self._sent: list[Message] = []
         self._given: asyncio.Queue[Message | Exception] = asyncio.Queue(1)
         self._callers_turn = asyncio.Event()
@@ -63,20 +64,22 @@ class Exchange:
         self._hand_in(message)
         return await self._turn()
 
-    async def fail(self, error: Exception) -> None:
-        """The request could not be sent, or the answer broke off."""
-        self._hand_in(error)
-        await self.ended()
-
-    def leave(self) -> None:
-        """The caller goes away; what is left to do the stack does by itself."""
-        if self._task is not None:
+    def leave(self, error: BaseException | None = None) -> None:
+        """The request was not sent, the answer broke off, or the caller wants no more of it. Nothing is awaited,
+        for whoever leaves may be cancelled again and again: the stack settles the call by itself."""
+        if isinstance(error, Exception):
+            self._hand_in(error)
+        elif self._task is not None:
             self._task.cancel()
 
     async def ended(self) -> None:
         """Wait until the stack is done with the call."""
         if self._task is not None:
             await asyncio.wait({self._task})
+
+    @property
+    def has_ended(self) -> bool:
+        return self._task is None or self._task.done()
 
     async def converse(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What the innermost app does."""
@@ -86,12 +89,15 @@ class Exchange:
             self._callers_turn.set()
             given = await self._given.get()
             if isinstance(given, Exception):
+                if never_sent(given):
+                    self._call.progress = Progress.UNREACHED
                 raise given
+            more = given["type"] == "http.response.start" or given["more_body"]
+            self._call.progress = Progress.ANSWERING if more else Progress.COMPLETE
             try:
                 await send(given)
             except OSError:  # nobody listens any more: a limit has ended the stream (ASGI 2.4, "Send")
                 return
-            more = given["type"] == "http.response.start" or given["more_body"]
 
     async def _run(self) -> None:
         try:
@@ -119,6 +125,6 @@ class Exchange:
         return {"type": "http.request", "body": self.body, "more_body": False}
 
     def _hand_in(self, given: Message | Exception) -> None:
-        if self._task is not None and not self._task.done():
+        if not self.has_ended:
             self._callers_turn.clear()
             self._given.put_nowait(given)

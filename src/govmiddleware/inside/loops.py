@@ -54,13 +54,16 @@ class Home:
         self._thread: threading.Thread | None = None
         self._thread_loop: asyncio.AbstractEventLoop | None = None
 
-    def enter(self) -> None:
-        """The running loop is the one. Raises WrongEventLoop where another one is."""
-        if self._loop is not None and self._loop is not asyncio.get_running_loop():
+    def check(self) -> None:
+        """Raises WrongEventLoop where another loop than the running one is the one."""
+        if self._alive() not in (None, asyncio.get_running_loop()):
             raise WrongEventLoop(
                 "This Governance is open on another event loop: open it in the app's lifespan, before anything"
-                " else does, and close it before its event loop ends."
+                " else does."
             )
+
+    def enter(self) -> None:
+        """The Governance is open on the running loop."""
         self._loop = asyncio.get_running_loop()
 
     def leave(self) -> None:
@@ -74,7 +77,7 @@ class Home:
     def for_thread(self) -> asyncio.AbstractEventLoop:
         """The loop for the work of synchronous code. Raises WrongEventLoop where that would block it."""
         loop = self._alive() or _loop_of_worker_thread() or self.start_thread()
-        if loop is asyncio._get_running_loop():
+        if loop is _running_loop():
             raise WrongEventLoop(
                 "A synchronous call would block the event loop that this Governance runs on: use the"
                 " asynchronous client, or a thread (asyncio.to_thread)."
@@ -110,6 +113,13 @@ class Home:
                 " `async with governance:`, or open it with `with governance:`, on a loop of its own."
             )
         return self._loop
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _loop_of_worker_thread() -> asyncio.AbstractEventLoop | None:

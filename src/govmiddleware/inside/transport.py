@@ -15,10 +15,10 @@ from typing import Any, Self
 
 from starlette.types import Message, Scope
 
-from govmiddleware.core.call import Call, Principal, Progress
+from govmiddleware.core.call import Call, Principal
 from govmiddleware.inside.calls import InnerCalls
 from govmiddleware.inside.exchange import Exchange
-from govmiddleware.inside.libraries import library_of, never_sent
+from govmiddleware.inside.libraries import library_of
 from govmiddleware.inside.loops import Home, call_on, run_on
 from govmiddleware.middleware._enter import STATE_KEY
 from govmiddleware.protocols.registry import recognise
@@ -60,16 +60,13 @@ class GovernedTransport:
             return _answer(library, refusal)
         try:
             response = await inner.handle_async_request(_outgoing(library, request, exchange))
-        except Exception as error:
-            _note_failure(call, error)
-            await run_on(loop, exchange.fail, error)
+        except BaseException as error:
+            loop.call_soon_threadsafe(exchange.leave, error)
+            await run_on(loop, exchange.ended)
             raise
-        except BaseException:
-            loop.call_soon_threadsafe(exchange.leave)
-            raise
-        stream = _stream_class(library, _AsyncAnswer, "AsyncByteStream")(exchange, loop, call, response)
+        stream = _stream_class(library, _AsyncAnswer, "AsyncByteStream")(exchange, loop, response)
         try:
-            [head] = await run_on(loop, exchange.give, _start(response, call))
+            [head] = await run_on(loop, exchange.give, _start(response))
         except BaseException:
             await stream.aclose()
             raise
@@ -89,16 +86,13 @@ class GovernedTransport:
             return _answer(library, refusal)
         try:
             response = inner.handle_request(_outgoing(library, request, exchange))
-        except Exception as error:
-            _note_failure(call, error)
-            call_on(loop, exchange.fail, error)
+        except BaseException as error:
+            loop.call_soon_threadsafe(exchange.leave, error)
+            call_on(loop, exchange.ended)
             raise
-        except BaseException:
-            loop.call_soon_threadsafe(exchange.leave)
-            raise
-        stream = _stream_class(library, _SyncAnswer, "SyncByteStream")(exchange, loop, call, response)
+        stream = _stream_class(library, _SyncAnswer, "SyncByteStream")(exchange, loop, response)
         try:
-            [head] = call_on(loop, exchange.give, _start(response, call))
+            [head] = call_on(loop, exchange.give, _start(response))
         except BaseException:
             stream.close()
             raise
@@ -162,18 +156,14 @@ class GovernedTransport:
 class _Answer:
     """The body of an answer on its way to the client."""
 
-    def __init__(
-        self, exchange: Exchange, loop: asyncio.AbstractEventLoop, call: Call, response: Any
-    ) -> None:
+    def __init__(self, exchange: Exchange, loop: asyncio.AbstractEventLoop, response: Any) -> None:
         self._exchange = exchange
         self._loop = loop
-        self._call = call
         self._response = response
 
-    def _leave(self) -> None:
-        """Nothing is awaited here: whoever leaves may be cancelled, again and again."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._exchange.leave)
+    def _leave(self, error: Exception | None = None) -> None:
+        if not self._exchange.has_ended and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._exchange.leave, error)
 
     def __del__(self) -> None:  # one that nobody read or closed would hold its reservation for ever
         self._leave()
@@ -187,11 +177,11 @@ class _AsyncAnswer(_Answer):
                     yield message["body"]
                     if not message["more_body"]:
                         return  # a limit has ended the stream
-            self._call.progress = Progress.COMPLETE
             for message in await run_on(self._loop, self._exchange.give, _END):
                 yield message["body"]
         except Exception as error:
-            await run_on(self._loop, self._exchange.fail, error)
+            self._leave(error)
+            await run_on(self._loop, self._exchange.ended)
             raise
 
     async def aclose(self) -> None:
@@ -208,11 +198,11 @@ class _SyncAnswer(_Answer):
                     yield message["body"]
                     if not message["more_body"]:
                         return  # a limit has ended the stream
-            self._call.progress = Progress.COMPLETE
             for message in call_on(self._loop, self._exchange.give, _END):
                 yield message["body"]
         except Exception as error:
-            call_on(self._loop, self._exchange.fail, error)
+            self._leave(error)
+            call_on(self._loop, self._exchange.ended)
             raise
 
     def close(self) -> None:
@@ -256,8 +246,7 @@ def _outgoing(library: ModuleType, request: Any, exchange: Exchange) -> Any:
     )
 
 
-def _start(response: Any, call: Call) -> Message:
-    call.progress = Progress.ANSWERING
+def _start(response: Any) -> Message:
     headers = [(name.lower(), value) for name, value in response.headers.raw]
     return {"type": "http.response.start", "status": response.status_code, "headers": headers}
 
@@ -271,8 +260,3 @@ def _answer(library: ModuleType, messages: list[Message]) -> Any:
     start, *body = messages
     content = b"".join(message["body"] for message in body)
     return library.Response(start["status"], headers=start["headers"], content=content)
-
-
-def _note_failure(call: Call, error: Exception) -> None:
-    if never_sent(error):
-        call.progress = Progress.UNREACHED

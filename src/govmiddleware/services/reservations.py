@@ -110,6 +110,8 @@ class Reservations:
             await self._upkeep.finish(self._conclusion.release(call, reservation))
             raise
         call.reservation = reservation
+        if call.parent is not None:
+            call.parent.has_inner_calls = True
         self._upkeep.opened(reservation)
         return reservation
 
