@@ -251,7 +251,7 @@ async def test_an_app_that_answers_model_calls_by_model_calls_is_charged_once(
     governance_with, provider, speaker_on, ask
 ) -> None:
     """Its own answer may report what it likes: what its calls used is charged with them."""
-    governance = governance_with(limits=[MONTH, DAY])
+    governance = governance_with(limits=[MONTH, DAY, MODEL])
     speaker = speaker_on(ASYNC, governance.transport())
 
     async def endpoint(request: Request) -> Response:
@@ -267,7 +267,9 @@ async def test_an_app_that_answers_model_calls_by_model_calls_is_charged_once(
     *inner, outer = await read_books(governance)
     assert [record["cost_usd"] for record in inner] == ["0.000020000"] * 2
     assert (outer["cost_usd"], outer["settlement"]) == ("0.000000000", "exact")
-    assert [record["holds"].get("user:requests:day:ann") for record in (*inner, outer)] == [None, None, 1]
+    requests = {"user:requests:day:ann": [None, None, 1], "model:requests:day:m": [1, 1, 0]}
+    for counter, counted in requests.items():
+        assert [record["holds"].get(counter) for record in (*inner, outer)] == counted
 
 
 async def test_a_refusal_that_escapes_the_endpoint_is_the_answer(governance_with, ask) -> None:

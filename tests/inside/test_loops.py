@@ -168,6 +168,21 @@ async def test_an_answer_that_is_dropped_unread_ends_its_call(governance, provid
     assert record["settlement"] == "aborted"
 
 
+async def test_a_stream_that_a_limit_ends_is_not_read_on(make_governance, provider, provider_url) -> None:
+    provider.script = Script(text="word " * 5000, pieces=500, interval=0.002)
+    tokens = {"name": "tokens", "scope": "workspace", "meter": "output_tokens", "window": "day", "hard": 1000}
+    model = {"model": "gpt-4o-mini", "same_as": "gpt-4o-mini", "max_output_tokens": 100_000}
+    governance = make_governance(limits=[tokens], prices=[model], slice_output_tokens=500)
+    transport = governance.transport(principal=SCRIPT)
+    async with httpx2.AsyncClient(base_url=provider_url, transport=transport, headers=KEY) as http:
+        body = SAY | {"model": "gpt-4o-mini", "max_tokens": None, "stream": True}
+        answer = await http.post(CHAT, json=body)
+        assert answer.text.endswith("data: [DONE]\n\n")
+        await provider.until(lambda: provider.exchanges[0].disconnected_at is not None)
+    [record] = await read_books(governance)
+    assert record["outcome"] == "cut"
+
+
 async def test_a_transport_of_the_apps_own_sends(governance) -> None:
     entered: list[str] = []
 

@@ -94,10 +94,7 @@ class Exchange:
                 raise given
             more = given["type"] == "http.response.start" or given["more_body"]
             self._call.progress = Progress.ANSWERING if more else Progress.COMPLETE
-            try:
-                await send(given)
-            except OSError:  # nobody listens any more: a limit has ended the stream (ASGI 2.4, "Send")
-                return
+            await send(given)
 
     async def _run(self) -> None:
         try:
