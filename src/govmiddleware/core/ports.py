@@ -68,6 +68,7 @@ class RequestInfo:
         output_tokens: the output limit that the client asked for, one choice; None if it gave none.
         choices: how many answers are generated (`n`).
         generates: False for embeddings and their like, which have no output.
+        free: the provider charges nothing, whatever the model: no tokens are counted and no price is asked.
         overhead_tokens: what the format adds around the texts.
         texts: what has to be counted by the tokenizer.
         unknown_parts: parts whose size the request does not show (image URLs, file ids).
@@ -80,6 +81,7 @@ class RequestInfo:
     output_tokens: int | None = None
     choices: int = 1
     generates: bool = True
+    free: bool = False
     overhead_tokens: int = 0
     input_tokens: int = 0
     texts: Sequence[str] = ()

@@ -90,12 +90,15 @@ class Estimate:
         refuse_unprintable(info.user or "", "user")
         call.body, call.model, call.stream = body, info.model, info.stream
         call.provider = self._provider_for(info.model)
+        if info.user and call.trust_caller and call.attribution.user == ANONYMOUS:
+            call.attribution = replace(call.attribution, user=info.user)
+        if info.free:
+            call.estimated_input_tokens, call.bound = 0, Bound(0, 0, 0)
+            return
         price = self.prices.find(info.model)
         if price is None:
             raise ModelNotPriced(f"The model {info.model!r} has no price here.", param="model")
         call.price = price
-        if info.user and call.trust_caller and call.attribution.user == ANONYMOUS:
-            call.attribution = replace(call.attribution, user=info.user)
         counted = await count(info.texts, info.model)
         estimate = input_estimate(info, counted, self.unknown_size_tokens)
         call.estimated_input_tokens = estimate

@@ -13,6 +13,12 @@ _SEEN = frozenset({"image", "document", "container_upload", "redacted_thinking",
 
 MESSAGE_TOKENS = 3
 REPLY_TOKENS = 3
+THINKING_TOKENS = 28
+FORMAT_TOKENS = 135
+"""What is added to each message, once for the reply's opening, and for thinking and an output format. Source:
+the recordings."""
+
+_CALLS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 
 _CUSTOM_TOOLS = frozenset({None, "custom"})
 
@@ -24,6 +30,14 @@ class MessagesPrompt(Prompt):
         super().__init__()
         self._family = family_of(model)
         self.overhead_tokens = REPLY_TOKENS + self._family.template
+
+    def add_system(self, system: object) -> None:
+        """A string or a list of blocks. Raises InvalidRequest for anything else."""
+        if not isinstance(system, str | list | None):
+            raise InvalidRequest("'system' must be a string or a list of blocks.", param="system")
+        if system:
+            self.overhead_tokens += MESSAGE_TOKENS
+            self.add(system)
 
     def add_messages(self, messages: list[Any]) -> None:
         """Raises InvalidRequest where a message is not one."""
@@ -46,10 +60,24 @@ class MessagesPrompt(Prompt):
                 self.unknown_parts += 1
             self.add_schema(tool)
 
+    def add_format(self, output_config: dict[str, Any]) -> None:
+        """The schema of a structured output."""
+        if output_config.get("format"):
+            self.overhead_tokens += FORMAT_TOKENS
+            self.add_schema(output_config["format"])
+
+    def add_thinking(self, thinking: dict[str, Any]) -> None:
+        """Whether it is asked for."""
+        if thinking.get("type", "disabled") != "disabled":
+            self.overhead_tokens += THINKING_TOKENS
+
     def _said(self, part: dict[str, Any]) -> list[Any]:
         kind = part.get("type")
         if kind == "thinking":
             return [part.get("thinking")]  # its signature is not read
+        if kind in _CALLS:
+            self.add_schema(part.get("input"))
+            return [part.get("name")]
         if kind in _SEEN:
             source = part.get("source")
             if isinstance(source, dict) and source.get("type") in ("text", "content"):
