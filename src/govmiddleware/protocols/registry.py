@@ -62,7 +62,7 @@ def recognise(method: str, path: str) -> WireProtocol | None:
 
 
 def unrecognised(headers: Iterable[tuple[bytes, bytes]]) -> WireProtocol:
-    """The protocol of a request that none reads: Anthropic's for its clients, which all send the header that
-    its API asks for, and else OpenAI's."""
+    """The protocol of a request that none reads: Anthropic's for its clients, which all say the version of its
+    API that they speak, and else OpenAI's."""
     anthropic = any(name == b"anthropic-version" for name, _ in headers)
     return _UNRECOGNISED_ANTHROPIC if anthropic else UNRECOGNISED
