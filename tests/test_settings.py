@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from govmiddleware.app import Governance
-from govmiddleware.core.limits import Meter, Scope
+from govmiddleware.core.limits import Meter
 from govmiddleware.core.providers import Provider
+from govmiddleware.core.scopes import Scope
 from govmiddleware.core.windows import CalendarUnit, CalendarWindow, Lifetime, Now, SlidingWindow
 from govmiddleware.errors import ConfigurationError
 from govmiddleware.settings import Settings, load

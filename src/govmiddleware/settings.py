@@ -38,10 +38,11 @@ from pydantic_settings import (
 from govmiddleware.core.addresses import TrustedProxies
 from govmiddleware.core.attribution import LONGEST_NAME
 from govmiddleware.core.call import Principal, Role
-from govmiddleware.core.limits import Limit, Meter, Scope
+from govmiddleware.core.limits import Limit, Meter
 from govmiddleware.core.money import LARGEST_LIMIT, nano_usd
 from govmiddleware.core.prices import ConfiguredPrice
 from govmiddleware.core.providers import Provider
+from govmiddleware.core.scopes import Scope
 from govmiddleware.core.windows import CalendarUnit, CalendarWindow, Lifetime, Now, SlidingWindow, Window
 from govmiddleware.errors import ConfigurationError
 from govmiddleware.settings_errors import HIDDEN, configuration_error, environment_error
@@ -336,6 +337,8 @@ class Settings(BaseSettings):
     idle_timeout: Positive = 300
     trusted_proxies: Annotated[tuple[str, ...], AfterValidator(_networks)] = ()
     default_max_output_tokens: PositiveInt = 4096
+    clamp_min_output_tokens: PositiveInt = 64
+    slice_output_tokens: Annotated[int, BeforeValidator(_no_bool), Field(ge=0)] = 1024
     unknown_size_tokens: PositiveInt = 2000
     body_timeout: Positive = 30
     journal_max_records: PositiveInt = 5_000_000

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from govmiddleware.core.limits import Counter, Limit, Meter, Scope, holds_for
+from govmiddleware.core.limits import Counter, Limit, Meter, holds_for
+from govmiddleware.core.scopes import Scope
 from govmiddleware.core.windows import (
     CalendarUnit,
     CalendarWindow,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.ledger.states import exceeded, granted
 
 from govmiddleware.core.limits import Hold
 from govmiddleware.core.ports import (
-    CounterState,
     Granted,
     LimitsExceeded,
     ReservationGone,
@@ -97,9 +97,9 @@ async def test_a_concurrency_slot_is_free_as_soon_as_its_call_is_settled(bench: 
     slot = bench.slot(of=2)
     await bench.open("a", slot)
     await bench.open("b", slot)
-    assert await bench.open("c", slot) == LimitsExceeded((CounterState(0, 2),))
+    assert exceeded(await bench.open("c", slot)) == [(0, 2, None)]
     await bench.settle("a", 0)
-    assert await bench.open("c", slot) == Granted((CounterState(0, 1),))
+    assert granted(await bench.open("c", slot)) == [(0, 1, None)]
     await bench.settle("b", 0)
     await bench.release("c")
     assert not bench.raw.exists(bench.keys.counter(slot.counter.name)), "nothing is left of it at zero"

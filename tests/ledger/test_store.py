@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from govmiddleware.core.limits import Meter, Scope
+from govmiddleware.core.limits import Meter
 from govmiddleware.core.ports import ApiTokenRevoked, Granted, LimitsExceeded, ReservationGone, StoredApiToken
+from govmiddleware.core.scopes import Scope
 from govmiddleware.core.windows import CalendarUnit, Now
 from govmiddleware.errors import StoreUnavailable
 from govmiddleware.ledger import scripts

@@ -12,8 +12,9 @@ import openai
 import pytest
 
 from govmiddleware.core import refusals
-from govmiddleware.core.limits import Limit, Meter, Scope
+from govmiddleware.core.limits import Limit, Meter
 from govmiddleware.core.refusals import BudgetExhausted, Evaluation, RateLimited, Refusal, Unavailable
+from govmiddleware.core.scopes import Scope
 from govmiddleware.core.windows import CalendarUnit, CalendarWindow, SlidingWindow
 from govmiddleware.protocols.openai_errors import duration_text
 from govmiddleware.protocols.registry import UNRECOGNISED, recognise

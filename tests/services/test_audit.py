@@ -13,9 +13,10 @@ import redis as sync_redis
 from govmiddleware.app import Governance
 from govmiddleware.core.call import Attribution, Bound, Call, Principal, Reading
 from govmiddleware.core.ids import new_request_id
-from govmiddleware.core.limits import Limit, Scope
+from govmiddleware.core.limits import Limit
 from govmiddleware.core.model_price import ModelPrice, Rates
 from govmiddleware.core.refusals import LimitRefusal
+from govmiddleware.core.scopes import Scope
 from govmiddleware.core.usage import Usage
 from govmiddleware.ledger.keys import WorkspaceKeys
 from govmiddleware.protocols.registry import UNRECOGNISED

@@ -19,7 +19,8 @@ from tests.services.worker import LEASE, Worker, answer, new_call, until
 
 from govmiddleware.app import Governance
 from govmiddleware.core.call import Call
-from govmiddleware.core.limits import Limit, Meter, Scope
+from govmiddleware.core.limits import Limit, Meter
+from govmiddleware.core.scopes import Scope
 from govmiddleware.core.windows import Lifetime, Now
 from govmiddleware.errors import StoreUnavailable
 from govmiddleware.ledger.journal import RedisJournal

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 from govmiddleware.core.call import Bound, Call, Principal, Reading
 from govmiddleware.core.ids import new_request_id
-from govmiddleware.core.limits import Limit, Meter, Scope
+from govmiddleware.core.limits import Limit, Meter
 from govmiddleware.core.model_price import ModelPrice, Rates
 from govmiddleware.core.ports import JournalEntry
+from govmiddleware.core.scopes import Scope
 from govmiddleware.core.usage import Usage
 from govmiddleware.core.windows import Lifetime, Now
 from govmiddleware.ledger.connection import connect

@@ -20,7 +20,8 @@ from govmiddleware.app import Governance
 from govmiddleware.cli.common import print_table
 from govmiddleware.core import ids
 from govmiddleware.core.call import Role
-from govmiddleware.core.limits import Meter, Scope
+from govmiddleware.core.limits import Meter
+from govmiddleware.core.scopes import Scope
 from govmiddleware.errors import ConfigurationError
 from govmiddleware.services.audit import Findings, audit
 from govmiddleware.settings import ApiTokenSettings, LimitSettings, Settings

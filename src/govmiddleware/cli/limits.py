@@ -58,7 +58,7 @@ def show(
 def _shown(limit: Limit) -> dict[str, object]:
     return {
         "name": limit.name,
-        "scope": limit.scope.value,
+        "scope": limit.scope,
         "value": limit.value,
         "meter": limit.meter.value,
         "window": limit.window.name,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from govmiddleware.core.call import ANONYMOUS, Attribution, Principal
+from govmiddleware.core.call import Attribution, Principal
 from govmiddleware.core.refusals import InvalidRequest
+from govmiddleware.core.scopes import ANONYMOUS
 
 LONGEST_NAME = 128
 _MOST_TAGS = 16

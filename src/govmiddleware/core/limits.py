@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from govmiddleware.core.scopes import PAIR, Scope, Subject, is_deployment_wide, value_in
 from govmiddleware.core.windows import Now, SlidingWindow, Window
 
 
-class Scope(StrEnum):
-    """What a limit counts over: one counter for each value of it."""
-
-    WORKSPACE = "workspace"
-    API_TOKEN = "api_token"
-    USER = "user"
-    SESSION = "session"
-    AGENT = "agent"
-    MODEL = "model"
-    PROVIDER = "provider"
-
-
 class Meter(StrEnum):
-    """What a limit counts. Input includes cached, output includes reasoning; cost in nano-USD."""
+    """What a limit counts. Input includes cached, output includes reasoning; cost in nano-USD; wall clock
+    in seconds since the first use."""
 
     REQUESTS = "requests"
     INPUT_TOKENS = "input_tokens"
@@ -30,13 +20,22 @@ class Meter(StrEnum):
     TOTAL_TOKENS = "total_tokens"
     COST_USD = "cost_usd"
     CONCURRENCY = "concurrency"
+    WALL_CLOCK = "wall_clock"
 
 
-KNOWN_FROM_HEADERS = (
-    frozenset({Scope.WORKSPACE, Scope.API_TOKEN}),
-    frozenset({Meter.REQUESTS, Meter.CONCURRENCY}),
-)
-"""Scopes and meters that a limit must have for RateLimit to check it before the body is read."""
+class Mode(StrEnum):
+    """What a limit does with a call that it has no room for. The milder ones come later."""
+
+    ENFORCED = "enforced"  # refuses it
+    DRY_RUN = "dry_run"  # decides and counts as if it refused, and lets it pass
+    SUGGEST = "suggest"  # says so, and counts it
+
+
+MILDNESS = list(Mode)
+
+
+_HEADER_SCOPES = frozenset({Scope.WORKSPACE, Scope.API_TOKEN, Scope.DEPLOYMENT})
+_HEADER_METERS = frozenset({Meter.REQUESTS, Meter.CONCURRENCY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +43,24 @@ class Limit:
     """One rule: `scope` x `meter` x `window` with a hard value.
 
     Attributes:
+        scope: as `core.scopes` has it: `user`, `tag:team`, `user+model`.
         value: the one value of the scope that it binds, or None for each value on its own counter.
         hard: in the meter's unit (nano-USD for cost_usd), at most 2^52.
+        soft: from where on it warns, in the same unit; None: never.
+        workspace: the one workspace that it binds, or None for each.
+        is_default: it binds only where no limit with a `value` of the same scope, meter and window does.
     """
 
     name: str
-    scope: Scope
+    scope: str
     meter: Meter
     window: Window
     hard: int
     value: str | None = None
+    soft: int | None = None
+    mode: Mode = Mode.ENFORCED
+    workspace: str | None = None
+    is_default: bool = False
 
     @property
     def refuses_as_rate(self) -> bool:
@@ -62,50 +69,90 @@ class Limit:
 
     @property
     def known_from_headers(self) -> bool:
-        scopes, meters = KNOWN_FROM_HEADERS
-        return self.scope in scopes and self.meter in meters
+        """Whether RateLimit can check it, before the body is read."""
+        return self.meter in _HEADER_METERS and _HEADER_SCOPES.issuperset(self.scope.split(PAIR))
 
 
 @dataclass(frozen=True, slots=True)
 class Counter:
     """What the store counts. Named by scope, meter and window, never by the limit, so that editing,
-    deleting and recreating a limit keeps its usage."""
+    deleting and recreating a limit keeps its usage.
 
-    scope: Scope
+    Attributes:
+        is_shadow: what limits in dry_run count on: fed only by the calls that they would have admitted.
+    """
+
+    scope: str
     meter: Meter
     window: Window
     value: str
+    is_shadow: bool = False
 
     @property
     def name(self) -> str:
         """`scope:meter:window:value`; the value comes last, as it may hold colons."""
-        return f"{self.scope}:{self.meter}:{self.window.name}:{self.value}"
+        shadow = "dry_run:" if self.is_shadow else ""
+        return f"{shadow}{self.scope}:{self.meter}:{self.window.name}:{self.value}"
+
+    @property
+    def is_deployment_wide(self) -> bool:
+        return is_deployment_wide(self.scope)
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """What a call asks of a meter, in the meter's unit, as it grows with the output of each choice.
+
+    Attributes:
+        fixed: whatever the output.
+        per_token: millionths of the unit for each token of output (for cost: femto-USD).
+    """
+
+    fixed: int
+    per_token: int = 0
+
+    def at(self, output: int) -> int:
+        """With `output` tokens; rounded up."""
+        return self.fixed + -(-output * self.per_token // 1_000_000)
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """What one call asks of one counter: `amount`, where `hard` is the strictest of `limits`."""
+    """What one call asks of one counter, which `limits` share."""
 
     counter: Counter
-    amount: int
+    amount: Amount
     limits: tuple[Limit, ...]
 
     @property
-    def hard(self) -> int:
-        return min(limit.hard for limit in self.limits)
+    def hard(self) -> int | None:
+        """The least value of those limits that may say no; None where none may."""
+        return min((limit.hard for limit in self.limits if limit.mode is not Mode.SUGGEST), default=None)
 
 
-Subject = Mapping[Scope, str]
-"""The value of each scope for one call."""
-
-
-def holds_for(limits: Iterable[Limit], subject: Subject, amounts: Mapping[Meter, int]) -> list[Hold]:
-    """The holds that `limits` ask of a call: limits that share a counter share one hold. A limit whose
-    scope the call has no value of (a model, where it calls none) does not apply."""
+def holds_for(limits: Iterable[Limit], subject: Subject, amounts: Mapping[Meter, Amount]) -> list[Hold]:
+    """The holds that `limits` ask of a call: limits that share a counter share one hold."""
     by_counter: dict[Counter, list[Limit]] = {}
-    for limit in limits:
-        value = subject.get(limit.scope)
-        if value is not None and limit.value in (None, value):
-            counter = Counter(limit.scope, limit.meter, limit.window, value)
-            by_counter.setdefault(counter, []).append(limit)
+    for limit, value in _matching(limits, subject):
+        is_shadow = limit.mode is Mode.DRY_RUN
+        counter = Counter(limit.scope, limit.meter, limit.window, value, is_shadow)
+        by_counter.setdefault(counter, []).append(limit)
     return [Hold(counter, amounts[counter.meter], tuple(found)) for counter, found in by_counter.items()]
+
+
+def _matching(limits: Iterable[Limit], subject: Subject) -> Iterator[tuple[Limit, str]]:
+    """Those that bind the call, each with the value of its scope. A limit whose scope the call has no value
+    of (a model, where it calls none) does not."""
+    candidates = [
+        (limit, value)
+        for limit in limits
+        if limit.workspace in (None, subject[Scope.WORKSPACE])
+        and (value := value_in(limit.scope, subject)) is not None
+        and limit.value in (None, value)
+    ]
+    named = {_kind(limit) for limit, _ in candidates if limit.value is not None}
+    return (each for each in candidates if not each[0].is_default or _kind(each[0]) not in named)
+
+
+def _kind(limit: Limit) -> tuple[str, Meter, Window]:
+    return limit.scope, limit.meter, limit.window

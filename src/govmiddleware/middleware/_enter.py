@@ -9,8 +9,9 @@ from fnmatch import fnmatchcase
 from starlette.types import Message, Scope, Send
 
 from govmiddleware.core.attribution import read_attribution
-from govmiddleware.core.call import ANONYMOUS, Call, Principal, current_call
+from govmiddleware.core.call import Call, Principal, current_call
 from govmiddleware.core.ids import new_request_id
+from govmiddleware.core.scopes import ANONYMOUS
 from govmiddleware.errors import ConfigurationError, MissingPredecessor
 from govmiddleware.protocols.registry import recognise, unrecognised
 

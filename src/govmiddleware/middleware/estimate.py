@@ -10,12 +10,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from govmiddleware.core.attribution import refuse_unprintable
 from govmiddleware.core.body import RequestBody
-from govmiddleware.core.call import ANONYMOUS, Bound, Call
-from govmiddleware.core.estimate import input_bound, input_estimate
+from govmiddleware.core.call import Call
+from govmiddleware.core.demand import NOTHING, Demand
+from govmiddleware.core.estimate import family_of, input_bound, input_estimate
+from govmiddleware.core.model_price import nano_from_femto
 from govmiddleware.core.ports import RequestInfo
 from govmiddleware.core.prices import ModelPrice, PriceBook
 from govmiddleware.core.providers import Provider, provider_for
 from govmiddleware.core.refusals import ModelNotFound, ModelNotPriced, Refusal
+from govmiddleware.core.scopes import ANONYMOUS
 from govmiddleware.middleware._body import read_body, replay, with_body_headers
 from govmiddleware.middleware._enter import enter
 from govmiddleware.middleware._refuse import refuse
@@ -93,7 +96,7 @@ class Estimate:
         if info.user and call.trust_caller and call.attribution.user == ANONYMOUS:
             call.attribution = replace(call.attribution, user=info.user)
         if info.free:
-            call.estimated_input_tokens, call.bound = 0, Bound(0, 0, 0)
+            call.estimated_input_tokens, call.demand = 0, NOTHING
             return
         price = self.prices.find(info.model)
         if price is None:
@@ -105,8 +108,19 @@ class Estimate:
         input_tokens = input_bound(estimate, info.model)
         # Of a predicted output, what is rejected is billed as output beside what is generated.
         predicted = await count(info.predicted_texts, info.model)
-        output_tokens = self._output_bound(call, body, info, price) + predicted
-        call.bound = Bound(input_tokens, output_tokens, price.worst_cost(input_tokens, output_tokens))
+        hides_output = (
+            family_of(info.model).hides_reasoning if info.hides_output is None else info.hides_output
+        )
+        input_femto, output_femto = price.worst_rates(input_tokens)
+        call.demand = Demand(
+            input_tokens=input_tokens,
+            output=self._output_bound(call, body, info, price),
+            choices=info.choices,
+            predicted_tokens=predicted,
+            fixed_cost=nano_from_femto(input_femto + predicted * output_femto),
+            output_femto=output_femto,
+            grows=info.stream and not hides_output,
+        )
 
     def _provider_for(self, model: str | None) -> str:
         provider = provider_for(model, self.providers)
@@ -116,12 +130,13 @@ class Estimate:
         return provider.name
 
     def _output_bound(self, call: Call, body: RequestBody, info: RequestInfo, price: ModelPrice) -> int:
-        """What the client asked for, else the model's maximum, else our default, which then must bind."""
+        """Of each choice: what the client asked for, else the model's maximum, else our default, which then
+        must bind."""
         if not info.generates:
             return 0
         if info.output_tokens is not None:
-            return info.output_tokens * info.choices
+            return info.output_tokens
         if price.max_output_tokens is None:
             call.protocol.bound_output(body, self.default_max_output_tokens)
-            return self.default_max_output_tokens * info.choices
-        return price.max_output_tokens * info.choices
+            return self.default_max_output_tokens
+        return price.max_output_tokens

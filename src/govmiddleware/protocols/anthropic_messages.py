@@ -12,7 +12,7 @@ from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols.anthropic_base import AnthropicRoute
-from govmiddleware.protocols.anthropic_prompt import MessagesPrompt
+from govmiddleware.protocols.anthropic_prompt import THINKING_TOKENS, MessagesPrompt
 from govmiddleware.protocols.anthropic_reader import JsonReader, StreamReader
 from govmiddleware.protocols.anthropic_user import read_user
 from govmiddleware.protocols.escapes import refuse_dear_tiers, refuse_other_output_limits
@@ -81,7 +81,9 @@ class AnthropicMessages(AnthropicRoute):
         prompt.add_messages(messages)
         prompt.add_tools(_read_tools(body))
         prompt.add_format(read(body, "output_config", dict[str, Any]) or {})
-        prompt.add_thinking(read(body, "thinking", dict[str, Any]) or {})
+        thinking = read(body, "thinking", dict[str, Any])
+        thinks = thinking.get("type") != "disabled" if thinking else None
+        prompt.overhead_tokens += THINKING_TOKENS if thinks else 0
         prompt.unknown_parts += _unseen(body)
         for name in body.names():
             if name not in JUDGED and name not in SETTINGS:
@@ -94,6 +96,7 @@ class AnthropicMessages(AnthropicRoute):
             texts=prompt.texts,
             unknown_parts=prompt.unknown_parts,
             user=read_user(body),
+            hides_output=thinks,  # at best, a summary of it is shown
         )
 
     def bound_output(self, body: RequestBody, tokens: int) -> None:

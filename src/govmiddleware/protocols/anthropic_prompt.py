@@ -66,11 +66,6 @@ class MessagesPrompt(Prompt):
             self.overhead_tokens += FORMAT_TOKENS
             self.add_schema(output_config["format"])
 
-    def add_thinking(self, thinking: dict[str, Any]) -> None:
-        """Whether it is asked for."""
-        if thinking.get("type", "disabled") != "disabled":
-            self.overhead_tokens += THINKING_TOKENS
-
     def _said(self, part: dict[str, Any]) -> list[Any]:
         kind = part.get("type")
         if kind == "thinking":

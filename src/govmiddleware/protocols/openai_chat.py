@@ -29,6 +29,9 @@ from govmiddleware.protocols.openai_prompt import ChatPrompt
 
 MOST_CHOICES = 128
 
+HIDING = ("include_reasoning", "reasoning_format", "reasoning")
+"""Fields by which a client can have reasoning generated and not shown (Groq, OpenRouter)."""
+
 JUDGED = frozenset(
     {
         "model",
@@ -102,6 +105,7 @@ class OpenAIChat(OpenAIRoute):
             unknown_parts=prompt.unknown_parts,
             user=_read_user(body),
             predicted_texts=_predicted(body),
+            hides_output=True if any(name in HIDING for name in body.names()) else None,
         )
 
     def bound_output(self, body: RequestBody, tokens: int) -> None:

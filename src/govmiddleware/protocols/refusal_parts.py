@@ -29,7 +29,6 @@ def failed_limits(refusal: LimitRefusal) -> list[dict[str, Any]]:
 
 def _failed_limit(failure: Evaluation, now: float) -> dict[str, Any]:
     limit = failure.limit
-    requested = failure.projected - failure.consumed - failure.reserved
     return {
         "name": limit.name,
         "scope": str(limit.scope),
@@ -37,7 +36,7 @@ def _failed_limit(failure: Evaluation, now: float) -> dict[str, Any]:
         "meter": str(limit.meter),
         "used": _amount(limit.meter, failure.consumed),
         "reserved": _amount(limit.meter, failure.reserved),
-        "requested": _amount(limit.meter, requested),
+        "requested": _amount(limit.meter, failure.asked),
         "maximum": _amount(limit.meter, limit.hard),
         "resets_at": resets_at(failure, now),
     }
