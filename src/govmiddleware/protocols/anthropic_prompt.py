@@ -8,8 +8,15 @@ from govmiddleware.core.estimate import family_of
 from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols.prompt import Prompt
 
-_SEEN = frozenset({"image", "document", "container_upload", "redacted_thinking", "web_search_result"})
-"""Blocks whose size in tokens does not show in their text, unless their source is text."""
+_UNREAD = {
+    "thinking": "signature",
+    "image": "source",
+    "document": "source",
+    "container_upload": "file_id",
+    "redacted_thinking": "data",
+    "web_search_result": "encrypted_content",
+}
+"""Of each kind of block, the member that is not read as text, unless it is a source that is text."""
 
 MESSAGE_TOKENS = 3
 REPLY_TOKENS = 3
@@ -19,8 +26,6 @@ FORMAT_TOKENS = 135
 the recordings."""
 
 _CALLS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
-
-_CUSTOM_TOOLS = frozenset({None, "custom"})
 
 
 class MessagesPrompt(Prompt):
@@ -56,7 +61,7 @@ class MessagesPrompt(Prompt):
         if tools:
             self.overhead_tokens += self._family.tools
         for tool in tools:
-            if tool.get("type") not in _CUSTOM_TOOLS:
+            if tool.get("type") not in (None, "custom"):
                 self.unknown_parts += 1
             self.add_schema(tool)
 
@@ -67,16 +72,17 @@ class MessagesPrompt(Prompt):
             self.add_schema(output_config["format"])
 
     def _said(self, part: dict[str, Any]) -> list[Any]:
-        kind = part.get("type")
-        if kind == "thinking":
-            return [part.get("thinking")]  # its signature is not read
+        kind = str(part.get("type"))
+        unread = _UNREAD.get(kind)
         if kind in _CALLS:
-            self.add_schema(part.get("input"))
-            return [part.get("name")]
-        if kind in _SEEN:
-            source = part.get("source")
-            if isinstance(source, dict) and source.get("type") in ("text", "content"):
-                return [source.get("data"), source.get("content"), part.get("title"), part.get("context")]
+            unread = "input"
+            self.add_schema(part.get(unread))
+        elif unread is None or unread not in part or _is_text(part[unread]):
+            unread = None
+        elif kind != "thinking":  # whose signature is no part of the prompt
             self.unknown_parts += 1
-            return [part.get("title"), part.get("context")]
-        return super()._said(part)
+        return super()._said({name: member for name, member in part.items() if name != unread})
+
+
+def _is_text(source: object) -> bool:
+    return isinstance(source, dict) and source.get("type") in ("text", "content")
