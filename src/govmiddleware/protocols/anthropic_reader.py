@@ -66,8 +66,9 @@ class StreamReader(readers.StreamReader):
             case "content_block_delta":
                 collect_delivered(said.get("delta"), self._delivered)
             case "message_delta":
-                self._report(said.get("usage"))
-                self._told_output = self.usage is not None
+                usage = said.get("usage")
+                self._report(usage)
+                self._told_output |= isinstance(usage, dict) and "output_tokens" in usage
             case "message_stop":
                 self._finished = True
                 if not self._told_output:  # message_start can only say what the input was
