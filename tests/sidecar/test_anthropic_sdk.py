@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Any
 
 import anthropic
 import pytest
+from starlette.types import Receive, Scope, Send
 from tests.sidecar.books import Books
 from tests.sidecar.conftest import SECRET, RunningSidecar
 from tests.sidecar.waiting import until
 
-from govmiddleware.testing import Script
-from govmiddleware.testing.anthropic_answers import counted_usage
+from govmiddleware.testing import Script, serve_in_thread
+from govmiddleware.testing.anthropic_answers import Answer, counted_usage
 
 HELLO: Any = {
     "model": "claude-sonnet-5",
@@ -265,3 +269,48 @@ def test_a_stream_that_breaks_off_raises_in_the_sdk_and_is_charged_for_what_came
     # The input as reported at the start; the output as counted, for the report of it never came.
     assert record.usage.input_tokens == 700
     assert 3 <= record.usage.output_tokens <= 6
+
+
+class Endless:
+    """An upstream that minds no output limit, says nothing about usage, and ends when its client has left."""
+
+    def __init__(self) -> None:
+        self.left = threading.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        await receive()
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        begun = b"".join(Answer("msg_1", "m", "word", None, "", "end_turn", {}).as_events(pieces=1))
+        said = begun.index(b"event: content_block_delta")
+        delta = begun[said : begun.index(b"event: content_block_stop")]
+        await send({"type": "http.response.body", "body": begun[:said], "more_body": True})
+        departure = asyncio.create_task(receive())
+        while not departure.done():
+            await send({"type": "http.response.body", "body": delta, "more_body": True})
+            await asyncio.sleep(0)
+        self.left.set()
+
+
+def test_a_message_without_end_is_ended_where_the_budget_is(run_sidecar: Run, books: Books) -> None:
+    limit = {"name": "poor", "scope": "workspace", "meter": "cost_usd", "window": "month", "hard": 0.005}
+    endless = Endless()
+    with serve_in_thread(endless) as upstream:
+        sidecar = run_sidecar(limits=[limit], upstream=upstream.url, slice_output_tokens=64)
+        asked: Any = {**HELLO, "max_tokens": 100_000, "thinking": {"type": "disabled"}}
+        with client_of(sidecar) as client, client.messages.stream(**asked) as stream:
+            answer = stream.get_final_message()
+        assert endless.left.wait(5)
+    assert answer.stop_reason == "max_tokens"
+    [text] = answer.content
+    assert text.type == "text"
+    assert set(text.text.split("word")) == {""}
+    assert 0 < answer.usage.output_tokens <= 500  # of $10 a million tokens, $0.005 buys 500
+    [record] = until(books.records)
+    assert record.usage is not None
+    assert record.usage.output_tokens == answer.usage.output_tokens
+    assert record.cost_usd is not None
+    assert Decimal(record.cost_usd) <= Decimal("0.005")
+    assert books.audit().differences == []
