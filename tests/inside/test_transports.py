@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import httpx2
 import openai
 import pytest
 from tests.inside.books import read_books
-from tests.inside.speaking import SCRIPT
+from tests.inside.conftest import settings
+from tests.inside.speaking import SAY, SCRIPT
 
-from govmiddleware import NoCaller
+from govmiddleware import Governance, NoCaller, Settings
 from govmiddleware.testing import Script
 from govmiddleware.testing.bell import Gate
 
@@ -145,6 +147,32 @@ async def test_errors_of_the_provider_arrive_and_cost_nothing(
         await speaker.say()
     [record] = await read_books(governance)
     assert (record["status"], record["outcome"], record["cost_usd"]) == (401, "upstream_error", "0.000000000")
+
+
+async def test_a_redirect_is_followed_and_costs_nothing(governance_with, provider, provider_url) -> None:
+    elsewhere = (b"location", f"{provider_url}/v2/chat/completions".encode())
+    provider.next(Script(status=307, headers=(elsewhere,), body=b""))
+    governance = governance_with()
+    transport = governance.transport(principal=SCRIPT)
+    key = {"authorization": "Bearer sk-provider"}
+    async with httpx2.AsyncClient(transport=transport, headers=key, follow_redirects=True) as http:
+        answer = await http.post(f"{provider_url}/v1/chat/completions", json=SAY)
+    assert answer.status_code == 200
+    records = await read_books(governance)
+    assert [(record["status"], record["cost_usd"]) for record in records] == [
+        (307, "0.000000000"),
+        (200, "0.000020000"),
+    ]
+
+
+async def test_a_store_that_is_down_refuses_what_could_cost(provider, speaker_on) -> None:
+    governance = Governance(Settings(redis_url="redis://127.0.0.1:9", **settings()))
+    async with governance:
+        speaker = speaker_on("httpx2, asynchronous", governance.transport(principal=SCRIPT))
+        with pytest.raises(openai.InternalServerError) as refused:
+            await speaker.say()
+    assert (refused.value.status_code, refused.value.code) == (503, "store_unavailable")
+    assert provider.exchanges == []
 
 
 async def test_a_provider_that_cannot_be_reached_costs_nothing(kind, governance_with, speaker_on) -> None:

@@ -107,7 +107,7 @@ class Home:
             loop.close()
 
     def _alive(self) -> asyncio.AbstractEventLoop | None:
-        if self._loop is not None and self._loop.is_closed():
+        if self._loop is not None and not self._loop.is_running():
             raise WrongEventLoop(
                 "The event loop that this Governance was opened on has ended: close it before that with"
                 " `async with governance:`, or open it with `with governance:`, on a loop of its own."

@@ -54,8 +54,8 @@ def charge_for(call: Call, *, crashed: bool = False, cancelled: bool = False) ->
 
     Once dispatched, the whole input is charged. A cut stream adds the output that was delivered. Charged
     as reserved, for what the provider generated is unknown: an unstreamed call that was cut or timed out,
-    an app that raised before it answered, and an answer that nobody could read. An answer of 4xx or 5xx
-    without usage, and a connection that failed, cost nothing; the request counts. So does a call that was
+    an app that raised before it answered, and an answer that nobody could read. A redirect, an answer of
+    4xx or 5xx without usage, and a connection that failed, cost nothing; the request counts. So does a call that was
     answered by calls from inside the app: they are charged.
 
     Args:
@@ -70,7 +70,7 @@ def charge_for(call: Call, *, crashed: bool = False, cancelled: bool = False) ->
     if call.demand is None or call.has_inner_calls or call.progress is Progress.UNREACHED:
         return Charge(_NOTHING, 0, Settlement.EXACT, outcome)
     answered = call.status is not None and call.refusal is None and not (crashed and failed)
-    if answered and failed and call.usage is None:
+    if answered and (call.status or 0) >= 300 and call.usage is None:
         return Charge(_NOTHING, 0, Settlement.EXACT, outcome)
     match call.reading:
         case Reading.WHOLE if call.usage is not None:
