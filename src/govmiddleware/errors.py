@@ -4,7 +4,7 @@
     ├── ConfigurationError      a setting is wrong; names the key, the value and what would be right
     ├── MissingPredecessor      a middleware stands in a stack without the one it builds on
     ├── NoCaller                a call leaves from inside an app, and nobody says on whose behalf
-    ├── WrongEventLoop          a Governance is open on another event loop
+    ├── WrongEventLoop          a Governance is open on another event loop, or would block its own
     ├── StoreUnavailable        Redis did not answer, or answered with an error
     ├── UpstreamError
     │   ├── UpstreamUnreachable no connection, or it broke before the answer's end
@@ -51,7 +51,7 @@ class NoCaller(GovError):
 
 
 class WrongEventLoop(GovError):
-    """A Governance was opened on another event loop than the one that uses it, or blocks its own."""
+    """A Governance is open on another event loop, or on one that has ended or would be blocked."""
 
 
 class StoreUnavailable(GovError):

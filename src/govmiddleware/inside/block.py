@@ -30,6 +30,9 @@ class _Code(Unrecognised):
     name = "code"
 
 
+_CODE = _Code()
+
+
 class GovernedBlock:
     """Reserves the bound of one call to a model, and settles it when the block ends: `async with`, or
     `with` in a thread.
@@ -149,7 +152,7 @@ class GovernedBlock:
         return self._call
 
     def _new_call(self) -> Call:
-        return self._calls.new_call(_Code(), "CALL", "", principal=self._principal)
+        return self._calls.new_call(_CODE, "CALL", "", principal=self._principal)
 
     async def _open(self, call: Call) -> None:
         calls = self._calls
@@ -163,7 +166,7 @@ class GovernedBlock:
             await hold.__aenter__()
         except Refusal as refusal:
             call.refusal, call.status = refusal, refusal.status
-            calls.journal.report(call)
+            calls.stack.report(call)
             raise
         call.progress = Progress.DISPATCHED
         self._call, self._hold = call, hold
@@ -178,7 +181,7 @@ class GovernedBlock:
         try:
             await self._hold.__aexit__(kind, error, trace)
         finally:
-            self._calls.journal.report(call)
+            self._calls.stack.report(call)
 
     def _info(self) -> RequestInfo:
         """Raises InvalidRequest for messages that are none."""

@@ -30,7 +30,8 @@ class InnerCalls:
         limits: all limits, iterated for each call.
 
     Attributes:
-        stack: the ASGI app that governs them, around `hand_over`.
+        stack: the middlewares that govern them, around `hand_over`.
+        estimate: the one in it.
     """
 
     def __init__(
@@ -48,8 +49,7 @@ class InnerCalls:
         self.estimate = estimate(
             Budget(Meter(hand_over), reservations=reservations, limits=limits, metered=True)
         )
-        self.journal = journal(_Inherit(self.estimate, admit))
-        self.stack: ASGIApp = self.journal
+        self.stack = journal(_Inherit(self.estimate, admit))
 
     def new_call(
         self, protocol: WireProtocol, method: str, path: str, *, principal: Principal | None
