@@ -59,7 +59,7 @@ class Governance:
     ) -> None:
         self.settings = settings
         self.metrics = metrics or Metrics()
-        self.limits = tuple(limit.limit() for limit in settings.limits)
+        self.limits = settings.all_limits
         self.providers = tuple(upstream.provider() for upstream in settings.all_upstreams)
         self.prices = PriceBook(tuple(price.configured() for price in settings.prices))
         self.trusted_proxies = TrustedProxies(settings.trusted_proxies)

@@ -15,15 +15,17 @@ from govmiddleware.settings import load
 
 app = App(name="limit", help="Limits: list, show.")
 
+_COLUMNS = ["name", "scope", "value", "meter", "window", "soft", "hard", "mode", "workspace"]
+
 
 @app.command(name="list")
 def list_(*, config: Config = None, json: AsJson = False) -> int:
     """List the limits of the configuration."""
-    rows = [_shown(limit.limit()) for limit in load(config).limits]
+    rows = [_shown(limit) for limit in load(config).all_limits]
     if json:
         print_json(rows)
     else:
-        print_table(rows, ["name", "scope", "value", "meter", "window", "hard"])
+        print_table(rows, _COLUMNS)
     return 0
 
 
@@ -37,7 +39,7 @@ def show(
     json: AsJson = False,
 ) -> int:
     """Show a limit, and where each of its counters stands."""
-    limit = next((found.limit() for found in load(config).limits if found.name == name), None)
+    limit = next((found for found in load(config).all_limits if found.name == name), None)
     if limit is None:
         print(f"There is no limit called {name}.", file=sys.stderr)
         return 1
@@ -49,7 +51,7 @@ def show(
     if json:
         print_json({**_shown(limit), "counters": counters})
     else:
-        print_table([_shown(limit)], ["name", "scope", "value", "meter", "window", "hard"])
+        print_table([_shown(limit)], _COLUMNS)
         print()
         print_table(counters, ["value", "used", "reserved", "remaining", "resets_at"])
     return 0
@@ -58,9 +60,13 @@ def show(
 def _shown(limit: Limit) -> dict[str, object]:
     return {
         "name": limit.name,
-        "scope": limit.scope.value,
+        "scope": limit.scope,
         "value": limit.value,
         "meter": limit.meter.value,
         "window": limit.window.name,
+        "soft": None if limit.soft is None else amount_shown(limit.meter, limit.soft),
         "hard": amount_shown(limit.meter, limit.hard),
+        "mode": limit.mode.value,
+        "default": limit.is_default,
+        "workspace": limit.workspace,
     }

@@ -16,7 +16,7 @@ from govmiddleware.core.call import Role
 from govmiddleware.core.ports import StoredApiToken
 from govmiddleware.core.times import parse_duration
 from govmiddleware.errors import ConfigurationError
-from govmiddleware.settings import check_name, check_workspace
+from govmiddleware.settings_fields import check_name, check_workspace
 
 app = App(name="token", help="API tokens: create, list, revoke.")
 
