@@ -88,6 +88,8 @@ class Governance:
             self.settlement_watch,
             self.metrics,
             lease_seconds=settings.lease_seconds,
+            clamp_min_output_tokens=settings.clamp_min_output_tokens,
+            slice_output_tokens=settings.slice_output_tokens,
             price_version=self.prices.version,
         )
         self.refusals = RefusalLog(self.journal, self.upkeep)
@@ -206,7 +208,7 @@ class Governance:
         """
         settings = self.settings
         app = Meter(app)
-        app = Budget(app, reservations=self.reservations, limits=self.limits)
+        app = Budget(app, reservations=self.reservations, limits=self.limits, metered=True)
         app = Estimate(
             app,
             prices=self.prices,

@@ -120,6 +120,21 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self.overspend_bound = Gauge(
+            "govmiddleware_overspend_bound_usd",
+            "What running streams could cost beyond what they have reserved so far, at the most.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.dry_run_refusals = Counter(
+            "govmiddleware_dry_run_refusals",
+            "Requests that limits in dry_run would have refused. limit: the one that would have answered.",
+            ["limit"],
+            registry=registry,
+        )
+        self.cut_streams = Counter(
+            "govmiddleware_cut_streams", "Streams that a limit ended.", registry=registry
+        )
         self.unsent_writes = Gauge(
             "govmiddleware_unsent_writes",
             "Settlements that the store has not taken yet.",
@@ -128,7 +143,7 @@ class Metrics:
         )
         self.late_settlements = Counter(
             "govmiddleware_late_settlements",
-            "Settlements that came after the sweep: charged as reserved, whatever was used.",
+            "Settlements that came after the sweep.",
             registry=registry,
         )
         self.lost_settlements = Counter(
@@ -163,7 +178,7 @@ class Metrics:
         """Count what one request used. Cost in nano-USD."""
         model = _model(call)
         self.settlements.labels(settlement.value).inc()
-        if call.bound is None:
+        if call.demand is None:
             return
         self.tokens.labels("input", model).inc(usage.input_tokens)
         self.tokens.labels("cached", model).inc(usage.cached_tokens)

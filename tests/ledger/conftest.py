@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,8 +11,8 @@ import pytest
 from tests.stores.kinds import KINDS, administrator, as_parameters
 from tests.stores.server import Server, valkey_binary
 
-from govmiddleware.core.limits import Counter, Hold, Limit, Meter
-from govmiddleware.core.ports import AcquireOutcome, Granted, JournalEntry, Settled
+from govmiddleware.core.limits import Amount, Counter, Hold, Limit, Meter
+from govmiddleware.core.ports import AcquireOutcome, Granted, JournalEntry, Settled, Step
 from govmiddleware.core.scopes import Scope
 from govmiddleware.core.windows import (
     CalendarUnit,
@@ -70,7 +70,7 @@ class Bench:
         value: str = "ann",
     ) -> Hold:
         limit = Limit(f"{scope}-{window.name}", scope, meter, window, of)
-        return Hold(Counter(scope, meter, window, value), amount, (limit,))
+        return Hold(Counter(scope, meter, window, value), Amount(amount), (limit,))
 
     def sliding(self, amount: int, *, of: int, seconds: int = 60, value: str = "ann") -> Hold:
         return self.hold(amount, of=of, window=SlidingWindow(seconds), value=value)
@@ -105,7 +105,7 @@ class Bench:
     async def extend(
         self, name: str, *holds: Hold, api_token: str | None = None, lease: float = LEASE
     ) -> AcquireOutcome:
-        held = tuple(self._held[name])
+        held = _counters(self._held[name])
         self._held[name] += holds
         return await self.ledger.acquire(
             self.workspace,
@@ -114,7 +114,8 @@ class Bench:
             lease_ms=round(lease * 1000),
             api_token_id=api_token,
             expired_record=f"{name} expired, extended".encode(),
-            extend=held,
+            step=Step.EXTEND,
+            held=held,
         )
 
     async def settle(self, name: str, *amounts: int) -> bool:
@@ -127,12 +128,14 @@ class Bench:
         return await self._was_open(name, {}, None)
 
     async def _was_open(self, name: str, used: dict[str, int], record: bytes | None) -> bool:
-        settled = await self.ledger.settle(self.workspace, name, self._held[name], used, record)
-        return settled is not Settled.NOT_OPEN
+        settled = await self.ledger.settle(
+            self.workspace, name, _counters(self._held[name]), used, record
+        )
+        return settled in (Settled.WHOLE, Settled.IN_PART)
 
     async def cancel(self, name: str, *holds: Hold) -> None:
         await self.ledger.cancel(
-            self.workspace, name, self._held.get(name, holds), lease_ms=round(LEASE * 1000)
+            self.workspace, name, _counters(self._held.get(name, holds)), lease_ms=round(LEASE * 1000)
         )
 
     async def renew(self, name: str, lease: float = LEASE) -> bool:
@@ -147,7 +150,7 @@ class Bench:
         """Used and reserved of the counter of `hold`, as an admission sees them now."""
         self._looks += 1
         name = f"look{self._looks}"
-        outcome = await self.open(name, Hold(hold.counter, 0, hold.limits))
+        outcome = await self.open(name, Hold(hold.counter, Amount(0), hold.limits))
         assert isinstance(outcome, Granted)
         await self.release(name)
         return outcome.states[0].consumed, outcome.states[0].reserved
@@ -181,6 +184,10 @@ class Bench:
     def at(self, text: str) -> None:
         """Set the clock to `2026-07-15 12:30:00`, UTC."""
         self.clock.now_ms = milliseconds(text)
+
+
+def _counters(holds: Iterable[Hold]) -> tuple[Counter, ...]:
+    return tuple(hold.counter for hold in holds)
 
 
 def milliseconds(text: str) -> int:

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from govmiddleware.core.limits import Counter, Hold, Limit, Meter
+from govmiddleware.core.limits import Amount, Counter, Hold, Limit, Meter
 from govmiddleware.core.ports import Granted, LimitsExceeded, ReservationGone
 from govmiddleware.core.scopes import Scope
 from govmiddleware.core.windows import CalendarUnit, CalendarWindow, Lifetime, Now, SlidingWindow, Window
@@ -141,7 +141,7 @@ class Model:
 
 
 def hold_of(limit: Limit, amount: int) -> Hold:
-    return Hold(Counter(limit.scope, limit.meter, limit.window, "ann"), amount, (limit,))
+    return Hold(Counter(limit.scope, limit.meter, limit.window, "ann"), Amount(amount), (limit,))
 
 
 amounts = st.one_of(st.integers(1, 4), st.integers(1, 4), st.integers(0, 30), st.integers(0, 400))

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from govmiddleware.core.usage import Usage
 from govmiddleware.protocols.openai_chat_reader import (
-    LARGEST_ANSWER,
     JsonReader,
     StreamReader,
 )
+from govmiddleware.protocols.readers import LARGEST_ANSWER
 
 USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
 DONE = b"data: [DONE]\n\n"

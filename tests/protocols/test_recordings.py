@@ -1,22 +1,16 @@
-"""The protocols against recorded exchanges with real providers.
-
-They lie in GOV_EXCHANGES, or in `shared/exchanges` beside the repository; without them these tests skip.
-"""
+"""The chat protocol and embeddings against recorded exchanges with real providers."""
 
 from __future__ import annotations
 
-import gzip
 import json
-import os
 import statistics
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.protocols.exchanges import EXCHANGES, answered, recorded
 
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.estimate import input_bound, input_estimate
@@ -27,30 +21,9 @@ from govmiddleware.core.tokens import count_tokens, encoding_for
 from govmiddleware.core.usage import Usage
 from govmiddleware.protocols.registry import recognise
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-EXCHANGES = Path(os.environ.get("GOV_EXCHANGES") or REPOSITORY.parent / "shared" / "exchanges")
-
 pytestmark = pytest.mark.skipif(
     not (EXCHANGES / "openai.chat.jsonl.gz").exists(), reason=f"no recorded exchanges in {EXCHANGES}"
 )
-
-
-@cache
-def recorded(protocol: str) -> list[dict[str, Any]]:
-    path = EXCHANGES / f"{protocol}.jsonl.gz"
-    if not path.exists():
-        return []
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
-
-
-def answered(protocol: str) -> Iterator[tuple[dict[str, Any], bytes, bool]]:
-    """Each exchange that went well, its answer's bytes, and whether they are a stream."""
-    for exchange in recorded(protocol):
-        if exchange["status"] == 200 and "json" in exchange["content_type"] and exchange["response"]:
-            yield exchange, json.dumps(exchange["response"]).encode(), False
-        elif exchange["status"] == 200 and "event-stream" in exchange["content_type"]:
-            yield exchange, exchange["response_text"].encode(), True
 
 
 def reported(raw: bytes, stream: bool) -> dict[str, Any] | None:

@@ -10,7 +10,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from govmiddleware.core.body import RequestBody
-from govmiddleware.core.limits import Hold
+from govmiddleware.core.demand import Bound, Demand
+from govmiddleware.core.limits import Counter
 from govmiddleware.core.refusals import Evaluation, Refusal
 from govmiddleware.core.scopes import ANONYMOUS, TAG, Scope
 from govmiddleware.core.usage import Usage
@@ -57,15 +58,6 @@ class Attribution:
     tags: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """What a call may use at most: the amounts that are reserved. Cost in nano-USD."""
-
-    input_tokens: int
-    output_tokens: int
-    cost: int
-
-
 class Settlement(StrEnum):
     """How sure the settled amounts are."""
 
@@ -99,13 +91,14 @@ class Reservation:
 
     Attributes:
         id: equal to the request's id.
-        holds: all that it holds or, where an answer was lost, may hold.
+        parts: by workspace, the counters that it holds or, where an answer was lost, may hold. Those of limits
+            over the whole deployment are a part of their own, under `DEPLOYMENT_WORKSPACE`.
         open: False once the ledger has closed it.
     """
 
     id: str
     workspace: str
-    holds: list[Hold] = field(default_factory=list)
+    parts: dict[str, list[Counter]] = field(default_factory=dict)
     open: bool = True
 
 
@@ -138,11 +131,22 @@ class Call:
     """Whether a stream was asked for; Meter corrects it to what is answered."""
     price: ModelPrice | None = None
     estimated_input_tokens: int | None = None
-    bound: Bound | None = None
+    demand: Demand | None = None
 
     # RateLimit and Budget
     reservation: Reservation | None = None
     evaluations: list[Evaluation] = field(default_factory=list)
+    granted_output: int | None = None
+    """Tokens of each choice that the limits leave it, where they do not leave it all that it demands."""
+    reserved_output: int | None = None
+    """Tokens of each choice that are reserved so far, where that is not all that it may generate."""
+    would_refuse: Refusal | None = None
+    """What limits in dry_run would have answered."""
+    shadow_output: int | None = None
+    """Tokens of each choice that limits in dry_run would have left it, where that is not all."""
+    grow: Callable[[int], Awaitable[bool]] | None = None
+    """Of a stream that is reserved in slices: sees to it that so many output tokens are reserved, all choices
+    together; False where the limits have no room for them."""
 
     conclude: Callable[[], Awaitable[None]] | None = None
     """Settles the reservation; whoever sees the whole answer first awaits it, before the client has it."""
@@ -159,6 +163,20 @@ class Call:
     """Counted from what was delivered, where the answer did not report its usage."""
 
     refusal: Refusal | None = None
+    was_cut: bool = False
+    """Whether a limit ended its stream."""
+
+    @property
+    def bound(self) -> Bound | None:
+        """What it may use at most."""
+        return None if self.demand is None else self.demand.bound(self.granted_output)
+
+    @property
+    def reserved(self) -> Bound | None:
+        """What is reserved of that."""
+        if self.reserved_output is None:
+            return self.bound
+        return None if self.demand is None else self.demand.bound(self.reserved_output)
 
     def subject(self) -> dict[str, str]:
         """The value of each scope that the call has so far, for matching limits. Needs the principal."""

@@ -25,6 +25,7 @@ class Family:
         tools: further tokens as soon as there are tool definitions.
         percent: the most that their tokenizer takes of a text, against OpenAI's.
         margin: tokens added to every bound.
+        hides_reasoning: whether they may generate, and bill, output that their answers do not show.
     """
 
     pattern: str
@@ -32,16 +33,17 @@ class Family:
     tools: int
     percent: int
     margin: int
+    hides_reasoning: bool = False
 
 
 FAMILIES = (
     Family(r"gpt-oss", template=66, tools=100, percent=110, margin=24),
     Family(r"gpt-[34]|chatgpt|embedding-(?:3|ada)", template=1, tools=16, percent=104, margin=16),
-    Family(r"gpt-\d|(?:^|[/:])o\d", template=0, tools=96, percent=104, margin=24),
-    Family(r"claude", template=2, tools=500, percent=160, margin=48),
+    Family(r"gpt-\d|(?:^|[/:])o\d", template=0, tools=96, percent=104, margin=24, hides_reasoning=True),
+    Family(r"claude", template=2, tools=500, percent=160, margin=48, hides_reasoning=True),
     Family(r"llama-?4", template=2, tools=657, percent=120, margin=24),
     Family(r"llama", template=32, tools=150, percent=120, margin=24),
-    Family(r"gemini|gemma", template=0, tools=16, percent=140, margin=48),
+    Family(r"gemini|gemma", template=0, tools=16, percent=140, margin=48, hides_reasoning=True),
     Family(r"deepseek", template=0, tools=230, percent=140, margin=48),
     Family(r"qwen", template=6, tools=120, percent=140, margin=32),
     Family(
@@ -51,6 +53,7 @@ FAMILIES = (
         percent=150,
         margin=24,
     ),
+    Family(r"grok", template=40, tools=300, percent=160, margin=200, hides_reasoning=True),
     Family(r"glm", template=6, tools=120, percent=140, margin=32),
 )
 OTHERS = Family("", template=40, tools=300, percent=160, margin=200)

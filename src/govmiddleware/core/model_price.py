@@ -68,13 +68,17 @@ class ModelPrice:
         No cache discount is assumed, and the whole input may be written to the cache where that is
         dearer. A smaller input may fall into another tier, so every one within reach is considered.
         """
+        fixed, output_femto = self.worst_rates(input_tokens)
+        return _nano(fixed + output_tokens * output_femto, round_up=True)
+
+    def worst_rates(self, input_tokens: int) -> tuple[int, int]:
+        """femto-USD: of the request with its whole input, and of each output token, at the worst."""
         reachable = [rates for rates in self.rates if rates.above < input_tokens] or [self.rates[0]]
-        femto = max(
-            input_tokens * max(rates.input, rates.cached_input, rates.cache_write)
-            + output_tokens * rates.output
-            for rates in reachable
+        return (
+            max(input_tokens * max(rates.input, rates.cached_input, rates.cache_write) for rates in reachable)
+            + self.request_femto,
+            max(rates.output for rates in reachable),
         )
-        return _nano(femto + self.request_femto, round_up=True)
 
     def _rates_for(self, input_tokens: int) -> Rates:
         for rates in reversed(self.rates):
@@ -136,6 +140,11 @@ def femto_per_token(usd_per_mtok: Decimal) -> int:
 def femto(usd: Decimal) -> int:
     """USD to femto-USD; what is finer is rounded up."""
     return _whole(usd * 10**15)
+
+
+def nano_from_femto(amount: int) -> int:
+    """femto-USD to nano-USD, rounded up."""
+    return _nano(amount, round_up=True)
 
 
 def _whole(value: Decimal) -> int:

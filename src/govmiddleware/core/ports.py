@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Protocol
 
 from govmiddleware.core.body import RequestBody
-from govmiddleware.core.limits import Hold
+from govmiddleware.core.limits import Counter, Hold
 from govmiddleware.core.refusals import Refusal
 from govmiddleware.core.usage import Usage
 
@@ -73,6 +73,7 @@ class RequestInfo:
         unknown_parts: parts whose size the request does not show (image URLs, file ids).
         user: the end user that the protocol's own fields name.
         predicted_texts: what may be billed as output beyond the output limit (rejected predictions).
+        hides_output: whether the client asks for output that is billed and not shown.
     """
 
     model: str
@@ -86,6 +87,7 @@ class RequestInfo:
     unknown_parts: int = 0
     user: str | None = None
     predicted_texts: Sequence[str] = ()
+    hides_output: bool = False
 
 
 class UsageReader(Protocol):
@@ -112,6 +114,17 @@ class UsageReader(Protocol):
     def take_delivered(self) -> list[str]:
         """The texts that were delivered since the last call, to be counted where usage is missing.
         They are handed over and forgotten, so that memory does not grow with the stream."""
+        ...
+
+    def cut(self, usage: Usage, *, model: str, request_id: str) -> bytes:
+        """The bytes that end a stream here in the protocol's own way, as if the model had reached its
+        output limit; what `feed` held back is dropped, and nothing may follow. Only for a reader made
+        with `may_be_cut`; nothing for an answer that is not a stream or has ended.
+
+        Args:
+            usage: what the end says was used, where it says so.
+            model, request_id: stand in for what an answer that has not begun has not said.
+        """
         ...
 
 
@@ -150,7 +163,16 @@ class WireProtocol(Protocol):
         """Edit the body so that the stream reports usage; whether an edit was needed."""
         ...
 
-    def usage_reader(self, *, stream: bool, usage_was_injected: bool) -> UsageReader: ...
+    def usage_reader(
+        self, *, stream: bool, usage_was_injected: bool, may_be_cut: bool = False
+    ) -> UsageReader:
+        """A reader for one answer.
+
+        Args:
+            usage_was_injected: takes out of the stream what `request_usage` provoked.
+            may_be_cut: `feed` passes whole events only, so that `cut` can end the stream after any of them.
+        """
+        ...
 
     def refusal(self, refusal: Refusal, request_id: str) -> RefusalResponse: ...
 
@@ -162,32 +184,76 @@ class WireProtocol(Protocol):
 # The ledger --------------------------------------------------------------------------------------
 
 
+class Step(Enum):
+    """What an acquire does to a reservation."""
+
+    OPEN = "open"
+    EXTEND = "extend"  # by counters that it does not hold yet; a refusal releases those that it holds
+    GROW = "grow"  # by more of what it holds; a refusal leaves it as it is
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Output tokens of each choice that a call wants: the most, and the least that is of use to it."""
+
+    most: int
+    least: int
+
+
+NO_OUTPUT = Output(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """A limit's soft or hard value was crossed, for the first time in this window.
+
+    Attributes:
+        window: names the window among those of its counter.
+    """
+
+    limit: str
+    is_hard: bool
+    window: str
+
+
 @dataclass(frozen=True, slots=True)
 class CounterState:
     """A counter as the store saw it when it decided. Amounts in the meter's unit.
 
     Attributes:
+        asked: what was added to it or, in a refusal, is the least that would have been.
         frees_in_ms: after how long the amount asked for fits at the latest; None where it fits now or
             time alone does not free it.
+        crossings: those to tell of.
     """
 
     consumed: int
     reserved: int
+    asked: int
     frees_in_ms: int | None = None
+    crossings: tuple[Crossing, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """All holds stand. `states` in the order of the holds, before this call."""
+    """All holds stand. `states` in the order of the holds, before this call.
+
+    Attributes:
+        output: tokens of each choice that are granted.
+        shadow_output: those that the limits in dry_run would have granted too; -1 where they would have refused,
+            in which case their counters hold nothing.
+        expired: a few reservations of the workspace whose lease ran out, for sweeping.
+    """
 
     states: tuple[CounterState, ...]
+    output: int
+    shadow_output: int
     expired: tuple[str, ...] = ()
-    """A few reservations of the workspace whose lease ran out, for sweeping."""
 
 
 @dataclass(frozen=True, slots=True)
 class LimitsExceeded:
-    """Nothing was written (an extension's earlier holds are released): some counters are too full."""
+    """Some counters are too full. Nothing was written; what an extension had held before is released."""
 
     states: tuple[CounterState, ...]
     expired: tuple[str, ...] = ()
@@ -217,7 +283,8 @@ class Settled(Enum):
 
     WHOLE = "whole"
     IN_PART = "in part"  # the store knew only some of the holds: it has lost an extension
-    NOT_OPEN = "not open"  # settled before, swept, or lost by the store
+    NOT_OPEN = "not open"  # settled before, or lost by the store
+    SWEPT = "swept"  # settled as reserved, for its lease ran out: it wants a correction
 
 
 class Ledger(Protocol):
@@ -230,13 +297,21 @@ class Ledger(Protocol):
         holds: Sequence[Hold],
         *,
         lease_ms: int,
-        api_token_id: str | None,
         expired_record: bytes,
-        extend: Sequence[Hold] | None = None,
+        step: Step = Step.OPEN,
+        held: Sequence[Counter] = (),
+        output: Output = NO_OUTPUT,
+        drop_shadows: bool = False,
+        api_token_id: str | None = None,
     ) -> AcquireOutcome:
-        """Check all holds, then take all: opens a reservation, or extends one that has `extend`.
+        """Check all holds, then take all.
 
-        `expired_record` is the journal record to write if the lease runs out.
+        Args:
+            expired_record: the journal record to write if the lease runs out.
+            held: what the reservation holds already.
+            output: the largest output that fits is granted. Only where the whole does not fit, and for a
+                sliding window only where it never would, is it less than the most.
+            drop_shadows: give up what is held for limits in dry_run.
         """
         ...
 
@@ -244,16 +319,22 @@ class Ledger(Protocol):
         self,
         workspace: str,
         reservation_id: str,
-        holds: Sequence[Hold],
+        counters: Sequence[Counter],
         amounts: Mapping[str, int],
         record: bytes | None,
+        *,
+        corrects: bool = False,
     ) -> Settled:
         """Replace what is reserved by what was used, by counter name (one left out: nothing), and
-        journal `record` with the holds (None: a release, which leaves no record). Idempotent."""
+        journal `record` with the changes (None: a release, which leaves no record). Idempotent.
+
+        Args:
+            corrects: whether `record` is that of a correction, for a reservation that was swept.
+        """
         ...
 
     async def cancel(
-        self, workspace: str, reservation_id: str, holds: Sequence[Hold], *, lease_ms: int
+        self, workspace: str, reservation_id: str, counters: Sequence[Counter], *, lease_ms: int
     ) -> None:
         """Release a reservation whose acquire was not answered, now or whenever it arrives."""
         ...

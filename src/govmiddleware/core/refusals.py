@@ -14,10 +14,19 @@ Refusal
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import ClassVar
 
 from govmiddleware.core.limits import Limit
 from govmiddleware.errors import GovError
+
+
+class Decision(StrEnum):
+    """What a limit says of a call. What becomes of it is the limit's mode's to say."""
+
+    ALLOW = "allow"
+    WARN = "warn"  # past soft
+    BLOCK = "block"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +36,7 @@ class Evaluation:
     Attributes:
         value: the value of the limit's scope that the call counted under.
         consumed: settled before this call; `reserved`: held by open calls before it.
-        projected: consumed + reserved + what this call asks.
-        decision: `allow` or `block`.
+        projected: consumed + reserved + what this call takes; for a block, what it would take at least.
         frees_in_ms: for a block, after how long the amount fits at the latest if nothing else is
             admitted; None where time alone does not free it.
     """
@@ -38,13 +46,22 @@ class Evaluation:
     consumed: int
     reserved: int
     projected: int
-    decision: str
+    decision: Decision
     frees_in_ms: int | None = None
+
+    @property
+    def asked(self) -> int:
+        return self.projected - self.consumed - self.reserved
 
     @property
     def can_never_fit(self) -> bool:
         """Whether the call is larger than the whole limit."""
-        return self.projected - self.consumed - self.reserved > self.limit.hard
+        return self.asked > self.limit.hard
+
+    @property
+    def percent(self) -> int:
+        """How much of the hard value is projected."""
+        return self.projected * 100 // self.limit.hard if self.limit.hard else 100
 
 
 class Refusal(GovError):

@@ -9,6 +9,9 @@ from enum import StrEnum
 ANONYMOUS = "anonymous"
 """The value of user, session, agent and tags where a request names none: it never escapes a limit."""
 
+DEPLOYMENT_WORKSPACE = "*"
+"""Where limits over the whole deployment are counted: no workspace has this name."""
+
 TAG = "tag:"
 PAIR = "+"
 

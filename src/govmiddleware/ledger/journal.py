@@ -89,11 +89,10 @@ class RedisJournal:
 def _entry(keys: WorkspaceKeys, record_id: bytes, fields: dict[bytes, bytes]) -> JournalEntry:
     """Beside `at` and `record`, an entry has a field for each counter. A name is whole in it, whatever
     characters a client put there: no separator can be forged. One without `at` is as old as its id says."""
-    holds = []
+    holds: list[SettledHold] = []
     for key, settled in fields.items():
         if key not in (b"at", b"record"):
-            bucket, amount = settled.split()
-            holds.append(SettledHold(keys.counter_name(key.decode()), int(bucket), int(amount)))
+            holds += _holds(keys.counter_name(key.decode()), settled.split())
     at = fields.get(b"at") or record_id.partition(b"-")[0]
     return JournalEntry(record_id.decode(), int(at), tuple(holds), fields[b"record"])
 
@@ -101,11 +100,19 @@ def _entry(keys: WorkspaceKeys, record_id: bytes, fields: dict[bytes, bytes]) ->
 def _reservation(keys: WorkspaceKeys, fields: list[bytes]) -> OpenReservation:
     held = _pairs(fields[1:])
     record = held.pop("rec", None)
-    holds = []
+    holds: list[SettledHold] = []
     for key, value in held.items():
-        _kind, bucket, amount = value.split()
-        holds.append(SettledHold(keys.counter_name(key), int(bucket), int(amount)))
+        _kind, *parts = value.split()
+        holds += _holds(keys.counter_name(key), parts)
     return OpenReservation(fields[0].decode(), tuple(holds), None if record is None else record)
+
+
+def _holds(counter: str, parts: list[bytes]) -> list[SettledHold]:
+    """Of one counter: bucket, amount, and again for each time that it grew."""
+    return [
+        SettledHold(counter, int(bucket), int(amount))
+        for bucket, amount in zip(parts[::2], parts[1::2], strict=True)
+    ]
 
 
 def _counter(fields: dict[str, bytes]) -> CounterBuckets:

@@ -8,18 +8,22 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
-from govmiddleware.core.limits import Hold
+from govmiddleware.core.limits import Counter, Hold, Meter
 from govmiddleware.core.ports import (
+    NO_OUTPUT,
     AcquireOutcome,
     ApiTokenRevoked,
     CounterState,
+    Crossing,
     Granted,
     JournalFull,
     LimitsExceeded,
+    Output,
     ReservationGone,
     Settled,
+    Step,
 )
-from govmiddleware.core.windows import CalendarWindow, Lifetime, Now, SlidingWindow
+from govmiddleware.core.windows import Lifetime, Now, SlidingWindow
 from govmiddleware.errors import StoreUnavailable
 from govmiddleware.ledger import scripts
 from govmiddleware.ledger.connection import PATIENCE_SECONDS, PROBE_SECONDS, Client, ask_each_node, store_call
@@ -54,13 +58,16 @@ class RedisLedger:
         holds: Sequence[Hold],
         *,
         lease_ms: int,
-        api_token_id: str | None,
         expired_record: bytes,
-        extend: Sequence[Hold] | None = None,
+        step: Step = Step.OPEN,
+        held: Sequence[Counter] = (),
+        output: Output = NO_OUTPUT,
+        drop_shadows: bool = False,
+        api_token_id: str | None = None,
     ) -> AcquireOutcome:
         keys = await self._workspace(workspace)
-        counters = [keys.counter(hold.counter.name) for hold in holds]
-        held = [keys.counter(hold.counter.name) for hold in extend or ()]
+        counters = [hold.counter for hold in holds]
+        counters += [counter for counter in held if counter not in counters]
         now = self._now_ms()
         for _ in range(2):
             async with store_call():
@@ -72,17 +79,19 @@ class RedisLedger:
                         keys.open,
                         keys.active_tokens,
                         keys.journal,
-                        *counters,
-                        *held,
-                    ],
+                    ]
+                    + [keys.counter(counter.name) for counter in counters],
                     [
                         self._test_clock(),
                         reservation_id,
-                        "0" if extend is None else "1",
+                        step.value,
                         lease_ms,
                         api_token_id or "",
                         self._journal_max_records,
                         expired_record,
+                        output.most,
+                        output.least,
+                        int(drop_shadows),
                         *(argument for hold in holds for argument in _hold_arguments(hold, now)),
                     ],
                 )
@@ -95,38 +104,46 @@ class RedisLedger:
         self,
         workspace: str,
         reservation_id: str,
-        holds: Sequence[Hold],
+        counters: Sequence[Counter],
         amounts: Mapping[str, int],
         record: bytes | None,
+        *,
+        corrects: bool = False,
     ) -> Settled:
-        return await self._settle(workspace, reservation_id, holds, amounts, record or b"", tombstone_ms=0)
+        return await self._settle(
+            workspace, reservation_id, counters, amounts, record or b"", corrects=corrects
+        )
 
     async def cancel(
-        self, workspace: str, reservation_id: str, holds: Sequence[Hold], *, lease_ms: int
+        self, workspace: str, reservation_id: str, counters: Sequence[Counter], *, lease_ms: int
     ) -> None:
-        await self._settle(workspace, reservation_id, holds, {}, b"", tombstone_ms=lease_ms + _TOMBSTONE_MS)
+        tombstone_ms = lease_ms + _TOMBSTONE_MS
+        await self._settle(workspace, reservation_id, counters, {}, b"", tombstone_ms=tombstone_ms)
 
     async def _settle(
         self,
         workspace: str,
         reservation_id: str,
-        holds: Sequence[Hold],
+        counters: Sequence[Counter],
         amounts: Mapping[str, int],
         record: bytes,
         *,
-        tombstone_ms: int,
+        tombstone_ms: int = 0,
+        corrects: bool = False,
     ) -> Settled:
         keys = await self._workspace(workspace)
-        names = [hold.counter.name for hold in holds]
+        names = [counter.name for counter in counters]
         async with store_call():
             answer = await scripts.settle(
                 self._redis,
                 [keys.state, keys.reservation(reservation_id), keys.open, keys.journal]
                 + [keys.counter(name) for name in names],
-                [self._test_clock(), reservation_id, record, tombstone_ms]
+                [self._test_clock(), reservation_id, record, tombstone_ms, int(corrects)]
                 + [amounts.get(name, 0) for name in names],
             )
         match answer:
+            case -3:
+                return Settled.SWEPT
             case -2:
                 raise StoreUnavailable(
                     f"reservation {reservation_id} holds counters that its owner does not know"
@@ -134,7 +151,7 @@ class RedisLedger:
             case -1:
                 return Settled.NOT_OPEN
             case _:
-                return Settled.WHOLE if answer == len(holds) else Settled.IN_PART
+                return Settled.WHOLE if answer == len(names) else Settled.IN_PART
 
     async def renew(self, workspace: str, reservation_id: str, lease_ms: int) -> bool:
         keys = await self._workspace(workspace)
@@ -222,24 +239,42 @@ class RedisLedger:
 
 
 def _hold_arguments(hold: Hold, now_ms: int) -> tuple[str | int, ...]:
-    """The six arguments of one new hold, as `acquire.lua` describes them."""
-    match hold.counter.window:
+    """The ten arguments of one new hold, as `acquire.lua` describes them."""
+    kind, window = _window_arguments(hold.counter, now_ms)
+    check = "o" if hold.hard is None else "d" if hold.counter.is_shadow else "e"
+    amounts = hold.amount.fixed, hold.amount.per_token
+    return kind, check, *amounts, "" if hold.hard is None else hold.hard, *window, *_watch_arguments(hold)
+
+
+def _window_arguments(counter: Counter, now_ms: int) -> tuple[str, tuple[int | str, int | str, int | str]]:
+    """The kind of a counter, and the a, b, c of `locate` in `_windows.lua`."""
+    match counter.window:
         case SlidingWindow() as window:
-            return "s", hold.amount, hold.hard, window.bucket_ms, window.bucket_count, ""
-        case CalendarWindow() as window:
-            return "c", hold.amount, hold.hard, *window.bounds(now_ms)
-        case Lifetime():
-            return "c", hold.amount, hold.hard, 0, "", ""
+            return "s", (window.bucket_ms, window.bucket_count, "")
         case Now():
-            return "n", hold.amount, hold.hard, "", "", ""
+            return "n", ("", "", "")
+        case Lifetime():
+            bounds: tuple[int | str, int | str, int | str] = (0, "", "")
+        case window:
+            bounds = window.bounds(now_ms)
+    return "w" if counter.meter is Meter.WALL_CLOCK else "c", bounds
+
+
+def _watch_arguments(hold: Hold) -> tuple[int | str, str]:
+    """From where on to look for crossings, and the limits to look at."""
+    soft = {limit.name: limit.hard + 1 if limit.soft is None else limit.soft for limit in hold.limits}
+    watch = " ".join(f"{limit.name} {soft[limit.name]} {limit.hard}" for limit in hold.limits)
+    return min(min(soft[limit.name], limit.hard) for limit in hold.limits), watch
 
 
 def _outcome(answer: list[bytes]) -> AcquireOutcome:
     match answer[0]:
         case b"granted":
-            return Granted(_states(answer[2:]), tuple(answer[1].decode().split()))
+            return Granted(
+                _states(answer[4:]), int(answer[1]), int(answer[2]), tuple(answer[3].decode().split())
+            )
         case b"exceeded":
-            return LimitsExceeded(_states(answer[2:]), tuple(answer[1].decode().split()))
+            return LimitsExceeded(_states(answer[4:]), tuple(answer[3].decode().split()))
         case b"revoked":
             return ApiTokenRevoked()
         case b"full":
@@ -251,8 +286,18 @@ def _outcome(answer: list[bytes]) -> AcquireOutcome:
 
 
 def _states(answers: list[bytes]) -> tuple[CounterState, ...]:
-    states = []
-    for answer in answers:
-        consumed, reserved, wait = answer.split()
-        states.append(CounterState(int(consumed), int(reserved), int(wait) if int(wait) > 0 else None))
-    return tuple(states)
+    return tuple(_state(*answer.split()) for answer in answers)
+
+
+def _state(consumed: bytes, reserved: bytes, asked: bytes, wait: bytes, *crossings: bytes) -> CounterState:
+    return CounterState(
+        int(consumed),
+        int(reserved),
+        int(asked),
+        int(wait) if int(wait) > 0 else None,
+        tuple(_crossing(*crossing.decode().split(":")) for crossing in crossings),
+    )
+
+
+def _crossing(past: str, limit: str, window: str) -> Crossing:
+    return Crossing(limit, past == "h", window)

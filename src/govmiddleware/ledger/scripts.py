@@ -15,12 +15,14 @@ Argument = str | bytes | int
 
 
 class Script:
-    """One file of `lua/`, with the shared functions of `_counters.lua` behind its first line."""
+    """One file of `lua/`, with the shared functions of `_counters.lua`, and of further such files, behind its
+    first line."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *shared: str) -> None:
         folder = files("govmiddleware.ledger") / "lua"
         shebang, body = (folder / f"{name}.lua").read_text("utf-8").split("\n", 1)
-        source = "\n".join([shebang, (folder / "_counters.lua").read_text("utf-8"), body])
+        parts = [(folder / f"{part}.lua").read_text("utf-8") for part in ("_counters", *shared)]
+        source = "\n".join([shebang, *parts, body])
         self.name = name
         self._source = source
         self._sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
@@ -33,7 +35,7 @@ class Script:
             return await cast("Any", redis.eval(self._source, len(keys), *keys, *arguments))
 
 
-acquire = Script("acquire")
+acquire = Script("acquire", "_windows")
 settle = Script("settle")
 renew = Script("renew")
 expired = Script("expired")

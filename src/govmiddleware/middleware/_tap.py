@@ -7,8 +7,10 @@ import zlib
 from starlette.types import Message, Send
 
 from govmiddleware.core.call import Call, Reading
+from govmiddleware.core.estimate import family_of
 from govmiddleware.core.ports import UsageReader
 from govmiddleware.core.tokens import count_tokens, encoding_for
+from govmiddleware.core.usage import Usage
 from govmiddleware.protocols import litellm
 
 READABLE_ENCODINGS = frozenset({b"gzip", b"deflate", b"identity"})
@@ -21,6 +23,18 @@ _COUNT_AT_CHARACTERS = 16_384
 _COUNT_AT_MOST = 262_144
 """Of one piece, characters that are counted; the rest is taken to be like them. Only an answer that
 came in one piece and without usage is ever so long."""
+
+_PIECE_BYTES = 1024
+"""A stream that is reserved in slices is looked at in pieces of this size, whatever the upstream's chunks."""
+
+_MOST_MARGIN = 128
+"""Output tokens. By so much, or an eighth of what is reserved, the next slice is asked for before the last runs
+out: it is what a piece may hold."""
+
+
+class StreamCut(OSError):
+    """Raised into the app whose stream a limit has ended. An OSError: what ASGI lets `send` raise when nobody listens
+    any more (ASGI 2.4, "Send"), so that frameworks stop quietly."""
 
 
 class Tap:
@@ -36,23 +50,30 @@ class Tap:
         self._injected = usage_was_injected
         self._reader: UsageReader | None = None
         self._decoder: zlib._Decompress | None = None
-        self._strips = False
+        self._sliced = False
+        self._holds = False
         self._left: int | None = None
         self._ended = False
         self._pending: list[str] = []
         self._pending_characters = 0
+        self._pending_bytes = 0
+        self._percent = family_of(call.model or "").percent
         call.reading = Reading.CUT  # nothing of it has been delivered yet
 
     async def __call__(self, message: Message) -> None:
+        if self._call.was_cut:
+            raise StreamCut
         if self._call.refusal is None and not self._ended:  # a refusal is our own answer, not the upstream's
             if message["type"] == "http.response.start":
                 message = self._start(message)
             elif message["type"] == "http.response.body":
-                message = self._body(message)
-                if self._strips and not message["body"] and message["more_body"]:
+                message = await self._body(message)
+                if self._holds and not message["body"] and message["more_body"]:
                     return
                 await self._conclude()
         await self._send(message)
+        if self._call.was_cut:
+            raise StreamCut
 
     def close(self) -> None:
         """The answer is over, as it should be or not."""
@@ -82,31 +103,85 @@ class Tap:
             return {**message, "headers": headers}
         if encoding != b"identity":
             self._decoder = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)
-        self._strips = call.stream and self._injected and self._decoder is None
-        self._reader = call.protocol.usage_reader(stream=call.stream, usage_was_injected=self._strips)
-        if self._strips:  # the length may shrink
+        plain_stream = call.stream and self._decoder is None
+        self._sliced = plain_stream and call.grow is not None
+        strips = plain_stream and self._injected
+        self._holds = strips or self._sliced
+        self._reader = call.protocol.usage_reader(
+            stream=call.stream, usage_was_injected=strips, may_be_cut=self._sliced
+        )
+        if self._holds:  # the length may change
             self._left = None
             headers = [header for header in headers if header[0].lower() != b"content-length"]
         return {**message, "headers": headers}
 
-    def _body(self, message: Message) -> Message:
+    async def _body(self, message: Message) -> Message:
         body: bytes = message.get("body", b"")
         more: bool = message.get("more_body", False)
         if self._left is not None:
             self._left -= len(body)
         self._ended = not more or self._left == 0
         if (reader := self._reader) is not None:
-            plain = body if self._decoder is None else self._decode(self._decoder, body)
-            passed = reader.feed(plain)
+            if self._sliced:
+                passed = await self._feed_within_reservation(reader, body)
+            else:
+                passed = reader.feed(body if self._decoder is None else self._decode(self._decoder, body))
+                self._take(reader)
+            if self._call.was_cut:
+                return {**message, "body": passed, "more_body": False}
             self._ended = self._ended or reader.finished
             if self._ended:
                 passed += reader.close()  # what is still held back; whatever follows passes unread
+                self._take(reader)
             if self._decoder is None:
                 body = passed
-            self._take(reader)
             if self._pending_characters >= _COUNT_AT_CHARACTERS:
                 self._count()
         return {**message, "body": body, "more_body": more}
+
+    async def _feed_within_reservation(self, reader: UsageReader, body: bytes) -> bytes:
+        """What the client gets of a chunk: all, or with the end of the stream where the limits have no room for
+        what would follow."""
+        passed = []
+        for start in range(0, len(body), _PIECE_BYTES):
+            passed.append(reader.feed(body[start : start + _PIECE_BYTES]))
+            self._take(reader)
+            if not reader.finished and not await self._grow(reader):
+                passed.append(await self._cut(reader))
+                break
+        return b"".join(passed)
+
+    async def _grow(self, reader: UsageReader) -> bool:
+        """Whether the limits have room for what was delivered, and for a little more."""
+        call = self._call
+        covered = call.reserved.output_tokens if call.reserved else 0
+        covered -= min(_MOST_MARGIN, covered // 8)
+        if self._at_most(reader) <= covered:
+            return True
+        self._count()
+        delivered = self._at_most(reader)
+        if delivered <= covered or call.grow is None:
+            return True
+        return await call.grow(delivered + _MOST_MARGIN)
+
+    def _at_most(self, reader: UsageReader) -> int:
+        """Output tokens that were delivered, at most: what is not counted yet has no more than it has bytes, and
+        what is counted may be more in the model's own tokens."""
+        counted = -(-self._call.delivered_output_tokens * self._percent // 100)
+        reported = reader.usage.output_tokens if reader.usage else 0
+        return max(counted + self._pending_bytes, reported)
+
+    async def _cut(self, reader: UsageReader) -> bytes:
+        """End the stream in its protocol's own way, its settlement first."""
+        call = self._call
+        call.was_cut = self._ended = True
+        self.close()
+        if call.conclude is not None:
+            await call.conclude()
+        usage = Usage(
+            input_tokens=call.estimated_input_tokens or 0, output_tokens=call.delivered_output_tokens
+        )
+        return reader.cut(usage, model=call.model or "", request_id=call.request_id)
 
     async def _conclude(self) -> None:
         """Once the answer is over: judge what it was, and settle. An error page may be followed by the
@@ -133,6 +208,8 @@ class Tap:
         texts = reader.take_delivered()
         self._pending += texts
         self._pending_characters += sum(map(len, texts))
+        if self._sliced:
+            self._pending_bytes += sum(len(text.encode("utf-8", "replace")) for text in texts)
 
     def _count(self) -> None:
         text = "".join(self._pending)
@@ -140,4 +217,4 @@ class Tap:
         counted = count_tokens([sample], encoding=encoding_for(self._call.model or ""))
         self._call.delivered_output_tokens += -(-counted * len(text) // max(1, len(sample)))
         self._pending.clear()
-        self._pending_characters = 0
+        self._pending_characters = self._pending_bytes = 0

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from govmiddleware.core.call import Call, Principal, Progress
-from govmiddleware.core.limits import Limit, Meter
-from govmiddleware.core.money import usd_text
+from govmiddleware.core.limits import Limit
 from govmiddleware.core.refusals import Refusal
 from govmiddleware.errors import MissingPredecessor
+from govmiddleware.middleware._announce import announcements
+from govmiddleware.middleware._body import with_body_headers
 from govmiddleware.middleware._enter import enter, name_caller
 from govmiddleware.middleware._refuse import refuse
 from govmiddleware.services.reservations import Reservations
@@ -19,9 +20,12 @@ from govmiddleware.services.reservations import Reservations
 class Budget:
     """Holds every limit that applies and is not held yet, around everything inside.
 
+    Where a limit leaves a call less output than it asks for, the call is held to that.
+
     Args:
         limits: all limits.
         principal: names the caller where no Authenticate stands outside.
+        metered: whether a Meter stands inside, so that streams can reserve in slices.
     """
 
     def __init__(
@@ -31,11 +35,13 @@ class Budget:
         reservations: Reservations,
         limits: Sequence[Limit],
         principal: Callable[[Scope], Principal] | None = None,
+        metered: bool = False,
     ) -> None:
         self.app = app
         self.reservations = reservations
         self.limits = tuple(limits)
         self.principal = principal
+        self.metered = metered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call, send = enter(scope, send)
@@ -44,10 +50,11 @@ class Budget:
             return
         try:
             name_caller(call, scope, self.principal, middleware="Budget")
-            if call.model_call and call.bound is None:
+            if call.model_call and call.demand is None:
                 raise MissingPredecessor("Budget", "Estimate")
-            async with self.reservations.hold(call, self.limits):
-                self._announce(call)
+            async with self.reservations.hold(call, self.limits, in_slices=self.metered):
+                scope = _clamped(call, scope)
+                call.answer_headers += announcements(call)
                 call.progress = Progress.DISPATCHED
                 await self.app(scope, receive, send)
         except Refusal as refusal:
@@ -55,15 +62,10 @@ class Budget:
                 raise  # it is the app's, and its answer has begun
             await refuse(call, refusal, scope, send)
 
-    def _announce(self, call: Call) -> None:
-        """The cost that was reserved, and what the tightest limit on money leaves after it."""
-        if call.bound is None:
-            return
-        call.answer_headers.append((b"x-gov-estimated-cost-usd", usd_text(call.bound.cost).encode()))
-        left = [
-            evaluation.limit.hard - evaluation.projected
-            for evaluation in call.evaluations
-            if evaluation.limit.meter is Meter.COST_USD
-        ]
-        if left:
-            call.answer_headers.append((b"x-gov-budget-remaining-usd", usd_text(max(0, min(left))).encode()))
+
+def _clamped(call: Call, scope: Scope) -> Scope:
+    """Hold the call to the output that it was granted."""
+    if call.granted_output is None or call.body is None:
+        return scope
+    call.protocol.bound_output(call.body, call.granted_output)
+    return with_body_headers(scope, call.body)

@@ -10,8 +10,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from govmiddleware.core.attribution import refuse_unprintable
 from govmiddleware.core.body import RequestBody
-from govmiddleware.core.call import Bound, Call
-from govmiddleware.core.estimate import input_bound, input_estimate
+from govmiddleware.core.call import Call
+from govmiddleware.core.demand import Demand
+from govmiddleware.core.estimate import family_of, input_bound, input_estimate
+from govmiddleware.core.model_price import nano_from_femto
 from govmiddleware.core.ports import RequestInfo
 from govmiddleware.core.prices import ModelPrice, PriceBook
 from govmiddleware.core.providers import Provider, provider_for
@@ -103,8 +105,16 @@ class Estimate:
         input_tokens = input_bound(estimate, info.model)
         # Of a predicted output, what is rejected is billed as output beside what is generated.
         predicted = await count(info.predicted_texts, info.model)
-        output_tokens = self._output_bound(call, body, info, price) + predicted
-        call.bound = Bound(input_tokens, output_tokens, price.worst_cost(input_tokens, output_tokens))
+        input_femto, output_femto = price.worst_rates(input_tokens)
+        call.demand = Demand(
+            input_tokens=input_tokens,
+            output=self._output_bound(call, body, info, price),
+            choices=info.choices,
+            predicted_tokens=predicted,
+            fixed_cost=nano_from_femto(input_femto + predicted * output_femto),
+            output_femto=output_femto,
+            grows=info.stream and not info.hides_output and not family_of(info.model).hides_reasoning,
+        )
 
     def _provider_for(self, model: str | None) -> str:
         provider = provider_for(model, self.providers)
@@ -114,12 +124,13 @@ class Estimate:
         return provider.name
 
     def _output_bound(self, call: Call, body: RequestBody, info: RequestInfo, price: ModelPrice) -> int:
-        """What the client asked for, else the model's maximum, else our default, which then must bind."""
+        """Of each choice: what the client asked for, else the model's maximum, else our default, which then
+        must bind."""
         if not info.generates:
             return 0
         if info.output_tokens is not None:
-            return info.output_tokens * info.choices
+            return info.output_tokens
         if price.max_output_tokens is None:
             call.protocol.bound_output(body, self.default_max_output_tokens)
-            return self.default_max_output_tokens * info.choices
-        return price.max_output_tokens * info.choices
+            return self.default_max_output_tokens
+        return price.max_output_tokens

@@ -13,7 +13,8 @@ from govmiddleware.middleware._tap import READABLE_ENCODINGS, Tap
 
 class Meter:
     """Innermost. Asks a stream to report its usage where the client did not, reads the usage out of the
-    answer, and counts what was delivered for the case that it has none."""
+    answer, and counts what was delivered for the case that it has none. Ends a stream that is reserved in
+    slices when the limits have no room for the next."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -26,20 +27,23 @@ class Meter:
         if call.body is None:
             raise MissingPredecessor("Meter", "Estimate")
         injected = call.protocol.request_usage(call.body)
-        scope = _readable(scope, call.body, injected=injected)
+        scope = _readable(scope, call.body, is_edited=injected or call.grow is not None)
         tap = Tap(call, send, usage_was_injected=injected)
         try:
             await self.app(scope, receive, tap)
+        except Exception:
+            if not call.was_cut:  # else this is how the app heard of it
+                raise
         finally:
             tap.close()
 
 
-def _readable(scope: Scope, body: RequestBody, *, injected: bool) -> Scope:
+def _readable(scope: Scope, body: RequestBody, *, is_edited: bool) -> Scope:
     """The scope with the body's headers as it stands now, accepting only answers that can be read: what
     has to be edited must not be compressed."""
     offered = dict(scope["headers"]).get(b"accept-encoding", b"identity").lower().split(b",")
     readable = [
         encoding.strip() for encoding in offered if encoding.split(b";")[0].strip() in READABLE_ENCODINGS
     ]
-    accept = b"identity" if injected or not readable else b", ".join(readable)
+    accept = b"identity" if is_edited or not readable else b", ".join(readable)
     return with_body_headers(scope, body, replace=[(b"accept-encoding", accept)])

@@ -18,7 +18,9 @@ class OpenAIRoute:
     def request_usage(self, body: RequestBody) -> bool:
         return False
 
-    def usage_reader(self, *, stream: bool, usage_was_injected: bool) -> UsageReader:
+    def usage_reader(
+        self, *, stream: bool, usage_was_injected: bool, may_be_cut: bool = False
+    ) -> UsageReader:
         return JsonReader()
 
     def refusal(self, refusal: Refusal, request_id: str) -> RefusalResponse:

@@ -12,6 +12,7 @@ import msgspec
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.refusals import InvalidRequest
+from govmiddleware.protocols.escapes import refuse_dear_tiers, refuse_other_output_limits
 from govmiddleware.protocols.fields import (
     LARGEST_TOKEN_LIMIT,
     LONGEST_CALLER,
@@ -19,32 +20,17 @@ from govmiddleware.protocols.fields import (
     read,
     read_count,
     read_name,
-    refuse_fields,
 )
+from govmiddleware.protocols.models import OTHER_MODELS, read_model
 from govmiddleware.protocols.openai_base import OpenAIRoute
 from govmiddleware.protocols.openai_chat_reader import JsonReader, StreamReader
-from govmiddleware.protocols.openai_models import OTHER_MODELS, read_model, wants_completion_limit
-from govmiddleware.protocols.openai_prompt import Prompt
+from govmiddleware.protocols.openai_models import wants_completion_limit
+from govmiddleware.protocols.openai_prompt import ChatPrompt
 
 MOST_CHOICES = 128
 
-STANDARD_TIERS = frozenset({"auto", "default", "flex", "scale", "on_demand", "standard", "standard_only"})
-"""Tiers that cost at most the standard price, which is what calls are priced at."""
-
-OTHER_OUTPUT_LIMITS = (
-    "max_output_tokens",  # as Gemini, Bedrock, Ollama and others call it: LiteLLM hands each on, over `max_tokens`
-    "maxOutputTokens",
-    "maxTokens",
-    "maxTokenCount",
-    "max_gen_len",
-    "max_length",
-    "max_new_tokens",
-    "max_tokens_to_sample",
-    "num_predict",
-    "n_predict",  # llama.cpp
-    "additional_drop_params",  # LiteLLM drops the fields that it names, `max_tokens` among them
-)
-"""Fields by which an upstream may generate more than `max_tokens` says. Refused."""
+HIDING = ("include_reasoning", "reasoning_format", "reasoning")
+"""Fields by which a client can have reasoning generated and not shown (Groq, OpenRouter)."""
 
 JUDGED = frozenset(
     {
@@ -99,8 +85,8 @@ class OpenAIChat(OpenAIRoute):
         if messages is None:
             raise InvalidRequest("'messages' is missing.", param="messages")
         read(body, "stream_options", dict[str, Any])
-        _check_service_tier(body)
-        prompt = Prompt(model)
+        refuse_dear_tiers(body)
+        prompt = ChatPrompt(model)
         prompt.add_messages(messages)
         _add_tools(body, prompt)
         for name in body.names():
@@ -119,6 +105,7 @@ class OpenAIChat(OpenAIRoute):
             unknown_parts=prompt.unknown_parts,
             user=_read_user(body),
             predicted_texts=_predicted(body),
+            hides_output=any(name in HIDING for name in body.names()),
         )
 
     def bound_output(self, body: RequestBody, tokens: int) -> None:
@@ -140,14 +127,18 @@ class OpenAIChat(OpenAIRoute):
         body.set("stream_options", {**options, "include_usage": True})
         return True
 
-    def usage_reader(self, *, stream: bool, usage_was_injected: bool) -> UsageReader:
-        return StreamReader(strip_usage=usage_was_injected) if stream else JsonReader()
+    def usage_reader(
+        self, *, stream: bool, usage_was_injected: bool, may_be_cut: bool = False
+    ) -> UsageReader:
+        if not stream:
+            return JsonReader()
+        return StreamReader(strip_usage=usage_was_injected, may_be_cut=may_be_cut)
 
 
 def _read_output_limit(body: RequestBody) -> int | None:
     """The larger of both names where both are given: which one an upstream heeds differs. Zero is refused:
     there are upstreams that take it for no limit."""
-    refuse_fields(body, OTHER_OUTPUT_LIMITS, "it may lift the output limit. Use 'max_tokens'.")
+    refuse_other_output_limits(body)
     limits = [
         read_count(body, name, least=1, most=LARGEST_TOKEN_LIMIT)
         for name in ("max_tokens", "max_completion_tokens")
@@ -155,7 +146,7 @@ def _read_output_limit(body: RequestBody) -> int | None:
     return max((limit for limit in limits if limit is not None), default=None)
 
 
-def _add_tools(body: RequestBody, prompt: Prompt) -> None:
+def _add_tools(body: RequestBody, prompt: ChatPrompt) -> None:
     for name in ("tools", "functions"):
         prompt.add_tools(read(body, name, list[dict[str, Any]]) or [])
     response_format = read(body, "response_format", dict[str, Any])
@@ -167,16 +158,9 @@ def _add_tools(body: RequestBody, prompt: Prompt) -> None:
 
 def _predicted(body: RequestBody) -> list[str]:
     """What of `prediction` may be billed as output although it was not said."""
-    predicted = Prompt("")
+    predicted = ChatPrompt("")
     predicted.add(read(body, "prediction", dict[str, Any]))
     return predicted.texts
-
-
-def _check_service_tier(body: RequestBody) -> None:
-    tier = read_name(body, "service_tier")
-    if tier is not None and tier.lower() not in STANDARD_TIERS:
-        problem = f"'service_tier' {tier!r} is not supported here: it may cost more than the standard price."
-        raise InvalidRequest(problem, param="service_tier")
 
 
 def _read_user(body: RequestBody) -> str | None:

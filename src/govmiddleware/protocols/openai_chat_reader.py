@@ -10,108 +10,50 @@ from typing import Any
 import msgspec
 
 from govmiddleware.core.usage import Usage
-from govmiddleware.protocols.openai_usage import usage_of
-from govmiddleware.protocols.sse import EventSplitter, data_of
+from govmiddleware.protocols import readers
+from govmiddleware.protocols.openai_chat_ending import Ending
+from govmiddleware.protocols.openai_usage import says_only_usage, usage_of
+from govmiddleware.protocols.readers import text_or_none
+from govmiddleware.protocols.sse import data_of
 
-LARGEST_ANSWER = 32 * 1024 * 1024
-"""Bytes of an unstreamed answer that are kept to find its usage at the end."""
-
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _HEAD = ("model", "usage", "x_groq")
 _SPOKEN = ("content", "reasoning_content", "reasoning", "refusal")
-_object = msgspec.json.Decoder(dict[str, Any])
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-class JsonReader:
-    """Reads an unstreamed answer. Every chunk passes at once; a copy is read when the body has ended."""
+class JsonReader(readers.JsonReader):
+    """Reads an unstreamed chat answer, or one of embeddings."""
 
-    def __init__(self) -> None:
-        self.usage: Usage | None = None
-        self.model: str | None = None
-        self._chunks: list[bytes] = []
-        self._size = 0
-        self._finished = False
-        self._delivered: list[str] = []
-
-    def feed(self, chunk: bytes) -> bytes:
-        self._size += len(chunk)
-        if self._size <= LARGEST_ANSWER:
-            self._chunks.append(chunk)
-        else:
-            self._chunks.clear()
-        return chunk
-
-    def close(self) -> bytes:
-        raw = b"".join(self._chunks)
-        self._chunks.clear()
-        try:
-            answer = _members.decode(raw)
-            self._finished = True
-            head: dict[str, Any] = {
-                name: msgspec.json.decode(answer[name]) for name in _HEAD if name in answer
-            }
-            self.model = _text(head.get("model"))
-            self.usage = usage_of(head)
-            if self.usage is None and "choices" in answer:
-                collect_delivered(msgspec.json.decode(answer["choices"]), "message", self._delivered)
-        except _UNREADABLE:
-            pass  # cut, or not JSON: nothing is known of it
-        return b""
-
-    @property
-    def finished(self) -> bool:
-        return self._finished
-
-    def take_delivered(self) -> list[str]:
-        delivered, self._delivered = self._delivered, []
-        return delivered
+    def _read(self, answer: dict[str, msgspec.Raw]) -> None:
+        head: dict[str, Any] = {name: msgspec.json.decode(answer[name]) for name in _HEAD if name in answer}
+        self.model = text_or_none(head.get("model"))
+        self.usage = usage_of(head)
+        if self.usage is None and "choices" in answer:
+            collect_delivered(msgspec.json.decode(answer["choices"]), "message", self._delivered)
 
 
-class StreamReader:
+class StreamReader(readers.StreamReader):
     """Reads a stream of chunks as they pass.
 
-    Without `strip_usage`, every chunk of bytes passes as it came. With it, only an incomplete event is
-    held back, and the client gets what the provider would have sent without `include_usage`.
+    With `strip_usage` the client gets what the provider would have sent without `include_usage`.
     """
 
-    def __init__(self, *, strip_usage: bool) -> None:
-        self.usage: Usage | None = None
-        self.model: str | None = None
-        self._events = EventSplitter()
+    def __init__(self, *, strip_usage: bool, may_be_cut: bool = False) -> None:
+        super().__init__(holds=strip_usage or may_be_cut)
         self._strip = strip_usage
-        self._finished = False
-        self._delivered: list[str] = []
+        self._ending = Ending(with_usage=not strip_usage) if may_be_cut else None
 
-    def feed(self, chunk: bytes) -> bytes:
-        if not self._strip:
-            for piece, whole in self._events.feed(chunk):
-                if whole:
-                    self._read(piece)
-            return chunk
-        return b"".join([self._pass(piece, whole) for piece, whole in self._events.feed(chunk)])
-
-    def close(self) -> bytes:
-        piece, whole = self._events.close()
-        passed = self._pass(piece, whole) if piece else b""
-        return passed if self._strip else b""
-
-    @property
-    def finished(self) -> bool:
-        return self._finished
-
-    def take_delivered(self) -> list[str]:
-        delivered, self._delivered = self._delivered, []
-        return delivered
-
-    def _pass(self, piece: bytes, whole: bool) -> bytes:
-        """What the client gets of a piece, which is read on the way."""
-        chunk = self._read(piece) if whole else None
+    def _pass(self, event: bytes) -> bytes:
+        chunk = self._read(event)
+        if chunk is not None and self._ending is not None:
+            self._ending.note(chunk)
         if chunk is None or not self._strip or "usage" not in chunk:
-            return piece
+            return event
         if chunk["usage"] is None:
-            return without_null_usage(piece)
-        return b"" if _says_only_usage(chunk) else piece
+            return without_null_usage(event)
+        return b"" if says_only_usage(chunk) else event
+
+    def _end(self, usage: Usage, model: str, request_id: str) -> bytes:
+        return self._ending.write(usage, model, request_id) if self._ending else b""
 
     def _read(self, event: bytes) -> dict[str, Any] | None:
         """Take from an event what it says; its object, if it is one."""
@@ -121,33 +63,15 @@ class StreamReader:
         if data.startswith(b"[DONE]"):
             self._finished = True
             return None
-        try:
-            chunk = _object.decode(data)
-        except _UNREADABLE:
+        chunk = readers.object_in(data)
+        if chunk is None:
             return None
         if self.model is None:
-            self.model = _text(chunk.get("model"))
+            self.model = text_or_none(chunk.get("model"))
         # The last report counts: some servers send one with every chunk, cumulative.
         self.usage = usage_of(chunk) or self.usage
         collect_delivered(chunk.get("choices"), "delta", self._delivered)
         return chunk
-
-
-def _says_only_usage(chunk: dict[str, Any]) -> bool:
-    """Whether this is the extra chunk: without choices at OpenAI, with empty ones at LiteLLM. One that
-    carries anything else keeps its usage with it."""
-    choices = chunk.get("choices")
-    return (
-        isinstance(chunk["usage"], dict)
-        and isinstance(choices, list)
-        and all(isinstance(choice, dict) and _is_empty(choice) for choice in choices)
-    )
-
-
-def _is_empty(choice: dict[str, Any]) -> bool:
-    return choice.get("delta") == {} and not any(
-        value for name, value in choice.items() if name not in ("index", "delta")
-    )
 
 
 _NULL_USAGE = re.compile(rb'"usage"[ \t]*:[ \t]*null')
@@ -169,9 +93,9 @@ def without_null_usage(event: bytes) -> bytes:
     for start, end in reversed(places):
         shorter = event[:start] + event[end:]
         try:
-            if "usage" not in _members.decode(data_of(shorter) or b""):
+            if "usage" not in readers.members.decode(data_of(shorter) or b""):
                 return shorter
-        except _UNREADABLE:
+        except readers.UNREADABLE:
             continue
     return event
 
@@ -223,7 +147,3 @@ def _collect_text(value: object, into: list[str]) -> None:
     elif isinstance(value, dict):
         _collect_text(value.get("text"), into)
         _collect_text(value.get("thinking"), into)
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None

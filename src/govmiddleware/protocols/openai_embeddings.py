@@ -6,8 +6,8 @@ from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo
 from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols.fields import LONGEST_CALLER, read, read_name
+from govmiddleware.protocols.models import OTHER_MODELS, read_model
 from govmiddleware.protocols.openai_base import OpenAIRoute
-from govmiddleware.protocols.openai_models import OTHER_MODELS, read_model
 
 JUDGED = frozenset({"model", "input", "user", *OTHER_MODELS})
 

@@ -76,7 +76,6 @@ def _kind(meter: Meter) -> str:
 
 def _limit(failure: Evaluation, now: float) -> dict[str, Any]:
     limit = failure.limit
-    requested = failure.projected - failure.consumed - failure.reserved
     return {
         "name": limit.name,
         "scope": str(limit.scope),
@@ -84,7 +83,7 @@ def _limit(failure: Evaluation, now: float) -> dict[str, Any]:
         "meter": str(limit.meter),
         "used": _amount(limit.meter, failure.consumed),
         "reserved": _amount(limit.meter, failure.reserved),
-        "requested": _amount(limit.meter, requested),
+        "requested": _amount(limit.meter, failure.asked),
         "maximum": _amount(limit.meter, limit.hard),
         "resets_at": _resets_at(failure.frees_in_ms, now),
     }

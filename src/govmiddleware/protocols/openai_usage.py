@@ -50,6 +50,23 @@ def read_usage(reported: dict[str, Any]) -> Usage | None:
     )
 
 
+def says_only_usage(chunk: dict[str, Any]) -> bool:
+    """Whether this is the extra chunk: without choices at OpenAI, with empty ones at LiteLLM. One that
+    carries anything else keeps its usage with it."""
+    choices = chunk.get("choices")
+    return (
+        isinstance(chunk.get("usage"), dict)
+        and isinstance(choices, list)
+        and all(isinstance(choice, dict) and _is_empty(choice) for choice in choices)
+    )
+
+
+def _is_empty(choice: dict[str, Any]) -> bool:
+    return choice.get("delta") == {} and not any(
+        value for name, value in choice.items() if name not in ("index", "delta")
+    )
+
+
 def _details(reported: dict[str, Any], name: str) -> dict[str, Any]:
     details = reported.get(name)
     return details if isinstance(details, dict) else {}

@@ -43,6 +43,10 @@ class EventSplitter:
         self._scanned = 0
         return rest
 
+    def end_of_pieces(self) -> bytes:
+        """What has to follow the pieces handed out so far for a new event to begin."""
+        return b"\n\n" if self._oversized else b""
+
     def _split(self, chunk: bytes) -> list[tuple[bytes, bool]]:
         pieces: list[tuple[bytes, bool]] = []
         held = self._held

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from govmiddleware.core.limits import Hold, Meter
+from govmiddleware.core.call import Call
+from govmiddleware.core.events import LimitEvent
+from govmiddleware.core.limits import Hold, Limit, Meter, Mode
 from govmiddleware.core.money import usd_text
 from govmiddleware.core.ports import CounterState
-from govmiddleware.core.refusals import BudgetExhausted, Evaluation, LimitRefusal, RateLimited
+from govmiddleware.core.refusals import BudgetExhausted, Decision, Evaluation, LimitRefusal, RateLimited
 
 _CONCURRENCY_RETRY_MS = 1000
 """Nobody knows when an open call ends; a second is a polite guess."""
@@ -16,31 +18,54 @@ _CONCURRENCY_RETRY_MS = 1000
 
 def evaluate(holds: Sequence[Hold], states: Sequence[CounterState]) -> list[Evaluation]:
     """One evaluation for each limit of each hold."""
-    evaluations = []
-    for hold, state in zip(holds, states, strict=True):
-        projected = state.consumed + state.reserved + hold.amount
-        for limit in hold.limits:
-            blocks = hold.amount > 0 and projected > limit.hard
-            evaluations.append(
-                Evaluation(
-                    limit=limit,
-                    value=hold.counter.value,
-                    consumed=state.consumed,
-                    reserved=state.reserved,
-                    projected=projected,
-                    decision="block" if blocks else "allow",
-                    frees_in_ms=state.frees_in_ms if blocks else None,
-                )
-            )
-    return evaluations
+    return [
+        _evaluation(limit, hold, state)
+        for hold, state in zip(holds, states, strict=True)
+        for limit in hold.limits
+    ]
 
 
-def refusal_for(evaluations: Sequence[Evaluation]) -> LimitRefusal:
-    """The refusal for evaluations of which some block. Where a budget and a rate both do, the budget
-    answers; `failures` names them all, the budgets first."""
+def events_of(call: Call, holds: Sequence[Hold], states: Sequence[CounterState]) -> list[LimitEvent]:
+    """The crossings that the ledger told of."""
+    return [
+        LimitEvent(
+            workspace=call.require_principal().workspace,
+            evaluation=_evaluation(limit, hold, state),
+            is_hard=crossing.is_hard,
+            window=crossing.window,
+            request_id=call.request_id,
+        )
+        for hold, state in zip(holds, states, strict=True)
+        for crossing in state.crossings
+        for limit in hold.limits
+        if limit.name == crossing.limit
+    ]
+
+
+def _evaluation(limit: Limit, hold: Hold, state: CounterState) -> Evaluation:
+    projected = state.consumed + state.reserved + state.asked
+    is_clock = limit.meter is Meter.WALL_CLOCK
+    counts = is_clock or state.asked > 0  # what costs nothing passes
+    blocks = counts and (projected >= limit.hard if is_clock else projected > limit.hard)
+    warns = counts and limit.soft is not None and projected >= limit.soft
+    decision = Decision.BLOCK if blocks else Decision.WARN if warns else Decision.ALLOW
+    return Evaluation(
+        limit=limit,
+        value=hold.counter.value,
+        consumed=state.consumed,
+        reserved=state.reserved,
+        projected=projected,
+        decision=decision,
+        frees_in_ms=state.frees_in_ms if blocks else None,
+    )
+
+
+def refusal_for(evaluations: Sequence[Evaluation], mode: Mode = Mode.ENFORCED) -> LimitRefusal:
+    """The refusal for evaluations of which some of limits in this mode block. Where a budget and a rate both do,
+    the budget answers; `failures` names them all, the budgets first."""
     failures = tuple(
         sorted(
-            (evaluation for evaluation in evaluations if evaluation.decision == "block"),
+            (each for each in evaluations if each.decision is Decision.BLOCK and each.limit.mode is mode),
             key=lambda evaluation: evaluation.limit.refuses_as_rate,
         )
     )
@@ -60,13 +85,12 @@ def _retry_after(failure: Evaluation) -> int | None:
 
 def _sentence(failure: Evaluation) -> str:
     limit = failure.limit
-    asked = failure.projected - failure.consumed - failure.reserved
     sentence = (
         f"Limit {limit.name!r} ({limit.meter} per {limit.scope}, {limit.window.name}) is reached for"
         f" {limit.scope} {failure.value!r}: {_amount(limit.meter, failure.consumed)} used and"
-        f" {_amount(limit.meter, failure.reserved)} reserved of {_amount(limit.meter, limit.hard)};"
-        f" this call needs {_amount(limit.meter, asked)}."
+        f" {_amount(limit.meter, failure.reserved)} reserved of {_amount(limit.meter, limit.hard)}"
     )
+    sentence += f"; this call needs {_amount(limit.meter, failure.asked)}." if failure.asked else "."
     if failure.can_never_fit:
         return f"{sentence} It is larger than the whole limit and can never pass."
     if failure.frees_in_ms is not None:

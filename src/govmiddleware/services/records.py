@@ -11,17 +11,9 @@ from govmiddleware.core.call import Call, Settlement
 from govmiddleware.core.limits import Meter
 from govmiddleware.core.money import usd_text
 from govmiddleware.core.refusals import Evaluation, Refusal
-from govmiddleware.services.settlement import Charge, Outcome, charge_as_reserved
-
-
-class TokenUsage(msgspec.Struct, frozen=True):
-    """`usage` of a record; as `core.usage.Usage`."""
-
-    input_tokens: int = 0
-    cached_tokens: int = 0
-    cache_write_tokens: int = 0
-    output_tokens: int = 0
-    reasoning_tokens: int = 0
+from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE
+from govmiddleware.core.usage import Usage
+from govmiddleware.services.settlement import Charge, Outcome, charge_as_bound
 
 
 class RecordedEvaluation(msgspec.Struct, frozen=True):
@@ -34,6 +26,8 @@ class RecordedEvaluation(msgspec.Struct, frozen=True):
     projected: int | str
     hard: int | str
     decision: str
+    soft: int | str | None = None
+    mode: str = "enforced"
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,10 +49,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     model_served: str | None = None
     estimate: dict[str, int] | None = None
     bound: dict[str, int | str] | None = None
-    usage: TokenUsage | None = None
+    reserved_usd: str | None = None
+    """What was reserved of the bound: less where a stream reserves in slices."""
+    usage: Usage | None = None
     cost_usd: str | None = None
     price_version: str | None = None
     evaluations: list[RecordedEvaluation] = []
+    would_refuse: str | None = None
+    """The code of the refusal that limits in dry_run would have given."""
     outcome: str | None = None
     settlement: str | None = None
     status: int | None = None
@@ -82,18 +80,11 @@ def decode(raw: bytes) -> Record:
 
 def outcome_record(call: Call, charge: Charge, reservation_id: str, *, price_version: str | None) -> Record:
     """The one record of a settled request."""
-    usage = charge.usage
     return _record(
         call,
         kind="outcome",
         reservation_id=reservation_id,
-        usage=TokenUsage(
-            input_tokens=usage.input_tokens,
-            cached_tokens=usage.cached_tokens,
-            cache_write_tokens=usage.cache_write_tokens,
-            output_tokens=usage.output_tokens,
-            reasoning_tokens=usage.reasoning_tokens,
-        ),
+        usage=charge.usage,
         cost_usd=usd_text(charge.cost),
         price_version=price_version if call.price else None,
         outcome=charge.outcome.value,
@@ -103,8 +94,44 @@ def outcome_record(call: Call, charge: Charge, reservation_id: str, *, price_ver
 
 def expired_record(call: Call, reservation_id: str, *, price_version: str | None) -> Record:
     """What is journaled if nobody comes back to settle: as reserved."""
-    charge = charge_as_reserved(call, Settlement.EXPIRED, Outcome.EXPIRED)
+    charge = charge_as_bound(call.reserved, Settlement.EXPIRED, Outcome.EXPIRED)
     return outcome_record(call, charge, reservation_id, price_version=price_version)
+
+
+def correction_record(
+    call: Call, charge: Charge, reservation_id: str, *, price_version: str | None
+) -> Record:
+    """Of a request whose expired record is in the journal: what it really used, less what that says."""
+    expired = charge_as_bound(call.reserved, Settlement.EXPIRED, Outcome.EXPIRED).usage
+    used, reserved_cost = charge.usage, call.reserved.cost if call.reserved else 0
+    difference = Usage(
+        input_tokens=used.input_tokens - expired.input_tokens,
+        cached_tokens=used.cached_tokens,
+        cache_write_tokens=used.cache_write_tokens,
+        output_tokens=used.output_tokens - expired.output_tokens,
+        reasoning_tokens=used.reasoning_tokens,
+    )
+    return _record(
+        call,
+        kind="correction",
+        reservation_id=reservation_id,
+        usage=difference,
+        cost_usd=usd_text(charge.cost - reserved_cost),
+        price_version=price_version if call.price else None,
+        outcome=charge.outcome.value,
+        settlement=charge.settlement.value,
+    )
+
+
+def deployment_record(record: Record) -> Record:
+    """What stands for `record` among the limits over the whole deployment: it carries holds alone."""
+    return Record(
+        kind=record.kind,
+        request_id=record.request_id,
+        reservation_id=record.reservation_id,
+        workspace=DEPLOYMENT_WORKSPACE,
+        settlement=record.settlement,
+    )
 
 
 def refusal_record(call: Call, refusal: Refusal) -> Record:
@@ -123,7 +150,7 @@ def _record(
     kind: str,
     outcome: str,
     reservation_id: str | None = None,
-    usage: TokenUsage | None = None,
+    usage: Usage | None = None,
     cost_usd: str | None = None,
     price_version: str | None = None,
     settlement: str | None = None,
@@ -154,10 +181,12 @@ def _record(
             "output_tokens": bound.output_tokens,
             "cost_usd": usd_text(bound.cost),
         },
+        reserved_usd=None if call.reserved is None else usd_text(call.reserved.cost),
         usage=usage,
         cost_usd=cost_usd,
         price_version=price_version,
         evaluations=_recorded(call.evaluations),
+        would_refuse=call.would_refuse.code if call.would_refuse else None,
         outcome=outcome,
         settlement=settlement,
         status=call.status,
@@ -175,7 +204,11 @@ def _recorded(evaluations: Iterable[Evaluation]) -> list[RecordedEvaluation]:
             reserved=amount_shown(evaluation.limit.meter, evaluation.reserved),
             projected=amount_shown(evaluation.limit.meter, evaluation.projected),
             hard=amount_shown(evaluation.limit.meter, evaluation.limit.hard),
-            decision=evaluation.decision,
+            decision=evaluation.decision.value,
+            soft=None
+            if evaluation.limit.soft is None
+            else amount_shown(evaluation.limit.meter, evaluation.limit.soft),
+            mode=evaluation.limit.mode.value,
         )
         for evaluation in evaluations
     ]

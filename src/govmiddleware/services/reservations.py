@@ -1,34 +1,33 @@
-"""The life of a reservation: opened, extended, and settled or released when its request ends."""
+"""The life of a reservation: opened, extended, grown with a stream, and concluded when its request ends."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import assert_never
 
-from govmiddleware.core.call import Call, Progress, Reservation
-from govmiddleware.core.limits import Hold, Limit, holds_for
-from govmiddleware.core.ports import (
-    AcquireOutcome,
-    ApiTokenRevoked,
-    Granted,
-    JournalFull,
-    Ledger,
-    LimitsExceeded,
-    ReservationGone,
-)
-from govmiddleware.core.refusals import Unauthenticated, Unavailable
-from govmiddleware.errors import StoreUnavailable
+from govmiddleware.core.call import Call, Reservation
+from govmiddleware.core.demand import NOTHING, growth
+from govmiddleware.core.events import LimitEvent
+from govmiddleware.core.limits import Limit, holds_for
+from govmiddleware.core.ports import Ledger, Output, Step
+from govmiddleware.core.refusals import RateLimited, Refusal
 from govmiddleware.metrics import Metrics
-from govmiddleware.services import records
-from govmiddleware.services.evaluations import evaluate, refusal_for
-from govmiddleware.services.settlement import Charge, charge_for, reserved_amounts
-from govmiddleware.services.settlement_watch import SentSettlement, SettlementWatch
+from govmiddleware.services.admission import Admission
+from govmiddleware.services.conclusion import Conclusion
+from govmiddleware.services.exposure import Exposure
+from govmiddleware.services.settlement_watch import SettlementWatch
 from govmiddleware.services.upkeep import Upkeep
 
 logger = logging.getLogger("govmiddleware.reservations")
+
+_LEAST_GROWTH = 16
+"""Tokens of each choice. Where the limits have room for less, a stream ends rather than ask for each token."""
+
+_LONGEST_PAUSE_SECONDS = 20.0
+"""How long a stream waits for a rate that it has outrun before it is ended."""
 
 
 class Reservations:
@@ -36,7 +35,10 @@ class Reservations:
 
     Args:
         lease_seconds: how long a reservation lives without renewal.
+        clamp_min_output_tokens: what must be left of a call's output for it to be worth making.
+        slice_output_tokens: what a stream that is metered reserves of its output at a time; 0: all at once.
         price_version: goes into every record that has a price.
+        tell: takes the crossings of soft and hard values.
     """
 
     def __init__(
@@ -47,31 +49,49 @@ class Reservations:
         metrics: Metrics,
         *,
         lease_seconds: float,
+        clamp_min_output_tokens: int = 64,
+        slice_output_tokens: int = 1024,
         price_version: str | None = None,
+        tell: Callable[[LimitEvent], None] = lambda event: None,
     ) -> None:
-        self._ledger = ledger
         self._upkeep = upkeep
-        self._watch = watch
-        self._metrics = metrics
-        self._lease_ms = round(lease_seconds * 1000)
-        self._price_version = price_version
+        self._exposure = Exposure(metrics)
+        self._clamp_min = clamp_min_output_tokens
+        self._slice = slice_output_tokens
+        self._admission = Admission(
+            ledger,
+            upkeep,
+            metrics,
+            lease_ms=round(lease_seconds * 1000),
+            price_version=price_version,
+            tell=tell,
+        )
+        self._conclusion = Conclusion(ledger, upkeep, watch, metrics, price_version=price_version)
 
     @asynccontextmanager
-    async def hold(self, call: Call, limits: Iterable[Limit]) -> AsyncIterator[None]:
+    async def hold(
+        self, call: Call, limits: Iterable[Limit], *, in_slices: bool = False
+    ) -> AsyncIterator[None]:
         """Hold what `limits` ask of the call while the body of the `async with` runs.
 
         The first hold of a call opens its reservation, and settles or releases it at the end, however
-        the end comes, unless `Call.conclude` did so before; further ones extend it.
+        the end comes, unless `Call.conclude` did so before; further ones extend it. Where the limits have not
+        room for all of the call's output, `Call.granted_output` says how much they leave it.
+
+        Args:
+            in_slices: whether somebody inside meters the answer as it passes, and has the reservation grow with
+                it (`Call.grow`).
 
         Raises a Refusal where the answer is no: a LimitRefusal, Unauthenticated for a revoked API token,
         Unavailable for a store that does not answer.
         """
+        limits = tuple(limits)
         if call.reservation is not None:
-            await self._extend(call, call.reservation, limits)
+            await self._take(call, call.reservation, limits, Step.EXTEND, in_slices)
             yield
             return
-        reservation = await self._open(call, limits)
-        call.conclude = lambda: self._upkeep.finish(self._conclude(call, reservation))
+        reservation = await self._open(call, limits, in_slices)
+        call.conclude = lambda: self._upkeep.finish(self._conclusion.conclude(call, reservation))
         ended: BaseException | None = None
         try:
             yield
@@ -79,138 +99,85 @@ class Reservations:
             ended = error
             raise
         finally:
-            await self._upkeep.finish(self._conclude(call, reservation, ended))
+            await self._upkeep.finish(self._conclusion.conclude(call, reservation, ended))
+            self._exposure.ended(call)
 
-    async def _open(self, call: Call, limits: Iterable[Limit]) -> Reservation:
-        workspace = call.require_principal().workspace
-        holds = holds_for(limits, call.subject(), reserved_amounts(call))
-        reservation = Reservation(call.request_id, workspace, list(holds))
+    async def _open(self, call: Call, limits: tuple[Limit, ...], in_slices: bool) -> Reservation:
+        reservation = Reservation(call.request_id, call.require_principal().workspace)
         try:
-            outcome = await self._acquire(call, reservation, holds, extend=None)
-        except BaseException as error:
-            # The store may have taken it all the same, or take it yet.
-            self._upkeep.resend(
-                lambda: self._ledger.cancel(workspace, reservation.id, holds, lease_ms=self._lease_ms)
-            )
-            if isinstance(error, StoreUnavailable):
-                raise _store_unavailable(error) from error
+            await self._take(call, reservation, limits, Step.OPEN, in_slices)
+        except BaseException:
+            await self._upkeep.finish(self._conclusion.release(call, reservation))
             raise
-        self._check(call, holds, outcome)
         call.reservation = reservation
         self._upkeep.opened(reservation)
         return reservation
 
-    async def _extend(self, call: Call, reservation: Reservation, limits: Iterable[Limit]) -> None:
-        already = {hold.counter for hold in reservation.holds}
-        wanted = holds_for(limits, call.subject(), reserved_amounts(call))
-        holds = [hold for hold in wanted if hold.counter not in already]
-        if not holds and call.bound is None:
-            return  # a call with a bound leaves it in the store all the same, for the case of a crash
-        held = tuple(reservation.holds)
-        # From here on the reservation may have them, whether we hear of it or not.
-        reservation.holds += holds
-        try:
-            outcome = await self._acquire(call, reservation, holds, extend=held)
-        except StoreUnavailable as error:
-            raise _store_unavailable(error) from error
-        if not isinstance(outcome, Granted | ApiTokenRevoked):
-            reservation.open = False  # the ledger has released it, or it was swept
-            self._upkeep.closed(reservation)
-        self._check(call, holds, outcome)
-
-    async def _acquire(
-        self, call: Call, reservation: Reservation, holds: Sequence[Hold], extend: Sequence[Hold] | None
-    ) -> AcquireOutcome:
-        with self._metrics.store_trip("acquire"):
-            return await self._ledger.acquire(
-                reservation.workspace,
-                reservation.id,
-                holds,
-                lease_ms=self._lease_ms,
-                api_token_id=call.require_principal().stored_id,
-                expired_record=records.encode(
-                    records.expired_record(call, reservation.id, price_version=self._price_version)
-                ),
-                extend=extend,
-            )
-
-    def _check(self, call: Call, holds: Sequence[Hold], outcome: AcquireOutcome) -> None:
-        match outcome:
-            case Granted(states, expired):
-                call.evaluations += evaluate(holds, states)
-                self._upkeep.sweep_soon(call.require_principal().workspace, expired)
-            case LimitsExceeded(states, expired):
-                evaluations = evaluate(holds, states)
-                self._upkeep.sweep_soon(call.require_principal().workspace, expired)
-                call.evaluations += evaluations
-                raise refusal_for(evaluations)
-            case ApiTokenRevoked():
-                raise Unauthenticated("This API token has been revoked.")
-            case ReservationGone():
-                raise Unavailable("The reservation of this call was lost.", code="store_unavailable")
-            case JournalFull():
-                raise Unavailable("The journal is full.", code="journal_full")
-            case _:
-                assert_never(outcome)
-
-    async def _conclude(
-        self, call: Call, reservation: Reservation, ended: BaseException | None = None
+    async def _take(
+        self,
+        call: Call,
+        reservation: Reservation,
+        limits: tuple[Limit, ...],
+        step: Step,
+        in_slices: bool,
     ) -> None:
-        """Settle what was dispatched, release what was not; once. Never raises StoreUnavailable: what the
-        store does not take now is sent again, and the lease renewed until it does."""
-        if not reservation.open:
-            return
-        reservation.open = False
-        charge = self._charge(call, ended)
-        holds = tuple(reservation.holds)
-        amounts: dict[str, int] = {}
-        record: bytes | None = None
-        if charge is not None:
-            amounts = {hold.counter.name: charge.amount(hold.counter.meter) for hold in holds}
-            record = records.encode(
-                records.outcome_record(call, charge, reservation.id, price_version=self._price_version)
-            )
+        demand = call.demand or NOTHING
+        already = {counter for part in reservation.parts.values() for counter in part}
+        holds = [
+            hold
+            for hold in holds_for(limits, call.subject(), demand.amounts())
+            if hold.counter not in already and not (hold.counter.is_shadow and call.would_refuse)
+        ]
+        if step is Step.EXTEND and not holds and call.demand is None:
+            return  # a call with a demand leaves it in the store all the same, for the case of a crash
+        wanted = demand.output
+        if in_slices and demand.grows and self._slice:
+            wanted = min(wanted, self._slice)
+        granted = await self._admission.take(
+            call, reservation, holds, step, Output(wanted, min(wanted, self._clamp_min))
+        )
+        if wanted < demand.output:
+            call.reserved_output = granted.output
+            call.grow = lambda tokens: self._grow(call, reservation, limits, tokens)
+            self._exposure.changed(call)
+        elif granted.output < wanted:
+            call.granted_output = granted.output
+        if -1 < granted.shadow_output < granted.output:
+            call.shadow_output = granted.shadow_output
 
-        async def settle() -> None:
-            sent = time.monotonic()
-            with self._metrics.store_trip("settle"):
-                settled = await self._ledger.settle(
-                    reservation.workspace, reservation.id, holds, amounts, record
+    async def _grow(
+        self, call: Call, reservation: Reservation, limits: tuple[Limit, ...], tokens: int
+    ) -> bool:
+        """See to it that `tokens` of output are reserved, all choices together. A stream that has outrun a rate
+        waits for it, for a while."""
+        demand = call.demand or NOTHING
+        give_up = time.monotonic() + _LONGEST_PAUSE_SECONDS
+        while call.reserved is not None and call.reserved.output_tokens < tokens:
+            reserved = call.reserved_output or 0
+            missing = -(-(tokens - call.reserved.output_tokens) // demand.choices)
+            left = demand.output - reserved
+            if left <= 0:
+                return True  # past what it may generate: the provider's, or our counting's, doing
+            most = min(left, max(missing, self._slice))
+            holds = [
+                hold
+                for hold in holds_for(limits, call.subject(), growth(demand))
+                if hold.amount.per_token and not (hold.counter.is_shadow and call.shadow_output is not None)
+            ]
+            try:
+                granted = await self._admission.take(
+                    call, reservation, holds, Step.GROW, Output(most, min(most, _LEAST_GROWTH))
                 )
-            self._upkeep.closed(reservation)
-            if charge is not None and record is not None:
-                self._watch.answered(
-                    SentSettlement(
-                        reservation.workspace,
-                        reservation.id,
-                        holds,
-                        amounts,
-                        record,
-                        tokens=charge.usage.total_tokens,
-                        cost=charge.cost,
-                        opened=call.started,
-                        sent=sent,
-                    ),
-                    settled,
-                    count=lambda: self._metrics.settled(call, charge.usage, charge.cost, charge.settlement),
-                )
-
-        try:
-            await settle()
-        except StoreUnavailable:
-            self._upkeep.resend(settle, reservation)
-
-    def _charge(self, call: Call, ended: BaseException | None) -> Charge | None:
-        """None for a call that was refused, or ended, before anything was dispatched."""
-        never_left = call.refusal is not None or (ended is not None and call.bound is not None)
-        if call.progress is Progress.NOT_DISPATCHED and never_left:
-            return None
-        crashed = isinstance(ended, Exception)
-        return charge_for(call, crashed=crashed, cancelled=ended is not None and not crashed)
-
-
-def _store_unavailable(error: StoreUnavailable) -> Unavailable:
-    logger.warning("a call was refused, for the store does not answer: %s", error)
-    return Unavailable(
-        "The store that keeps the limits does not answer; try again shortly.", code="store_unavailable"
-    )
+            except RateLimited as refusal:
+                pause = (refusal.retry_after_ms or 0) / 1000
+                if not pause or time.monotonic() + pause > give_up:
+                    return False
+                await asyncio.sleep(pause)
+                continue
+            except Refusal:
+                return False
+            call.reserved_output = reserved + granted.output
+            if granted.shadow_output < granted.output:
+                call.shadow_output = reserved + max(0, granted.shadow_output)
+            self._exposure.changed(call)
+        return True

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from govmiddleware.core.call import Call, Progress, Reading, Settlement
+from govmiddleware.core.demand import Bound
 from govmiddleware.core.limits import Meter
 from govmiddleware.core.usage import Usage
 
@@ -16,6 +17,7 @@ class Outcome(StrEnum):
     ANSWERED = "answered"
     UPSTREAM_ERROR = "upstream_error"
     ABORTED = "aborted"
+    CUT = "cut"  # a stream that a limit ended
     EXPIRED = "expired"
 
 
@@ -47,21 +49,6 @@ class Charge:
 _NOTHING = Usage()
 
 
-def reserved_amounts(call: Call) -> dict[Meter, int]:
-    """What a call asks of every meter before it is made."""
-    bound = call.bound
-    input_tokens, output_tokens = (bound.input_tokens, bound.output_tokens) if bound else (0, 0)
-    return {
-        Meter.REQUESTS: 1,
-        Meter.INPUT_TOKENS: input_tokens,
-        Meter.OUTPUT_TOKENS: output_tokens,
-        Meter.TOTAL_TOKENS: input_tokens + output_tokens,
-        Meter.COST_USD: bound.cost if bound else 0,
-        Meter.CONCURRENCY: 1,
-        Meter.WALL_CLOCK: 0,
-    }
-
-
 def charge_for(call: Call, *, crashed: bool = False, cancelled: bool = False) -> Charge:
     """The charge of a call that was dispatched.
 
@@ -77,7 +64,9 @@ def charge_for(call: Call, *, crashed: bool = False, cancelled: bool = False) ->
     cut = crashed or cancelled or call.refusal is not None or call.reading is Reading.CUT
     failed = call.status is not None and call.status >= 400
     outcome = Outcome.UPSTREAM_ERROR if failed else Outcome.ABORTED if cut else Outcome.ANSWERED
-    if call.bound is None or call.progress is Progress.UNREACHED:
+    if call.was_cut:
+        outcome = Outcome.CUT
+    if call.demand is None or call.progress is Progress.UNREACHED:
         return Charge(_NOTHING, 0, Settlement.EXACT, outcome)
     answered = call.status is not None and call.refusal is None and not (crashed and failed)
     if answered and failed and call.usage is None:
@@ -90,16 +79,26 @@ def charge_for(call: Call, *, crashed: bool = False, cancelled: bool = False) ->
         case Reading.CUT if call.stream and (answered or not crashed):
             return _priced(call, _delivered(call), Settlement.ABORTED, outcome)
         case _:
-            return charge_as_reserved(call, Settlement.ABORTED if cut else Settlement.ESTIMATED, outcome)
+            return charge_as_bound(call.bound, Settlement.ABORTED if cut else Settlement.ESTIMATED, outcome)
 
 
-def charge_as_reserved(call: Call, settlement: Settlement, outcome: Outcome) -> Charge:
-    """The whole bound: for a call of which nobody knows what it used."""
-    bound = call.bound
+def charge_as_bound(bound: Bound | None, settlement: Settlement, outcome: Outcome) -> Charge:
+    """All that a call may have used, where nobody knows what it did."""
     if bound is None:
         return Charge(_NOTHING, 0, settlement, outcome)
     usage = Usage(input_tokens=bound.input_tokens, output_tokens=bound.output_tokens)
     return Charge(usage, bound.cost, settlement, outcome)
+
+
+def shadow_charge(call: Call, charge: Charge) -> Charge:
+    """What the call would have been charged if its output had been held to what limits in dry_run leave it."""
+    if call.shadow_output is None or call.demand is None or call.price is None:
+        return charge
+    most = call.demand.bound(max(0, call.shadow_output)).output_tokens
+    if charge.usage.output_tokens <= most:
+        return charge
+    usage = replace(charge.usage, output_tokens=most)
+    return replace(charge, usage=usage, cost=call.price.cost(usage))
 
 
 def _delivered(call: Call) -> Usage:

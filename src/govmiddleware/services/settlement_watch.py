@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from govmiddleware.core.limits import Hold
+from govmiddleware.core.limits import Counter
 from govmiddleware.core.money import usd_text
 from govmiddleware.core.ports import Journal, Ledger, Settled
 from govmiddleware.metrics import Metrics
@@ -46,7 +46,7 @@ class SentSettlement:
 
     workspace: str
     reservation_id: str
-    holds: tuple[Hold, ...]
+    counters: tuple[Counter, ...]
     amounts: Mapping[str, int]
     record: bytes
     tokens: int
@@ -144,11 +144,11 @@ class SettlementWatch:
         healed = []
         for sent in missing:
             settled = await self._ledger.settle(
-                workspace, sent.reservation_id, sent.holds, sent.amounts, sent.record
+                workspace, sent.reservation_id, sent.counters, sent.amounts, sent.record
             )
             if settled is Settled.IN_PART:
                 self._report_lost([sent])
-            if settled is not Settled.NOT_OPEN:
+            if settled in (Settled.WHOLE, Settled.IN_PART):
                 healed.append(sent.reservation_id)
         if healed:
             logger.warning(

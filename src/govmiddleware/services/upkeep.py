@@ -123,13 +123,16 @@ class Upkeep:
         """A failure is tried again at the next tick; it must not keep the other leases from renewal."""
         lease_ms = round(self._lease_seconds * 1000)
         try:
-            alive = await self._ledger.renew(reservation.workspace, reservation.id, lease_ms)
+            alive = [
+                await self._ledger.renew(workspace, reservation.id, lease_ms)
+                for workspace in tuple(reservation.parts)
+            ]
         except StoreUnavailable as error:
             logger.warning("the lease of %s could not be renewed: %s", reservation.id, error)
             return
         if reservation.id not in self._open:
             return  # settled meanwhile
-        if alive:
+        if any(alive):
             self._open[reservation.id] = (reservation, now)
         else:
             logger.warning(

@@ -11,6 +11,7 @@ from decimal import Decimal
 from govmiddleware.core.limits import Limit
 from govmiddleware.core.money import nano_usd, usd_text
 from govmiddleware.core.ports import CounterBuckets, Journal
+from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE
 from govmiddleware.core.windows import CalendarWindow, Window
 from govmiddleware.services import records
 from govmiddleware.services.records import Record, amount_shown
@@ -44,9 +45,9 @@ class Sums:
     def add(self, record: Record) -> None:
         """A record of the journal. Debt is the cost past what was reserved."""
         self.refused += record.refused
-        if record.kind != "outcome":
+        if record.kind not in ("outcome", "correction"):
             return
-        self.requests += 1
+        self.requests += record.kind == "outcome"
         cost = _nano(record.cost_usd)
         self.cost += cost
         if record.usage is not None:
@@ -54,8 +55,9 @@ class Sums:
             self.cached_tokens += record.usage.cached_tokens
             self.output_tokens += record.usage.output_tokens
             self.reasoning_tokens += record.usage.reasoning_tokens
-        if record.bound is not None:
-            self.debt += max(0, cost - _nano(record.bound["cost_usd"]))
+        # A correction speaks of what is past what was reserved, which its request's expired record has.
+        reserved = _nano(record.reserved_usd) if record.kind == "outcome" else 0
+        self.debt += max(0, cost - reserved)
 
     def reserve(self, record: Record) -> None:
         """The record that waits for an open reservation's end."""
@@ -151,13 +153,16 @@ class UsageReports:
         counters: set[str] = set()
         async for entry in self._journal.entries(workspace):
             counters.update(hold.counter for hold in entry.holds)
-            if (since_ms is None or entry.at_ms >= since_ms) and (until_ms is None or entry.at_ms < until_ms):
+            is_between = (since_ms is None or entry.at_ms >= since_ms) and (
+                until_ms is None or entry.at_ms < until_ms
+            )
+            if is_between and workspace != DEPLOYMENT_WORKSPACE:  # whose records stand for others'
                 record = records.decode(entry.record)
                 for sums in report.sums_for(record):
                     sums.add(record)
         for reservation in await self._journal.open_reservations(workspace):
             counters.update(hold.counter for hold in reservation.holds)
-            if reservation.record is not None:
+            if reservation.record is not None and workspace != DEPLOYMENT_WORKSPACE:
                 record = records.decode(reservation.record)
                 for sums in report.sums_for(record):
                     sums.reserve(record)

@@ -1,12 +1,16 @@
--- Shared by all scripts: the clock, and what a hold does to a counter.
+-- Shared by all scripts: the clock, and what a reservation's holds do to counters when it ends.
 --
 -- A counter is a hash. Its amounts lie in buckets, so that each belongs to the time of its admission:
 --   u<BUCKET>, r<BUCKET>   used and reserved
--- Three kinds (the letter comes with every hold):
---   s  sliding   BUCKET = floor(ms / width). o: the oldest bucket that still counts; u, r: sums from it on
---   c  calendar  BUCKET = start of the window, ms (lifetime: 0). o: the current one; p: the one before
---   n  now       BUCKET = 0, r0 alone: concurrency
--- A hold, as kept in the reservation: "<kind> <bucket> <amount>".
+-- Four kinds (the letter comes with every hold):
+--   s  sliding     BUCKET = floor(ms / width). o: the oldest bucket that still counts; u, r: sums from it on
+--   c  calendar    BUCKET = start of the window, ms (lifetime: 0). o: the current one; p: the one before
+--   w  wall clock  as c, but of amounts only f<BUCKET>: when it was first used, ms
+--   n  now         BUCKET = 0, r0 alone: concurrency
+-- s<LIMIT>, h<LIMIT> say in which window a crossing of a limit's soft or hard value was last told of.
+--
+-- A hold, as a reservation keeps it: "<kind>[d] <bucket> <amount>[ <bucket> <amount>..]", one pair for each time
+-- that it grew; d marks a shadow, which counts for limits in dry_run alone.
 -- Amounts are integers below 2^53. They leave Lua through text(): tostring() turns to exponent form at 1e14.
 
 local DAY = 86400000
@@ -27,13 +31,18 @@ local function clock(state, test_ms)
   return math.max(now, number(redis.call('HGET', state, 'now')))
 end
 
--- The holds of a reservation hash as {key = {kind, bucket, amount}}, its other fields, and the number of holds.
+-- The holds of a reservation hash as {key = {kind, shadow, parts = {{bucket, amount}..}}}, its other fields, and
+-- the number of holds.
 local function read_reservation(key)
   local flat, holds, fields, count = redis.call('HGETALL', key), {}, {}, 0
   for i = 1, #flat, 2 do
-    local kind, bucket, amount = string.match(flat[i + 1], '^(%a) (%d+) (%d+)$')
+    local kind, shadow, pairs_ = string.match(flat[i + 1], '^(%l)(d?)( [%d ]+)$')
     if kind and string.sub(flat[i], 1, 4) == 'gov:' then
-      holds[flat[i]] = {kind = kind, bucket = bucket, amount = tonumber(amount)}
+      local parts = {}
+      for bucket, amount in string.gmatch(pairs_, ' (%d+) (%d+)') do
+        table.insert(parts, {bucket = bucket, amount = tonumber(amount)})
+      end
+      holds[flat[i]] = {kind = kind, shadow = shadow == 'd', parts = parts}
       count = count + 1
     else
       fields[flat[i]] = flat[i + 1]
@@ -42,52 +51,79 @@ local function read_reservation(key)
   return holds, fields, count
 end
 
--- Reads what settling one hold needs; returns the write, or false where its bucket counts no more.
-local function plan_settlement(key, hold, actual)
-  local u, r = 'u' .. hold.bucket, 'r' .. hold.bucket
+-- Plans to replace what one hold reserves by what was used: returns the write, and the changes of `used` as
+-- "<bucket> <amount>[ ..]". The parts are filled in their order, and what is past them all is the last one's debt.
+-- `swept`: the hold was settled as reserved before, and is corrected now.
+local function plan_settlement(key, hold, actual, swept)
+  if hold.kind == 'w' or (hold.kind == 'n' and swept) then return function() end, hold.parts[1].bucket .. ' 0' end
   if hold.kind == 'n' then
-    local left = number(redis.call('HGET', key, r)) - hold.amount
+    local left = number(redis.call('HGET', key, 'r0')) - hold.parts[1].amount
     return function()
-      if left > 0 then redis.call('HSET', key, r, text(left)) else redis.call('DEL', key) end
+      if left > 0 then
+        redis.call('HSET', key, 'r0', text(left))
+      else -- crossings that were told of stay known for a while
+        redis.call('HDEL', key, 'r0')
+        redis.call('PEXPIRE', key, '60000')
+      end
+    end, '0 0'
+  end
+  local names = {'o', 'p', 'u', 'r'}
+  for _, part in ipairs(hold.parts) do
+    table.insert(names, 'u' .. part.bucket)
+    table.insert(names, 'r' .. part.bucket)
+  end
+  local f = redis.call('HMGET', key, unpack(names))
+  local oldest = tonumber(f[2] or f[1] or math.huge)
+  local used_sum, reserved_sum, changes, sets, gone = number(f[3]), number(f[4]), {}, {}, {}
+  for i, part in ipairs(hold.parts) do
+    local used = i == #hold.parts and actual or math.min(actual, part.amount)
+    actual = actual - used
+    local reserved = swept and 0 or part.amount
+    if swept then used = used - part.amount end
+    table.insert(changes, part.bucket .. ' ' .. text(used))
+    if tonumber(part.bucket) >= oldest then -- else the counter has forgotten it
+      used_sum, reserved_sum = used_sum + used, reserved_sum - reserved
+      table.insert(sets, names[3 + 2 * i])
+      table.insert(sets, text(number(f[3 + 2 * i]) + used))
+      local left = number(f[4 + 2 * i]) - reserved
+      if left > 0 then
+        table.insert(sets, names[4 + 2 * i])
+        table.insert(sets, text(left))
+      else
+        table.insert(gone, names[4 + 2 * i])
+      end
     end
   end
-  local f = redis.call('HMGET', key, 'o', 'p', 'u', 'r', u, r)
-  local oldest = f[2] or f[1]
-  if not oldest or tonumber(hold.bucket) < tonumber(oldest) then return false end
-  local used, reserved = number(f[5]) + actual, number(f[6]) - hold.amount
+  if hold.kind == 's' and #sets > 0 then
+    for _, each in ipairs({'u', text(used_sum), 'r', text(reserved_sum)}) do table.insert(sets, each) end
+  end
   return function()
-    if hold.kind == 's' then
-      redis.call('HSET', key, 'u', text(number(f[3]) + actual), 'r', text(number(f[4]) - hold.amount), u, text(used))
-    else
-      redis.call('HSET', key, u, text(used))
-    end
-    if reserved > 0 then redis.call('HSET', key, r, text(reserved)) else redis.call('HDEL', key, r) end
-  end
+    if #sets > 0 then redis.call('HSET', key, unpack(sets)) end
+    if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
+  end, table.concat(changes, ' ')
 end
 
--- Plans the settlement of all holds, whose counters are KEYS from `first` on: the writes, and the holds as fields
+-- Plans the settlement of all holds, whose counters are KEYS from `first` on: the writes, and the changes as fields
 -- of a journal entry. nil where the reservation holds a counter that was not declared.
-local function plan_settlements(held, count, first, actual_of)
+local function plan_settlements(held, count, first, actual_of, swept)
   local writes, entry = {}, {}
   for i = first, #KEYS do
     local hold = held[KEYS[i]]
     if hold then
-      local actual = actual_of(i, hold)
+      local write, change = plan_settlement(KEYS[i], hold, actual_of(i, hold), swept)
       count = count - 1
-      table.insert(writes, plan_settlement(KEYS[i], hold, actual))
+      table.insert(writes, write)
       table.insert(entry, KEYS[i])
-      table.insert(entry, hold.bucket .. ' ' .. text(actual))
+      table.insert(entry, change)
     end
   end
   if count == 0 then return writes, entry end
 end
 
--- Carries the plan out and closes the reservation; `record` '' leaves nothing in the journal. Writes only, and none
--- that can fail.
-local function close_reservation(state, reservation, open, journal, id, now, writes, entry, record)
+-- Carries the plan out; `record` '' leaves nothing in the journal. Writes only, and none that can fail.
+local function write_settlement(state, open, journal, id, now, writes, entry, record)
   redis.call('HSET', state, 'now', text(now))
-  for _, write in ipairs(writes) do if write then write() end end
-  redis.call('DEL', reservation)
+  for _, write in ipairs(writes) do write() end
   redis.call('ZREM', open, id)
   if record ~= '' then redis.call('XADD', journal, '*', 'at', text(now), 'record', record, unpack(entry)) end
 end

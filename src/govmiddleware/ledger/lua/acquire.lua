@@ -1,74 +1,61 @@
 #!lua
--- Check any number of holds, then take all of them: opens a reservation, or extends an open one.
+-- Check any number of holds, then take all of them: opens a reservation, extends an open one by further counters, or
+-- grows it on counters that it holds. Where the whole output does not fit, the largest that does is granted.
 --
 -- KEYS  1 state  2 reservation  3 open  4 active API tokens  5 journal
---       6.. the counters of the new holds, then those that an extension holds already
--- ARGV  1 test clock, ms or ''     2 reservation id     3 '1' to extend     4 lease, ms
+--       6.. the counters of the new holds, then those that the reservation holds already
+-- ARGV  1 test clock, ms or ''     2 reservation id     3 'open', 'extend' or 'grow'     4 lease, ms
 --       5 API token id, '' for one that the store does not know             6 the journal's largest length
 --       7 the record to journal if the lease runs out
---       8.. six for each new hold: kind, amount, hard, and
---           s: bucket width ms, bucket count, ''      n: '', '', ''
---           c: start of the window, its end, the end of the next, ms (lifetime: '0', '', '')
--- Returns  {'granted', expired, states..}   'expired' lists a few reservations that want sweeping
---          {'exceeded', expired, states..}  nothing was taken; an extension's earlier holds are released
+--       8, 9 output tokens: the most and the least that are wanted     10 '1' to give up its shadow holds
+--       11.. ten for each new hold: kind; 'e' enforced, 'd' shadow or 'o' only counted; the amount: fixed, and
+--           millionths for each output token; hard; a, b, c as locate() has them;
+--           from which projected amount on to look for crossings ('' never), and "limit soft hard .." to look at
+-- Returns  {'granted', output, shadow output, expired, states..}
+--              shadow output: what the limits in dry_run would have granted, -1 where they would have refused
+--              expired: a few reservations that want sweeping
+--          {'exceeded', 0, 0, expired, states..}  nothing was taken; an extension's earlier holds are released
 --          {'revoked'} {'full'} {'gone'}    nothing was taken; 'gone': cancelled before, or not open any more
 --          {'stale', now}                   the windows sent are not those of the script's time: send again
---          a state is "used reserved frees_in_ms", before this call; frees_in_ms is -1 where time does not help
+--          a state is "used reserved asked frees_in_ms crossings..", before this call; frees_in_ms is -1 where time
+--          does not help; a crossing is "s:LIMIT:WINDOW" or "h:LIMIT:WINDOW", told once for each window
 -- Units  amounts in the meter's own (nano-USD for cost)
 
 local state, reservation, open, active, journal = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local id, extend, lease, api_token = ARGV[2], ARGV[3] == '1', tonumber(ARGV[4]), ARGV[5]
+local id, step, lease, api_token = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
+local most, least = tonumber(ARGV[8]), tonumber(ARGV[9])
 local now = clock(state, ARGV[1])
-local STRIDE, FIRST_ARG, FIRST_KEY = 6, 8, 6
+local STRIDE, FIRST_ARG, FIRST_KEY = 10, 11, 6
 local count = (#ARGV - FIRST_ARG + 1) / STRIDE
 
--- Where a hold of this kind falls now: its bucket, and for a sliding window what has left the window.
-local function locate(key, kind, a, b, c)
-  if kind == 'n' then
-    return {bucket = '0', used = 0, reserved = number(redis.call('HGET', key, 'r0'))}
-  end
-  if kind == 'c' then
-    local start, ends = tonumber(a), tonumber(b)
-    if ends and (now < start or now >= tonumber(c)) then return nil end
-    if ends and now >= ends then start, ends = ends, tonumber(c) end
-    local bucket = text(start)
-    local f = redis.call('HMGET', key, 'o', 'p', 'u' .. bucket, 'r' .. bucket)
-    return {bucket = bucket, ends = ends, current = f[1], previous = f[2], used = number(f[3]), reserved = number(f[4])}
-  end
-  local width, buckets = tonumber(a), tonumber(b)
-  local current = math.floor(now / width)
-  local oldest = current - buckets
-  local f = redis.call('HMGET', key, 'o', 'u', 'r')
-  local place = {bucket = text(current), oldest = oldest, used = number(f[2]), reserved = number(f[3]), gone = {}}
-  local since = tonumber(f[1] or oldest)
-  if since < oldest - buckets then -- idle for longer than the window: nothing of it counts
-    place.reset, place.used, place.reserved = true, 0, 0
-  elseif since < oldest then
-    for bucket = since, oldest - 1 do
-      table.insert(place.gone, 'u' .. text(bucket))
-      table.insert(place.gone, 'r' .. text(bucket))
-    end
-    local amounts = redis.call('HMGET', key, unpack(place.gone))
-    for i = 1, #amounts, 2 do
-      place.used, place.reserved = place.used - number(amounts[i]), place.reserved - number(amounts[i + 1])
-    end
-  else
-    place.oldest = since
-  end
-  return place
+-- Exact: the products stay below 2^53.
+local function amount_at(ask, output)
+  local whole = math.floor(ask.per_token / 1e6)
+  return ask.fixed + output * whole + math.ceil(output * (ask.per_token - whole * 1e6) / 1e6)
+end
+
+-- The largest output between `low` and `most` that fits into `room`; nil where not even `low` does.
+local function most_output(ask, room, low)
+  local all = amount_at(ask, most)
+  if all <= room or all == 0 then return most end -- what costs nothing passes a limit that is used up
+  if low == most or amount_at(ask, low) > room then return nil end
+  local output = math.floor((room - ask.fixed) * 1e6 / ask.per_token)
+  while amount_at(ask, output) > room do output = output - 1 end
+  while amount_at(ask, output + 1) <= room do output = output + 1 end
+  return output
 end
 
 -- After how long `excess` has left the counter at the latest; -1 where time alone does not bring it.
-local function frees_in(key, kind, place, a, b, excess)
-  if kind == 'c' and place.ends then return place.ends - now end
-  if kind ~= 's' then return -1 end
-  local width, buckets = tonumber(a), tonumber(b)
-  local fields = {}
+local function frees_in(ask, excess)
+  local place = ask.place
+  if place.ends then return place.ends - now end
+  if ask.kind ~= 's' then return -1 end
+  local width, buckets, fields = tonumber(ask.a), tonumber(ask.b), {}
   for bucket = place.oldest, tonumber(place.bucket) do
     table.insert(fields, 'u' .. text(bucket))
     table.insert(fields, 'r' .. text(bucket))
   end
-  local amounts = redis.call('HMGET', key, unpack(fields))
+  local amounts = redis.call('HMGET', ask.key, unpack(fields))
   for i = 1, #amounts, 2 do
     excess = excess - number(amounts[i]) - number(amounts[i + 1])
     if excess <= 0 then return (place.oldest + (i - 1) / 2 + buckets + 1) * width - now end
@@ -76,67 +63,108 @@ local function frees_in(key, kind, place, a, b, excess)
   return -1
 end
 
-local held, fields = read_reservation(reservation)
-if fields.dead or extend ~= (fields.rec ~= nil) then return {'gone'} end
-if api_token ~= '' and redis.call('SISMEMBER', active, api_token) == 0 then return {'revoked'} end
-if not extend and redis.call('XLEN', journal) >= tonumber(ARGV[6]) then return {'full'} end
-
-local places, states, exceeded = {}, {}, false
-for i = 1, count do
-  local key, at = KEYS[FIRST_KEY + i - 1], FIRST_ARG + (i - 1) * STRIDE
-  local kind, amount, hard = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-  local place = locate(key, kind, ARGV[at + 3], ARGV[at + 4], ARGV[at + 5])
-  if not place then return {'stale', text(now)} end
-  local excess, wait = place.used + place.reserved + amount - hard, 0
-  if amount > 0 and excess > 0 then -- what costs nothing passes a limit that is used up
-    exceeded = true
-    wait = amount > hard and -1 or frees_in(key, kind, place, ARGV[at + 3], ARGV[at + 4], excess)
+-- Crossings that were not told of in this window, and the flags to set for them.
+local function crossings(ask, projected, admitted, flags)
+  local told = ''
+  for name, soft, hard in string.gmatch(ask.watch, '(%S+) (%S+) (%S+)') do
+    local past = projected > tonumber(hard) and 'h' or (admitted and projected >= number(soft)) and 's'
+    if ask.kind == 'w' and projected >= tonumber(hard) then past = 'h' end
+    if past and redis.call('HGET', ask.key, past .. name) ~= ask.place.window then
+      table.insert(flags, {ask, past .. name})
+      told = told .. ' ' .. past .. ':' .. name .. ':' .. ask.place.window
+    end
   end
-  places[i] = place
-  states[i] = text(place.used) .. ' ' .. text(place.reserved) .. ' ' .. text(wait)
+  return told
+end
+
+-- A hold as the reservation keeps it, with what is added to it now.
+local function grown(before, ask)
+  local parts = before and before.parts or {}
+  local last = parts[#parts]
+  if last and last.bucket == ask.place.bucket then
+    last.amount = last.amount + ask.amount
+  else
+    table.insert(parts, {bucket = ask.place.bucket, amount = ask.amount})
+  end
+  local hold = {ask.kind .. (ask.check == 'd' and 'd' or '')}
+  for _, part in ipairs(parts) do table.insert(hold, part.bucket .. ' ' .. text(part.amount)) end
+  return table.concat(hold, ' ')
+end
+
+local held, fields = read_reservation(reservation)
+if fields.dead or fields.swept or (step ~= 'open') ~= (fields.rec ~= nil) then return {'gone'} end
+if api_token ~= '' and redis.call('SISMEMBER', active, api_token) == 0 then return {'revoked'} end
+if step == 'open' and redis.call('XLEN', journal) >= tonumber(ARGV[6]) then return {'full'} end
+
+local asks, output, shadow_output = {}, most, most
+for i = 1, count do
+  local at, key = FIRST_ARG + (i - 1) * STRIDE, KEYS[FIRST_KEY + i - 1]
+  local ask = {key = key, kind = ARGV[at], check = ARGV[at + 1], fixed = tonumber(ARGV[at + 2]),
+    per_token = tonumber(ARGV[at + 3]), hard = tonumber(ARGV[at + 4]), a = ARGV[at + 5], b = ARGV[at + 6],
+    watch_from = tonumber(ARGV[at + 8]), watch = ARGV[at + 9], low = most}
+  ask.place = locate(key, now, ask.kind, ask.a, ask.b, ARGV[at + 7])
+  if not ask.place then return {'stale', text(now)} end
+  if ask.check ~= 'o' then
+    local room, fits = ask.hard - ask.place.used - ask.place.reserved
+    -- A sliding window frees by itself soon: what would fit an empty one waits for that.
+    if step == 'grow' or ask.kind == 'c' or amount_at(ask, most) > ask.hard then ask.low = least end
+    if ask.kind == 'w' then fits = room > 0 and most else fits = most_output(ask, room, ask.low) end
+    ask.fails, fits = not fits, fits or -1
+    shadow_output = math.min(shadow_output, fits)
+    if ask.check == 'e' then output = math.min(output, fits) end
+  end
+  asks[i] = ask
+end
+local exceeded, shadow_exceeded = output < 0, shadow_output < 0
+
+local states, flags = {}, {}
+for i, ask in ipairs(asks) do
+  local place, wait, granted, told = ask.place, 0, ask.check == 'd' and shadow_output or output, ''
+  local asked = amount_at(ask, (ask.fails or granted < 0) and ask.low or granted)
+  local projected = place.used + place.reserved + asked
+  if ask.fails then wait = asked > ask.hard and -1 or frees_in(ask, projected - ask.hard) end
+  if ask.watch_from and projected >= ask.watch_from and (asked > 0 or ask.kind == 'w') then
+    told = (ask.fails or granted >= 0) and crossings(ask, projected, granted >= 0, flags) or ''
+  end
+  ask.amount = asked
+  states[i] = table.concat({text(place.used), text(place.reserved), text(asked), text(wait)}, ' ') .. told
 end
 
 local releases = {}
-if exceeded and extend then
-  for key, hold in pairs(held) do table.insert(releases, plan_settlement(key, hold, 0)) end
+for key, hold in pairs(held) do
+  if step == 'extend' and (exceeded or (hold.shadow and (shadow_exceeded or ARGV[10] == '1'))) then
+    table.insert(releases, {key, (plan_settlement(key, hold, 0))})
+  end
 end
 local expired = redis.call('ZRANGE', open, '-inf', text(now), 'BYSCORE', 'LIMIT', '0', '4')
 
 -- From here on writes only, and none that can fail.
 
 redis.call('HSET', state, 'now', text(now))
+for _, release in ipairs(releases) do
+  release[2]()
+  redis.call('HDEL', reservation, release[1])
+end
+for _, flag in ipairs(flags) do
+  redis.call('HSET', flag[1].key, flag[2], flag[1].place.window)
+  if exceeded then keep(flag[1].key, now, flag[1].kind, flag[1].place) end
+end
 if exceeded then
-  for _, release in ipairs(releases) do if release then release() end end
-  if extend then
+  if step == 'extend' then
     redis.call('DEL', reservation)
     redis.call('ZREM', open, id)
   end
-  return {'exceeded', table.concat(expired, ' '), unpack(states)}
+  return {'exceeded', '0', '0', table.concat(expired, ' '), unpack(states)}
 end
 
 local holds = {'rec', ARGV[7]}
-for i = 1, count do
-  local key, at, place = KEYS[FIRST_KEY + i - 1], FIRST_ARG + (i - 1) * STRIDE, places[i]
-  local kind, amount = ARGV[at], tonumber(ARGV[at + 1])
-  if kind == 'n' then
-    redis.call('HSET', key, 'r0', text(place.reserved + amount))
-  elseif kind == 'c' then
-    if place.current and place.current ~= place.bucket then
-      if place.previous then redis.call('HDEL', key, 'u' .. place.previous, 'r' .. place.previous) end
-      redis.call('HSET', key, 'p', place.current)
-    end
-    redis.call('HSET', key, 'o', place.bucket, 'r' .. place.bucket, text(place.reserved + amount))
-    if place.ends then redis.call('PEXPIRE', key, text(place.ends - now + DAY)) end
-  else
-    if place.reset then redis.call('DEL', key) end
-    if #place.gone > 0 then redis.call('HDEL', key, unpack(place.gone)) end
-    redis.call('HSET', key, 'o', text(place.oldest), 'u', text(place.used), 'r', text(place.reserved + amount))
-    redis.call('HINCRBY', key, 'r' .. place.bucket, text(amount))
-    redis.call('PEXPIRE', key, text(2 * tonumber(ARGV[at + 3]) * tonumber(ARGV[at + 4]) + 60000))
+for _, ask in ipairs(asks) do
+  if ask.check ~= 'd' or not shadow_exceeded then
+    add(ask.key, now, ask.kind, ask.place, 'r', ask.amount)
+    table.insert(holds, ask.key)
+    table.insert(holds, grown(held[ask.key], ask))
   end
-  table.insert(holds, key)
-  table.insert(holds, kind .. ' ' .. place.bucket .. ' ' .. text(amount))
 end
 redis.call('HSET', reservation, unpack(holds))
 redis.call('ZADD', open, text(now + lease), id)
-return {'granted', table.concat(expired, ' '), unpack(states)}
+return {'granted', text(output), text(shadow_output), table.concat(expired, ' '), unpack(states)}

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
--- Settle a reservation whose lease ran out, as reserved: nobody knows what was delivered since its
--- worker died, and reserved is the one figure that covers it. Journals the record left for this case.
+-- Settle a reservation whose lease ran out, as reserved: nobody knows what was delivered since its worker died, and
+-- reserved is the one figure that covers it. Journals the record left for this case. What it held is kept for a day,
+-- so that a settlement that comes late can correct it.
 --
 -- KEYS  1 state  2 reservation  3 open  4 journal  5.. its counters
 -- ARGV  1 test clock, ms or ''   2 reservation id
@@ -12,9 +13,16 @@ local held, fields, held_count = read_reservation(reservation)
 local lease_end = redis.call('ZSCORE', open, ARGV[2])
 if not lease_end or tonumber(lease_end) > now then return 0 end
 
-local writes, entry = plan_settlements(held, held_count, 5, function(_, hold)
-  return hold.kind == 'n' and 0 or hold.amount
-end)
+local function reserved(_, hold)
+  local sum = 0
+  for _, part in ipairs(hold.parts) do sum = sum + part.amount end
+  return sum
+end
+
+local writes, entry = plan_settlements(held, held_count, 5, reserved)
 if not writes then return -1 end
-close_reservation(state, reservation, open, journal, ARGV[2], now, writes, entry, fields.rec or '')
+write_settlement(state, open, journal, ARGV[2], now, writes, entry, fields.rec or '')
+redis.call('HSET', reservation, 'swept', text(now))
+redis.call('HDEL', reservation, 'rec')
+redis.call('PEXPIRE', reservation, text(DAY))
 return 1

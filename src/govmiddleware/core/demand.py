@@ -1,0 +1,74 @@
+"""What a call asks of every meter, as it grows with its output. It is reserved before the call is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from govmiddleware.core.limits import Amount, Meter
+
+_WHOLE = 1_000_000
+"""One unit a token, in the millionths that an Amount counts in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What a call may use at most. Cost in nano-USD."""
+
+    input_tokens: int
+    output_tokens: int
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """The bound of a call for any output that it may be limited to.
+
+    Attributes:
+        output: tokens of each choice, at most: what the client or the model limits it to. 0 where nothing is
+            generated.
+        predicted_tokens: output tokens that may be billed whatever the limit.
+        fixed_cost: nano-USD whatever the output.
+        output_femto: femto-USD an output token.
+        grows: whether the answer shows what it generates as it comes, so that it can be reserved in slices.
+    """
+
+    input_tokens: int
+    output: int
+    fixed_cost: int
+    output_femto: int
+    choices: int = 1
+    predicted_tokens: int = 0
+    grows: bool = False
+
+    def bound(self, output: int | None = None) -> Bound:
+        """Limited to `output` tokens of each choice; all by default. Each part rounded up."""
+        output = self.output if output is None else output
+        amounts = self.amounts()
+        return Bound(
+            input_tokens=self.input_tokens,
+            output_tokens=amounts[Meter.OUTPUT_TOKENS].at(output),
+            cost=amounts[Meter.COST_USD].at(output),
+        )
+
+    def amounts(self) -> Mapping[Meter, Amount]:
+        """Of the whole call."""
+        per_token = self.choices * _WHOLE
+        return {
+            Meter.REQUESTS: Amount(1),
+            Meter.INPUT_TOKENS: Amount(self.input_tokens),
+            Meter.OUTPUT_TOKENS: Amount(self.predicted_tokens, per_token),
+            Meter.TOTAL_TOKENS: Amount(self.input_tokens + self.predicted_tokens, per_token),
+            Meter.COST_USD: Amount(self.fixed_cost, self.choices * self.output_femto),
+            Meter.CONCURRENCY: Amount(1),
+            Meter.WALL_CLOCK: Amount(0),
+        }
+
+
+NOTHING = Demand(input_tokens=0, output=0, fixed_cost=0, output_femto=0)
+"""Of a request that calls no model: it counts as a request, and takes a place."""
+
+
+def growth(demand: Demand) -> Mapping[Meter, Amount]:
+    """What further output asks, by output token of every choice."""
+    return {meter: Amount(0, amount.per_token) for meter, amount in demand.amounts().items()}

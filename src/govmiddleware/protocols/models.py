@@ -1,0 +1,75 @@
+"""Which model a request asks for, wherever it says so, and what it may not say.
+
+A request that is priced as one model and served by another would pass every budget, so each place in
+which an upstream may read a model is either judged or refused.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import parse_qsl
+
+from govmiddleware.core.body import RequestBody
+from govmiddleware.core.paths import trimmed
+from govmiddleware.core.refusals import InvalidRequest
+from govmiddleware.protocols.fields import bounded_name, read_name, refuse_fields
+from govmiddleware.protocols.litellm import REPEATS
+
+OTHER_MODELS = (
+    "models",  # OpenRouter: served by any of the list (a recording asks for a free model, gets grok-4)
+    "fallbacks",  # LiteLLM's three, and the object that can hold them
+    "context_window_fallbacks",
+    "content_policy_fallbacks",
+    "router_settings_override",
+    "extra_body",  # LiteLLM merges it into what it sends, `model` included
+    "user_config",  # LiteLLM: a whole router, with models of its own
+    "model_list",
+    "context_window_fallback_dict",
+    "custom_llm_provider",
+    "deployment_id",
+    "prompt_id",  # a stored prompt can name its own model
+    "preset",  # OpenRouter's
+    "api_base",
+    "base_url",
+    "api_key",
+)
+"""Fields of the body by which an upstream may serve another model than `model`. Refused."""
+
+_BEFORE_A_MODEL = re.compile("/(?:engines|deployments)/", re.IGNORECASE)
+"""What stands before the model in Azure's path, and in two of LiteLLM's, where it beats the one in the body."""
+
+_BEHIND_A_MODEL = re.compile(r"(?:/chat/completions|/embeddings)\Z", re.IGNORECASE)
+
+
+def read_model(body: RequestBody, path: str = "", query: bytes = b"") -> str:
+    """The one model that the request names. Raises InvalidRequest where it names none, or several.
+
+    Args:
+        path: decoded, for `/deployments/MODEL/…`.
+        query: raw, for `?model=`, which LiteLLM prefers to the body.
+    """
+    refuse_fields(body, OTHER_MODELS, "it may change the model. Name one model in 'model'.")
+    refuse_fields(body, REPEATS, "the call may be made and paid for more than once.")
+    named = [
+        read_name(body, "model"),
+        bounded_name(_model_in_path(path), "model"),
+        *(
+            bounded_name(value, "model")
+            for name, value in parse_qsl(query.decode("latin-1"))
+            if name == "model"
+        ),
+    ]
+    models = {name for name in named if name is not None}
+    if len(models) > 1:
+        raise InvalidRequest("The request names different models in its body and its address.", param="model")
+    if not models:
+        raise InvalidRequest("'model' is missing.", param="model")
+    model = models.pop()
+    if "," in model or any(character.isspace() for character in model):
+        raise InvalidRequest("Name one model: LiteLLM would call each of several.", param="model")
+    return model
+
+
+def _model_in_path(path: str) -> str | None:
+    before = _BEFORE_A_MODEL.search(path)
+    return _BEHIND_A_MODEL.sub("", trimmed(path[before.end() :])).rstrip("/") if before else None

@@ -1,0 +1,90 @@
+"""What in a request becomes prompt: the texts to count, and the parts that have no text.
+
+Every string counts unless it is known not to reach the model as text, so that nothing dear hides in a
+field that we do not know but the upstream does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from govmiddleware.core.refusals import InvalidRequest
+
+_MARKS = frozenset(
+    {
+        "role",
+        "type",
+        "id",
+        "tool_call_id",
+        "tool_use_id",
+        "index",
+        "cache_control",
+        "detail",
+        "format",
+        "call_id",
+    }
+)
+"""Fields that mark and are not said; counted all the same where they are longer than marks are."""
+_LONGEST_MARK = 128
+
+_MEDIA = frozenset(
+    {"image_url", "input_audio", "file", "video_url", "audio_url", "document_url", "image", "input_image"}
+)
+"""Keys of parts whose size in tokens does not show in their text."""
+
+
+class Prompt:
+    """Collects what one request puts before the model."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.unknown_parts = 0
+        self.overhead_tokens = 0
+
+    def add_schema(self, schema: object) -> None:
+        """Counted as its JSON, keys and all. Raises InvalidRequest where it has no compact form."""
+        try:
+            self.texts.append(msgspec.json.encode(schema).decode())
+        except (OverflowError, RecursionError) as error:
+            raise InvalidRequest("A schema is nested too deeply or has too large a number.") from error
+
+    def add_unknown(self, raw: bytes) -> None:
+        """A field that nobody here knows: counted as its JSON, where it is more than a mark."""
+        if len(raw) > _LONGEST_MARK:
+            self.texts.append(raw.decode("utf-8", "replace"))
+
+    def add(self, value: object) -> None:
+        """All strings in a decoded JSON value, however deep."""
+        pending = [value]
+        while pending:
+            value = pending.pop()
+            if isinstance(value, str):
+                self._add_text(value)
+            elif isinstance(value, list):
+                pending.extend(value)
+            elif isinstance(value, dict):
+                pending.extend(self._said(value))
+
+    def _said(self, part: dict[str, Any]) -> list[Any]:
+        """The members of an object that the model may read; media are parts of unknown size."""
+        said = []
+        for key, member in part.items():
+            if key in _MEDIA and isinstance(member, dict | str):
+                self.unknown_parts += 1
+            elif key not in _MARKS or not _is_mark(member):
+                said.append(member)
+        return said
+
+    def _add_text(self, text: str) -> None:
+        if text.startswith("data:") and ";base64," in text[:256]:
+            self.unknown_parts += 1  # base64 is never what the model reads
+        elif text:
+            self.texts.append(text)
+
+
+def _is_mark(value: object) -> bool:
+    return not isinstance(value, str | list | dict) or (
+        isinstance(value, str) and len(value) <= _LONGEST_MARK
+    )

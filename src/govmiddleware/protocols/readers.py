@@ -1,0 +1,131 @@
+"""What all readers of answers have in common: the UsageReader of unstreamed answers and of event streams."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from govmiddleware.core.usage import Usage
+from govmiddleware.protocols.sse import EventSplitter
+
+LARGEST_ANSWER = 32 * 1024 * 1024
+"""Bytes of an unstreamed answer that are kept to find its usage at the end."""
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_object = msgspec.json.Decoder(dict[str, Any])
+
+
+class JsonReader:
+    """Reads an unstreamed answer. Every chunk passes at once; a copy is read when the body has ended.
+
+    For protocols to say, in `_read`, what an answer says.
+    """
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self.model: str | None = None
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._finished = False
+        self._delivered: list[str] = []
+
+    def feed(self, chunk: bytes) -> bytes:
+        self._size += len(chunk)
+        if self._size <= LARGEST_ANSWER:
+            self._chunks.append(chunk)
+        else:
+            self._chunks.clear()
+        return chunk
+
+    def close(self) -> bytes:
+        raw = b"".join(self._chunks)
+        self._chunks.clear()
+        try:
+            answer = members.decode(raw)
+            self._finished = True
+            self._read(answer)
+        except UNREADABLE:
+            pass  # cut, or not JSON: nothing is known of it
+        return b""
+
+    def cut(self, usage: Usage, *, model: str, request_id: str) -> bytes:
+        return b""
+
+    @property
+    def finished(self) -> bool:
+        return self._finished
+
+    def take_delivered(self) -> list[str]:
+        delivered, self._delivered = self._delivered, []
+        return delivered
+
+    def _read(self, answer: dict[str, msgspec.Raw]) -> None:
+        """Take what the answer says. May raise what is in UNREADABLE."""
+        raise NotImplementedError
+
+
+class StreamReader:
+    """Reads a stream of events as they pass.
+
+    Every chunk of bytes passes as it came; with `holds`, an incomplete event is held back. For protocols
+    to say, in `_pass` and `_end`, what an event says, and how a stream is ended before its time.
+    """
+
+    def __init__(self, *, holds: bool) -> None:
+        self.usage: Usage | None = None
+        self.model: str | None = None
+        self._events = EventSplitter()
+        self._holds = holds
+        self._finished = False
+        self._delivered: list[str] = []
+
+    def feed(self, chunk: bytes) -> bytes:
+        passed = b"".join([self._take(piece, whole) for piece, whole in self._events.feed(chunk)])
+        return passed if self._holds else chunk
+
+    def close(self) -> bytes:
+        piece, whole = self._events.close()
+        passed = self._take(piece, whole) if piece else b""
+        return passed if self._holds else b""
+
+    def cut(self, usage: Usage, *, model: str, request_id: str) -> bytes:
+        if self._finished:
+            return b""
+        return self._events.end_of_pieces() + self._end(usage, model, request_id)
+
+    @property
+    def finished(self) -> bool:
+        return self._finished
+
+    def take_delivered(self) -> list[str]:
+        delivered, self._delivered = self._delivered, []
+        return delivered
+
+    def _take(self, piece: bytes, whole: bool) -> bytes:
+        if whole:
+            return self._pass(piece)
+        self._delivered.append(piece.decode("utf-8", "replace"))  # too large to read, not to be paid
+        return piece
+
+    def _pass(self, event: bytes) -> bytes:
+        """Take what an event says; what the client gets of it."""
+        raise NotImplementedError
+
+    def _end(self, usage: Usage, model: str, request_id: str) -> bytes:
+        """The events that end the stream here."""
+        raise NotImplementedError
+
+
+def object_in(data: bytes) -> dict[str, Any] | None:
+    """The JSON object that an event's data is; None where it is none."""
+    try:
+        return _object.decode(data)
+    except UNREADABLE:
+        return None
+
+
+def text_or_none(value: object) -> str | None:
+    """`value` where it is a string that says something."""
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,186 @@
+"""Admission: a call's holds are taken on the ledger, or the call is refused.
+
+Limits over the whole deployment lie in another slot of the store. A reservation has a part there, under the same
+id, that is taken first and given back where the workspace's limits then refuse: so there may be more reserved than
+is used, for a moment, and never less.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import assert_never
+
+from govmiddleware.core.call import Call, Reservation
+from govmiddleware.core.events import LimitEvent
+from govmiddleware.core.limits import Hold, Mode
+from govmiddleware.core.ports import (
+    AcquireOutcome,
+    ApiTokenRevoked,
+    CounterState,
+    Granted,
+    JournalFull,
+    Ledger,
+    LimitsExceeded,
+    Output,
+    ReservationGone,
+    Step,
+)
+from govmiddleware.core.refusals import Unauthenticated, Unavailable
+from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE
+from govmiddleware.errors import StoreUnavailable
+from govmiddleware.metrics import Metrics
+from govmiddleware.services import records
+from govmiddleware.services.evaluations import evaluate, events_of, refusal_for
+from govmiddleware.services.upkeep import Upkeep
+
+logger = logging.getLogger("govmiddleware.admission")
+
+
+class Admission:
+    """Takes holds for calls.
+
+    Args:
+        lease_ms: how long a reservation lives without renewal.
+        price_version: goes into the record that is left for the case of a crash.
+        tell: takes the crossings of soft and hard values.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        upkeep: Upkeep,
+        metrics: Metrics,
+        *,
+        lease_ms: int,
+        price_version: str | None,
+        tell: Callable[[LimitEvent], None],
+    ) -> None:
+        self._ledger = ledger
+        self._upkeep = upkeep
+        self._metrics = metrics
+        self._lease_ms = lease_ms
+        self._price_version = price_version
+        self._tell = tell
+
+    async def take(
+        self, call: Call, reservation: Reservation, holds: Sequence[Hold], step: Step, output: Output
+    ) -> Granted:
+        """Take all holds, for as much output as all limits grant.
+
+        Where limits in dry_run would have refused, `Call.would_refuse` says what, and they hold nothing. Of a
+        refusal, the parts that the ledger did not release stay in the reservation.
+
+        Raises a Refusal where the answer is no.
+        """
+        wide = [hold for hold in holds if hold.counter.is_deployment_wide]
+        own = [hold for hold in holds if not hold.counter.is_deployment_wide]
+        shadow_output = output.most
+        if wide:
+            wide_step = step if DEPLOYMENT_WORKSPACE in reservation.parts else Step.OPEN
+            granted = await self._take_part(call, reservation, DEPLOYMENT_WORKSPACE, wide, wide_step, output)
+            output, shadow_output = replace(output, most=granted.output), granted.shadow_output
+            if shadow_output < 0:
+                own = [hold for hold in own if not hold.counter.is_shadow]
+        granted = await self._take_part(
+            call, reservation, reservation.workspace, own, step, output, drop_shadows=shadow_output < 0
+        )
+        if (
+            granted.shadow_output < 0
+            and any(hold.counter.is_shadow for hold in wide)
+            and step is not Step.GROW
+        ):
+            await self._take_part(
+                call, reservation, DEPLOYMENT_WORKSPACE, (), Step.EXTEND, output, drop_shadows=True
+            )
+        return replace(granted, shadow_output=min(shadow_output, granted.shadow_output))
+
+    async def _take_part(
+        self,
+        call: Call,
+        reservation: Reservation,
+        workspace: str,
+        holds: Sequence[Hold],
+        step: Step,
+        output: Output,
+        *,
+        drop_shadows: bool = False,
+    ) -> Granted:
+        part = reservation.parts.setdefault(workspace, [])
+        held = tuple(part)
+        # From here on the reservation may have them, whether we hear of it or not.
+        part += [hold.counter for hold in holds if hold.counter not in held]
+        record = records.expired_record(call, reservation.id, price_version=self._price_version)
+        is_own = workspace == reservation.workspace
+        try:
+            with self._metrics.store_trip("acquire"):
+                outcome = await self._ledger.acquire(
+                    workspace,
+                    reservation.id,
+                    holds,
+                    lease_ms=self._lease_ms,
+                    expired_record=records.encode(record if is_own else records.deployment_record(record)),
+                    step=step,
+                    held=held,
+                    output=output,
+                    drop_shadows=drop_shadows,
+                    api_token_id=call.require_principal().stored_id if is_own else None,
+                )
+        except BaseException as error:
+            if step is Step.OPEN:
+                self._cancel(reservation, workspace)
+            if isinstance(error, StoreUnavailable):
+                raise store_unavailable(error) from error
+            raise
+        if not isinstance(outcome, Granted | ApiTokenRevoked) and step is not Step.GROW:
+            del reservation.parts[workspace]  # the ledger has released it, or never had it
+        return self._checked(call, workspace, holds, step, outcome)
+
+    def _cancel(self, reservation: Reservation, workspace: str) -> None:
+        """For an acquire that was not answered: the store may have taken it all the same, or take it yet."""
+        counters = reservation.parts.pop(workspace)
+        self._upkeep.resend(
+            lambda: self._ledger.cancel(workspace, reservation.id, counters, lease_ms=self._lease_ms)
+        )
+
+    def _checked(
+        self, call: Call, workspace: str, holds: Sequence[Hold], step: Step, outcome: AcquireOutcome
+    ) -> Granted:
+        match outcome:
+            case Granted():
+                self._upkeep.sweep_soon(workspace, outcome.expired)
+                self._report(call, holds, outcome.states)
+                evaluations = evaluate(holds, outcome.states)
+                if step is not Step.GROW:
+                    call.evaluations += evaluations
+                    if outcome.shadow_output < 0:
+                        call.would_refuse = refusal_for(evaluations, Mode.DRY_RUN)
+                return outcome
+            case LimitsExceeded():
+                self._upkeep.sweep_soon(workspace, outcome.expired)
+                self._report(call, holds, outcome.states)
+                evaluations = evaluate(holds, outcome.states)
+                if step is not Step.GROW:
+                    call.evaluations += evaluations
+                raise refusal_for(evaluations)
+            case ApiTokenRevoked():
+                raise Unauthenticated("This API token has been revoked.")
+            case ReservationGone():
+                raise Unavailable("The reservation of this call was lost.", code="store_unavailable")
+            case JournalFull():
+                raise Unavailable("The journal is full.", code="journal_full")
+            case _:
+                assert_never(outcome)
+
+    def _report(self, call: Call, holds: Sequence[Hold], states: Sequence[CounterState]) -> None:
+        for event in events_of(call, holds, states):
+            self._tell(event)
+
+
+def store_unavailable(error: StoreUnavailable) -> Unavailable:
+    """The refusal of a call whose limits cannot be asked."""
+    logger.warning("a call was refused, for the store does not answer: %s", error)
+    return Unavailable(
+        "The store that keeps the limits does not answer; try again shortly.", code="store_unavailable"
+    )

@@ -1,0 +1,130 @@
+"""Conclusion: what a reservation holds is settled or released, once, when its call ends."""
+
+from __future__ import annotations
+
+import time
+
+from govmiddleware.core.call import Call, Progress, Reservation
+from govmiddleware.core.ports import Ledger, Settled
+from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE
+from govmiddleware.errors import StoreUnavailable
+from govmiddleware.metrics import Metrics
+from govmiddleware.services import records
+from govmiddleware.services.settlement import Charge, charge_for, shadow_charge
+from govmiddleware.services.settlement_watch import SentSettlement, SettlementWatch
+from govmiddleware.services.upkeep import Upkeep
+
+
+class Conclusion:
+    """Settles calls.
+
+    Args:
+        price_version: goes into every record that has a price.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        upkeep: Upkeep,
+        watch: SettlementWatch,
+        metrics: Metrics,
+        *,
+        price_version: str | None,
+    ) -> None:
+        self._ledger = ledger
+        self._upkeep = upkeep
+        self._watch = watch
+        self._metrics = metrics
+        self._price_version = price_version
+
+    async def conclude(
+        self, call: Call, reservation: Reservation, ended: BaseException | None = None
+    ) -> None:
+        """Settle what was dispatched, release what was not; once. Never raises StoreUnavailable: what the
+        store does not take now is sent again, and the lease renewed until it does.
+
+        Args:
+            ended: what ended the call before its time.
+        """
+        if reservation.open:
+            await self._end(call, reservation, _charge(call, ended))
+
+    async def release(self, call: Call, reservation: Reservation) -> None:
+        """Give back what a call holds that was refused. Raises no more than `conclude`."""
+        await self._end(call, reservation, None)
+
+    async def _end(self, call: Call, reservation: Reservation, charge: Charge | None) -> None:
+        reservation.open = False
+        # The deployment's part last: until then more is reserved than is used, never less.
+        parts = sorted(reservation.parts, key=lambda workspace: workspace == DEPLOYMENT_WORKSPACE)
+
+        async def settle() -> None:
+            while parts:
+                await self._settle(call, reservation, parts[0], charge)
+                del parts[0]
+            self._upkeep.closed(reservation)
+
+        try:
+            await settle()
+        except StoreUnavailable:
+            self._upkeep.resend(settle, reservation)
+
+    async def _settle(
+        self, call: Call, reservation: Reservation, workspace: str, charge: Charge | None
+    ) -> None:
+        """One part; without a charge it is released."""
+        counters = tuple(reservation.parts[workspace])
+        sent = time.monotonic()
+        if charge is None:
+            with self._metrics.store_trip("settle"):
+                await self._ledger.settle(workspace, reservation.id, counters, {}, None)
+            return
+        shadow = shadow_charge(call, charge)
+        amounts = {
+            counter.name: (shadow if counter.is_shadow else charge).amount(counter.meter)
+            for counter in counters
+        }
+        record = self._record(call, reservation, workspace, charge)
+        with self._metrics.store_trip("settle"):
+            settled = await self._ledger.settle(workspace, reservation.id, counters, amounts, record)
+            if settled is Settled.SWEPT:
+                record = self._record(call, reservation, workspace, charge, corrects=True)
+                settled = await self._ledger.settle(
+                    workspace, reservation.id, counters, amounts, record, corrects=True
+                )
+                self._metrics.late_settlements.inc()
+        is_own = workspace == reservation.workspace
+        self._watch.answered(
+            SentSettlement(
+                workspace,
+                reservation.id,
+                counters,
+                amounts,
+                record,
+                tokens=charge.usage.total_tokens if is_own else 0,
+                cost=charge.cost if is_own else 0,
+                opened=call.started,
+                sent=sent,
+            ),
+            settled,
+            count=lambda: (
+                self._metrics.settled(call, charge.usage, charge.cost, charge.settlement) if is_own else None
+            ),
+        )
+
+    def _record(
+        self, call: Call, reservation: Reservation, workspace: str, charge: Charge, *, corrects: bool = False
+    ) -> bytes:
+        make = records.correction_record if corrects else records.outcome_record
+        record = make(call, charge, reservation.id, price_version=self._price_version)
+        is_own = workspace == reservation.workspace
+        return records.encode(record if is_own else records.deployment_record(record))
+
+
+def _charge(call: Call, ended: BaseException | None) -> Charge | None:
+    """None for a call that was refused, or ended, before anything was dispatched."""
+    never_left = call.refusal is not None or (ended is not None and call.demand is not None)
+    if call.progress is Progress.NOT_DISPATCHED and never_left:
+        return None
+    crashed = isinstance(ended, Exception)
+    return charge_for(call, crashed=crashed, cancelled=ended is not None and not crashed)

@@ -1,0 +1,178 @@
+"""Streams that are ended before their time: the official SDKs take what they got for a whole answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.protocols.exchanges import EXCHANGES, answered
+
+from govmiddleware.core.ports import UsageReader
+from govmiddleware.core.usage import Usage
+from govmiddleware.protocols.registry import recognise
+from govmiddleware.protocols.sse import LARGEST_EVENT
+from govmiddleware.testing.openai_answers import complete
+
+USED = Usage(input_tokens=11, output_tokens=7)
+ASK: Any = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello"}]}
+
+recordings = pytest.mark.skipif(
+    not (EXCHANGES / "openai.chat.jsonl.gz").exists(), reason=f"no recorded exchanges in {EXCHANGES}"
+)
+
+
+def reader_of(path: str, *, usage_was_injected: bool = False) -> UsageReader:
+    protocol = recognise("POST", path)
+    assert protocol is not None
+    return protocol.usage_reader(stream=True, usage_was_injected=usage_was_injected, may_be_cut=True)
+
+
+def cut_after(reader: UsageReader, raw: bytes, places: list[int]) -> bytes:
+    """What the client gets of `raw`, which arrives in chunks that end at `places`, the last of them before
+    the cut."""
+    passed = [reader.feed(raw[start:end]) for start, end in pairwise([0, *sorted(places)])]
+    return b"".join(passed) + reader.cut(USED, model="asked-for", request_id="req_1")
+
+
+def ends_of_events(raw: bytes) -> list[int]:
+    places = [0]
+    while (end := raw.find(b"\n\n", places[-1])) >= 0:
+        places.append(end + 2)
+    return places
+
+
+class OpenAIClient:
+    """The openai SDK, which reads what it is told that a server has sent."""
+
+    def __init__(self) -> None:
+        self.sent = b""
+        transport = httpx2.MockTransport(self._answer)
+        self.sdk = openai.OpenAI(api_key="x", http_client=httpx2.Client(transport=transport), max_retries=0)
+
+    def _answer(self, request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=self.sent)
+
+    def chunks(self, sent: bytes) -> list[Any]:
+        self.sent = sent
+        return list(self.sdk.chat.completions.create(**ASK, stream=True))
+
+    def accumulated(self, sent: bytes) -> Any:
+        self.sent = sent
+        with self.sdk.chat.completions.stream(**ASK) as stream:
+            try:
+                return stream.get_final_completion()
+            except openai.LengthFinishReasonError as whole:  # how this helper says `length`
+                return whole.completion
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[OpenAIClient]:
+    reading = OpenAIClient()
+    with reading.sdk:
+        yield reading
+
+
+def check_chat(client: OpenAIClient, sent: bytes, *, says_usage: bool) -> None:
+    assert sent.count(b"data: [DONE]") == 1
+    assert sent.endswith(b"data: [DONE]\n\n")
+    chunks = client.chunks(sent)
+    answer = client.accumulated(sent)
+    assert answer.choices
+    assert all(choice.finish_reason is not None for choice in answer.choices)
+    said = [chunk for chunk in chunks if not chunk.choices and chunk.usage]
+    assert len(said) == says_usage
+
+
+def chat_stream(*, include_usage: bool, **wanted: Any) -> bytes:
+    body = {**ASK, "n": wanted.pop("n", 1)}
+    answer = complete(body, **{"tool": None, "model": None, "usage": None, **wanted})
+    return b"".join(answer.as_events(pieces=4, include_usage=include_usage))
+
+
+CHATS = {
+    "text": {"text": "The quick brown fox jumps over the lazy dog."},
+    "tool call": {"text": '{"city": "Berlin", "unit": "C"}', "tool": "get_weather"},
+    "three choices": {"text": "One two three four five.", "n": 3},
+}
+
+
+@pytest.mark.parametrize("asked_for_usage", [True, False], ids=["usage wanted", "usage injected"])
+@pytest.mark.parametrize("kind", CHATS)
+def test_a_chat_stream_ends_validly_after_any_of_its_events(
+    client: OpenAIClient, kind: str, asked_for_usage: bool
+) -> None:
+    raw = chat_stream(include_usage=True, **CHATS[kind])
+    for place in ends_of_events(raw)[:-1]:
+        reader = reader_of("/v1/chat/completions", usage_was_injected=not asked_for_usage)
+        sent = cut_after(reader, raw, [place])
+        check_chat(client, sent, says_usage=asked_for_usage)
+
+
+def test_every_choice_that_has_begun_ends_as_if_its_output_limit_were_reached(client: OpenAIClient) -> None:
+    raw = chat_stream(include_usage=True, text="One two three four five.", n=3)
+    place = raw.index(b" three")
+    sent = cut_after(reader_of("/v1/chat/completions"), raw, [place])
+    chunks = client.chunks(sent)
+    answer = client.accumulated(sent)
+    assert [choice.finish_reason for choice in answer.choices] == ["length"] * 3
+    assert {(chunk.id, chunk.created, chunk.model, chunk.object) for chunk in chunks} == {
+        (answer.id, answer.created, "gpt-4o", "chat.completion.chunk")
+    }
+    assert [chunk.usage for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
+    assert chunks[-1].usage.to_dict() == {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+
+
+def test_a_choice_that_has_finished_keeps_its_reason(client: OpenAIClient) -> None:
+    def event(index: int, content: str, finish_reason: str | None) -> bytes:
+        choice = {"index": index, "delta": {"content": content}, "finish_reason": finish_reason}
+        chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+        return b"data: " + json.dumps({**chunk, "choices": [choice]}).encode() + b"\n\n"
+
+    raw = event(0, "a", None) + event(1, "b", None) + event(0, "", "stop") + event(1, "c", None)
+    answer = client.accumulated(cut_after(reader_of("/v1/chat/completions"), raw, [len(raw)]))
+    assert [choice.finish_reason for choice in answer.choices] == ["stop", "length"]
+    assert [choice.message.content for choice in answer.choices] == ["a", "bc"]
+
+
+def test_a_stream_that_says_nothing_yet_ends_as_an_empty_answer(client: OpenAIClient) -> None:
+    sent = cut_after(reader_of("/v1/chat/completions"), b": waiting\n\n", [11])
+    answer = client.accumulated(sent)
+    assert (answer.id, answer.model) == ("chatcmpl-req_1", "asked-for")
+    assert [(choice.message.content, choice.finish_reason) for choice in answer.choices] == [("", "length")]
+
+
+def test_a_stream_that_has_ended_gets_no_second_end() -> None:
+    raw = chat_stream(include_usage=True, text="Hello.")
+    assert cut_after(reader_of("/v1/chat/completions"), raw, [len(raw)]) == raw
+
+
+def test_an_event_too_large_to_keep_is_counted_and_closed_before_the_end() -> None:
+    reader = reader_of("/v1/chat/completions")
+    passed = reader.feed(b"data: " + b"x" * LARGEST_EVENT)
+    assert "".join(reader.take_delivered()).count("x") > LARGEST_EVENT - 10
+    end = reader.cut(USED, model="m", request_id="r")
+    assert (passed + end).count(b"\n\ndata: {") == 2
+
+
+@recordings
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # Mistral's content, uncut as well
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_recorded_chat_stream_ends_validly_wherever_it_is_cut(
+    client: OpenAIClient, data: st.DataObject
+) -> None:
+    streams = [raw for _, raw, stream in answered("openai.chat") if stream]
+    raw = streams[data.draw(st.integers(0, len(streams) - 1))]
+    last = raw.rindex(b"data: [DONE]")
+    places = data.draw(st.lists(st.integers(0, last), min_size=1, max_size=6))
+    injected = data.draw(st.booleans())
+    reader = reader_of("/v1/chat/completions", usage_was_injected=injected)
+    sent = cut_after(reader, raw, places)
+    check_chat(client, sent, says_usage=not injected)
