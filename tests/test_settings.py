@@ -51,6 +51,8 @@ connect_timeout = 5
 trusted_proxies = []
 soft_fraction = 0.8
 default_max_output_tokens = 4096
+clamp_min_output_tokens = 64
+slice_output_tokens = 1024
 unknown_size_tokens = 2000
 body_timeout = 30
 journal_max_records = 5000000
@@ -204,6 +206,9 @@ MISTAKES = [
     ("lease_seconds = inf", "lease_seconds", "inf", "finite"),
     ("lease_seconds = 0.5", "lease_seconds", "0.5", "greater than or equal to 1"),
     ("default_max_output_tokens = 0", "default_max_output_tokens", "0", "greater than 0"),
+    ("clamp_min_output_tokens = 0", "clamp_min_output_tokens", "0", "greater than 0"),
+    ("slice_output_tokens = -1", "slice_output_tokens", "-1", "greater than or equal to 0"),
+    ("slice_output_tokens = true", "slice_output_tokens", "True", "a number"),
     ("unknown_size_tokens = 'x'", "unknown_size_tokens", "'x'", "a valid integer"),
     # upstreams
     *(
@@ -269,7 +274,6 @@ MISTAKES = [
     ("login_throttle = '0/minute'", "login_throttle", "'0/minute'", A_RATE),
     ("redis = 'embedded'", "redis", "'embedded'", "a setting that exists"),
     # parts that are not built yet
-    ("clamp_min_output_tokens = 64", "clamp_min_output_tokens", "64", "a setting that exists"),
     # limits
     ("mode = 'block'", "mode", "'block'", "'enforced', 'dry_run' or 'suggest'"),
     ("soft_fraction = 0", "soft_fraction", "0", "a number greater than 0"),

@@ -246,7 +246,7 @@ class Settings(BaseSettings):
     soft_fraction: Annotated[float, BeforeValidator(no_bool), Field(gt=0, le=1)] = 0.8
     default_max_output_tokens: PositiveInt = 4096
     clamp_min_output_tokens: PositiveInt = 64
-    slice_output_tokens: Annotated[int, BeforeValidator(_no_bool), Field(ge=0)] = 1024
+    slice_output_tokens: Annotated[int, BeforeValidator(no_bool), Field(ge=0)] = 1024
     unknown_size_tokens: PositiveInt = 2000
     body_timeout: Positive = 30
     journal_max_records: PositiveInt = 5_000_000

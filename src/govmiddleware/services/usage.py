@@ -12,7 +12,7 @@ from govmiddleware.core.limits import Limit
 from govmiddleware.core.money import nano_usd, usd_text
 from govmiddleware.core.ports import CounterBuckets, Journal
 from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE
-from govmiddleware.core.windows import CalendarWindow, Window
+from govmiddleware.core.windows import ResettingWindow, Window
 from govmiddleware.services import records
 from govmiddleware.services.records import Record, amount_shown
 
@@ -204,7 +204,7 @@ def amounts_in_window(window: Window, counter: CounterBuckets | None, now_ms: in
 
 
 def _resets_at(window: Window, now_ms: int) -> str | None:
-    if isinstance(window, CalendarWindow):
+    if isinstance(window, ResettingWindow):
         return _rfc3339(datetime.fromtimestamp(window.bounds(now_ms)[1] / 1000, UTC))
     return None
 
