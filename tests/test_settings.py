@@ -104,7 +104,7 @@ def test_lists_in_the_environment_are_json(monkeypatch) -> None:
 def test_governance_comes_from_a_file_and_overrides(written) -> None:
     file = written('[[limits]]\nname = "a"\nscope = "user"\nmeter = "requests"\nrate = "60/minute"')
     governance = Governance.from_settings(file, lease_seconds=7)
-    assert [limit.name for limit in governance.limits] == ["a"]
+    assert [limit.name for limit in governance.settings.limits] == ["a"]
     assert governance.settings.lease_seconds == 7
     assert Governance.from_settings(str(file)).settings.lease_seconds == 60
     assert Governance.from_settings(governance.settings).settings is governance.settings
@@ -273,7 +273,6 @@ MISTAKES = [
     ("control_prefix = '/'", "control_prefix", "'/'", "a path such as /gov"),
     ("login_throttle = '0/minute'", "login_throttle", "'0/minute'", A_RATE),
     ("redis = 'embedded'", "redis", "'embedded'", "a setting that exists"),
-    # parts that are not built yet
     # limits
     ("mode = 'block'", "mode", "'block'", "'enforced', 'dry_run' or 'suggest'"),
     ("soft_fraction = 0", "soft_fraction", "0", "a number greater than 0"),

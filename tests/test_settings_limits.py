@@ -35,7 +35,8 @@ SUBJECT = {
 
 def limit(deployment: dict[str, Any] | None = None, **fields: Any) -> Limit:
     given = {"name": "a", "scope": "user", "meter": "requests"} | fields
-    return Settings(limits=[given], **(deployment or {})).all_limits[0]  # type: ignore[arg-type]
+    settings = Settings(limits=[given], **(deployment or {}))  # type: ignore[arg-type]
+    return settings.limits[0].limit(settings.limit_defaults)
 
 
 # Windows and amounts ------------------------------------------------------------------------------
@@ -71,8 +72,8 @@ def test_windows_of_the_calendar_are_in_a_time_zone(written) -> None:
     berlin = limit(window="week", hard=1, timezone="Europe/Berlin")
     assert berlin.window == CalendarWindow(CalendarUnit.WEEK, "Europe/Berlin")
     assert limit(window="week", hard=1, timezone="UTC").window == limit(window="week", hard=1).window
-    [period] = load(written(f"{LIMIT}window = '30d'\nanchor = 2026-01-01\nhard = 1")).all_limits
-    assert period.window == PeriodWindow(30, date(2026, 1, 1))
+    [period] = load(written(f"{LIMIT}window = '30d'\nanchor = 2026-01-01\nhard = 1")).limits
+    assert period.limit(LimitDefaults()).window == PeriodWindow(30, date(2026, 1, 1))
     text = limit(window="7d", anchor="2026-01-01", timezone="Asia/Tokyo", hard=1)
     assert text.window == PeriodWindow(7, date(2026, 1, 1), "Asia/Tokyo")
 

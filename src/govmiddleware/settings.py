@@ -34,7 +34,7 @@ from pydantic_settings import (
 
 from govmiddleware.core.addresses import TrustedProxies
 from govmiddleware.core.call import Principal, Role
-from govmiddleware.core.limits import Limit, Mode
+from govmiddleware.core.limits import Mode
 from govmiddleware.core.prices import ConfiguredPrice
 from govmiddleware.core.providers import Provider
 from govmiddleware.errors import ConfigurationError
@@ -310,11 +310,6 @@ class Settings(BaseSettings):
     def limit_defaults(self) -> LimitDefaults:
         """What limits take from here, those of the store too."""
         return LimitDefaults(self.soft_fraction, self.mode)
-
-    @property
-    def all_limits(self) -> tuple[Limit, ...]:
-        """The limits of the file as they are in force."""
-        return tuple(limit.limit(self.limit_defaults) for limit in self.limits)
 
     @classmethod
     def settings_customise_sources(

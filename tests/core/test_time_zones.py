@@ -14,7 +14,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from govmiddleware.core.local_time import is_timezone
@@ -149,6 +149,7 @@ def test_hours_tile_time_around_every_change_of_every_clock() -> None:
             assert_tiled(window, starts[near], clock)
 
 
+@settings(deadline=None)  # the first look at a zone reads its file
 @given(st.sampled_from(ZONES), st.sampled_from(CalendarUnit), st.integers(0, second(2037, 12, 1)))
 def test_windows_follow_one_another_at_any_time(zone: str, unit: CalendarUnit, now: int) -> None:
     window = CalendarWindow(unit, zone)
@@ -229,6 +230,7 @@ def test_names_say_zone_and_anchor_and_can_be_read_again(window: ResettingWindow
     assert window_named(name) == window
 
 
+@settings(deadline=None)  # the first look at a zone reads its file
 @given(st.sampled_from(ZONES), st.integers(1, 3660), st.dates())
 def test_every_name_can_be_read_again_and_has_no_colon(zone: str, days: int, anchor: date) -> None:
     windows = [PeriodWindow(days, anchor, zone), *(CalendarWindow(unit, zone) for unit in CalendarUnit)]

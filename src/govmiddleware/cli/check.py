@@ -26,7 +26,7 @@ def check(*, config: Config = None, json: AsJson = False) -> int:
         print_json(
             {
                 "ok": True,
-                "limits": len(governance.limits),
+                "limits": len(settings.limits),
                 "api_tokens": len(settings.api_tokens),
                 "prices": len(settings.prices),
                 "upstreams": upstreams,
@@ -36,7 +36,7 @@ def check(*, config: Config = None, json: AsJson = False) -> int:
         )
         return 0
     print(
-        f"ok: {len(governance.limits)} limits, {len(settings.api_tokens)} API tokens,"
+        f"ok: {len(settings.limits)} limits, {len(settings.api_tokens)} API tokens,"
         f" {len(settings.prices)} prices, {len(upstreams)} upstreams"
     )
     if upstreams:

@@ -488,3 +488,20 @@ class ApiTokenStore(Protocol):
     async def revoke(self, token: StoredApiToken) -> bool:
         """False where it was revoked already."""
         ...
+
+
+# Limits ------------------------------------------------------------------------------------------
+
+
+class LimitStore(Protocol):
+    """The limits that do not stand in the file: by name, each as JSON. Every call raises StoreUnavailable."""
+
+    async def read(self) -> Mapping[str, bytes]: ...
+
+    async def put(self, name: str, limit: bytes) -> bool:
+        """Create or replace; True where there was none of this name."""
+        ...
+
+    async def delete(self, name: str) -> bool:
+        """False where there was none."""
+        ...

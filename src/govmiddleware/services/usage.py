@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -94,7 +94,7 @@ class _Report:
 class UsageReports:
     """Answers what was used, from the journal."""
 
-    def __init__(self, journal: Journal, limits: Sequence[Limit]) -> None:
+    def __init__(self, journal: Journal, limits: Iterable[Limit]) -> None:
         self._journal = journal
         self._limits = limits
 
