@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 from govmiddleware.app import Governance
 from govmiddleware.cli.common import AsJson, Config, Redis, print_json, print_table, with_governance
 from govmiddleware.core.refusals import LimitIsConfigured
+from govmiddleware.errors import ConfigurationError
 from govmiddleware.services.limits import RegisteredLimit
 from govmiddleware.services.records import amount_shown
 
@@ -30,6 +31,9 @@ _COLUMNS = [
     "mode",
     "source",
 ]
+
+_OPTIONS = {"name": "NAME", "limit": "limit"}
+"""Of fields that are no options: the argument, and all of them together."""
 
 
 @app.command(name="set")
@@ -80,7 +84,10 @@ def set_(
     fields = {option: text for option, text in given.items() if text is not None}
 
     async def put(governance: Governance) -> tuple[RegisteredLimit, bool]:
-        return await governance.limits.put(fields)
+        try:
+            return await governance.limits.put(fields)
+        except ConfigurationError as error:
+            raise _by_option(error) from None
 
     try:
         limit, created = with_governance(put, config, redis)
@@ -147,6 +154,14 @@ def show(name: Name, /, *, config: Config = None, redis: Redis = None, json: AsJ
         print()
         print_table(counters, ["value", "used", "reserved", "remaining", "resets_at"])
     return 0
+
+
+def _by_option(error: ConfigurationError) -> ConfigurationError:
+    """A mistake in a field, told by the option that brought it."""
+    told = ConfigurationError(_OPTIONS.get(error.key, f"--{error.key}"), error.value, error.expected)
+    for note in getattr(error, "__notes__", ()):
+        told.add_note(f"--{note}")
+    return told
 
 
 def _shown(registered: RegisteredLimit) -> dict[str, object]:

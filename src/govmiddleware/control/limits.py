@@ -56,6 +56,8 @@ def limit_routes(limits: LimitRegistry, access: Access) -> list[Route]:
         limit = await limits.find(request.path_params["name"])
         if limit is not None:
             _check_theirs(limit.limit.workspace, workspaces)
+        elif limits.is_unreadable(request.path_params["name"]):
+            _check_theirs(None, workspaces)  # nobody knows whose it is
         return limit
 
     return [

@@ -86,6 +86,10 @@ class LimitRegistry:
         await self.refresh()
         return self._registered.get(name)
 
+    def is_unreadable(self, name: str) -> bool:
+        """Whether the store has a limit of this name that cannot be read."""
+        return name in self._unreadable
+
     async def put(self, fields: Fields) -> tuple[RegisteredLimit, bool]:
         """Create or replace a stored limit; returns it, and whether there was none of its name.
 
@@ -130,7 +134,8 @@ class LimitRegistry:
                     logger.warning("limit %s of the store does not bind: the file has one of this name", name)
                 continue
             try:
-                registered[name] = RegisteredLimit(*self._read(msgspec.json.decode(raw, type=dict)), "store")
+                fields = msgspec.json.decode(raw, type=dict[str, object])
+                registered[name] = RegisteredLimit(*self._read({**fields, "name": name}), "store")
             except (ConfigurationError, msgspec.MsgspecError) as error:
                 unreadable[name] = error
                 if is_new:

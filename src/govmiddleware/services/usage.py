@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from govmiddleware.core.limits import Limit
+from govmiddleware.core.limits import Counter, Limit, Mode
 from govmiddleware.core.money import nano_usd, usd_text
 from govmiddleware.core.ports import CounterBuckets, Journal
 from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE
@@ -173,11 +173,15 @@ class UsageReports:
         now_ms = time.time_ns() // 1_000_000
         found = (await self._journal.snapshot(workspace, sorted(counters))).counters
         states: list[dict[str, object]] = []
-        for limit in self._limits:
-            prefix = f"{limit.scope}:{limit.meter}:{limit.window.name}:"
+        limits = [limit for limit in self._limits if limit.workspace in (None, workspace)]
+        pinned = {_counter_of(limit, limit.value) for limit in limits if limit.value is not None}
+        for limit in limits:
+            prefix = _counter_of(limit, "")
             for name in sorted(counters):
                 value = name.removeprefix(prefix)
                 if not name.startswith(prefix) or limit.value not in (None, value):
+                    continue
+                if limit.is_default and name in pinned:
                     continue
                 used, reserved = amounts_in_window(limit.window, found.get(name), now_ms)
                 states.append(
@@ -192,6 +196,10 @@ class UsageReports:
                     }
                 )
         return states
+
+
+def _counter_of(limit: Limit, value: str) -> str:
+    return Counter(limit.scope, limit.meter, limit.window, value, limit.mode is Mode.DRY_RUN).name
 
 
 def amounts_in_window(window: Window, counter: CounterBuckets | None, now_ms: int) -> tuple[int, int]:
