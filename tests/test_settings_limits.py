@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -202,6 +204,13 @@ def test_a_mistake_outside_the_file_names_the_field_alone() -> None:
         read_limit(given, [])
     with pytest.raises(ConfigurationError, match=r"^value = 'x': expected the name of an upstream: far"):
         read_limit(given | {"scope": "provider", "value": "x", "rate": "1/minute"}, ["far"])
+
+
+def test_the_examples_of_the_documentation_are_right(written) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text()
+    _, section = page.split("\n## Limits\n")
+    [example] = re.findall(r"```toml\n(.*?)```", section.partition("\n## ")[0], re.DOTALL)
+    assert [limit.name for limit in load(written(example)).limits] == re.findall(r'name = "(.*)"', example)
 
 
 # Mistakes -----------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from govmiddleware.ledger.keys import LIMITS
 
 
 class RedisLimits:
-    """The port `core.ports.LimitStore`."""
+    """The port `core.registries.LimitStore`."""
 
     def __init__(self, redis: Client) -> None:
         self._redis = redis

@@ -11,8 +11,8 @@ from typing import Literal
 import msgspec
 
 from govmiddleware.core.limits import Limit
-from govmiddleware.core.ports import LimitStore
 from govmiddleware.core.refusals import LimitIsConfigured, Unavailable
+from govmiddleware.core.registries import LimitStore
 from govmiddleware.errors import ConfigurationError
 
 logger = logging.getLogger("govmiddleware.limits")
