@@ -39,3 +39,22 @@ async def test_a_window_ends_and_the_next_one_begins(
         codes.append((await post(app)).status_code)
     assert codes == [200, 200, 429, 200]
     assert (await audit(governance.journal)).ok
+
+
+async def test_a_session_may_run_so_long_from_its_first_use(governed, inside, post) -> None:
+    clock = Clock()
+    clock.advance(-100)  # reports go by the time that it is
+    limit = {"name": "run", "scope": "session", "meter": "wall_clock", "hard": 60}
+    governance = await governed(limits=[limit], clock=clock)
+    app = governance.stack(inside)
+    codes = []
+    for seconds in (0, 59, 1):
+        clock.advance(seconds)
+        codes.append((await post(app, headers={"x-gov-session": "a"})).status_code)
+    codes.append((await post(app, headers={"x-gov-session": "b"})).status_code)
+    assert codes == [200, 200, 429, 200]
+    first, second = await governance.usage.limit_states()
+    assert 100 <= first["used"] <= 200
+    assert (first["value"], first["remaining"]) == ("a", 0)
+    assert 40 <= second["used"] <= 140
+    assert (await audit(governance.journal)).ok

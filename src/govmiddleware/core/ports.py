@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
@@ -420,6 +420,8 @@ class CounterBuckets:
     oldest: int
     buckets: Mapping[int, Bucket]
     sums: Bucket | None
+    first_use: Mapping[int, int] = field(default_factory=dict)
+    """Of wall_clock, which has no amounts: when the window that begins with the bucket was first used, ms."""
 
 
 @dataclass(frozen=True, slots=True)

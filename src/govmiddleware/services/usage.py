@@ -207,6 +207,9 @@ def amounts_in_window(window: Window, counter: CounterBuckets | None, now_ms: in
     if counter is None:
         return 0, 0
     first = window.first_bucket(now_ms)
+    for bucket, at in counter.first_use.items():
+        if bucket >= first:
+            return max(0, now_ms - at) // 1000, 0
     buckets = [bucket for name, bucket in counter.buckets.items() if name >= first]
     return sum(bucket.used for bucket in buckets), sum(bucket.reserved for bucket in buckets)
 
