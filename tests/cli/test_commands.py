@@ -320,6 +320,14 @@ def test_check_notes_variables_that_are_no_settings(run, monkeypatch) -> None:
     assert "note: GOV_UPSTRAEM" in run("check").out
 
 
+def test_check_notes_that_no_limit_refuses(run, configured) -> None:
+    configured(LIMITS)
+    assert "note" not in run("check").out
+    configured("mode = 'dry_run'\n" + LIMITS)
+    assert "note: mode = 'dry_run': no limit refuses anything" in run("check").out
+    assert json.loads(run("check", "--json").out)["mode"] == "dry_run"
+
+
 def test_check_connects_to_nothing(run, configured) -> None:
     assert run("check", "--config", configured('redis_url = "redis://192.0.2.1:1"')).code == 0
 

@@ -7,6 +7,7 @@ from typing import cast
 
 from govmiddleware.app import Governance
 from govmiddleware.cli.common import AsJson, Config, print_json, print_table
+from govmiddleware.core.limits import Mode
 from govmiddleware.core.providers import Provider, provider_for
 from govmiddleware.settings import Settings, UpstreamSettings, load, stray_variables
 
@@ -27,6 +28,7 @@ def check(*, config: Config = None, json: AsJson = False) -> int:
             {
                 "ok": True,
                 "limits": len(settings.limits),
+                "mode": settings.mode.value,
                 "api_tokens": len(settings.api_tokens),
                 "prices": len(settings.prices),
                 "upstreams": upstreams,
@@ -44,6 +46,8 @@ def check(*, config: Config = None, json: AsJson = False) -> int:
         rows = [{**each, "models": " ".join(cast("list[str]", each["models"]))} for each in upstreams]
         print_table(rows, list(rows[0]))
         print()
+    if settings.mode is not Mode.ENFORCED:
+        print(f"note: mode = {settings.mode.value!r}: no limit refuses anything")
     for each in unreached:
         print("note: no model of {models} reaches {upstream}: {taken_by} comes first".format(**each))
     for name in stray:
