@@ -15,8 +15,8 @@ from govmiddleware.core.ports import (
     JournalFull,
     LimitsExceeded,
     ReservationGone,
-    StoredApiToken,
 )
+from govmiddleware.core.registries import StoredApiToken
 from govmiddleware.ledger.api_tokens import RedisApiTokens
 from govmiddleware.ledger.ledger import RedisLedger
 

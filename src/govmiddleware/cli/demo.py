@@ -24,7 +24,8 @@ from govmiddleware.core.limits import Meter
 from govmiddleware.core.scopes import Scope
 from govmiddleware.errors import ConfigurationError
 from govmiddleware.services.audit import Findings, audit
-from govmiddleware.settings import ApiTokenSettings, LimitSettings, Settings
+from govmiddleware.settings import ApiTokenSettings, Settings
+from govmiddleware.settings_limits import LimitSettings
 from govmiddleware.sidecar import Sidecar
 
 if TYPE_CHECKING:
