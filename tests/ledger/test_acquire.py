@@ -107,7 +107,7 @@ async def test_zero_passes_limits_that_are_used_up(bench: Bench) -> None:
 
 async def test_the_strictest_of_the_limits_that_share_a_counter_decides(bench: Bench) -> None:
     one, other = bench.month(6, of=10), bench.month(6, of=5)
-    shared = type(one)(one.counter, 6, one.limits + other.limits)
+    shared = type(one)(one.counter, one.amount, one.limits + other.limits)
     assert isinstance(await bench.open("a", shared), LimitsExceeded)
 
 
@@ -146,6 +146,7 @@ async def test_an_extension_leaves_its_own_record_for_the_case_that_the_lease_ru
 async def test_a_refused_extension_releases_all_that_was_held(bench: Bench) -> None:
     early = bench.slot(of=2), bench.sliding(1, of=5), bench.lifetime(2, of=5)
     await bench.open("other", bench.month(900, of=1000))
+    await bench.open("told", bench.month(200, of=1000))  # the first one in a window is told of
     before = bench.everything()
     await bench.open("a", *early)
     assert isinstance(await bench.extend("a", bench.month(200, of=1000)), LimitsExceeded)
