@@ -7,8 +7,15 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from govmiddleware.core.limits import Amount, Counter, Hold, Limit, Meter, Mode, holds_for
 from govmiddleware.core.ports import (
@@ -67,6 +74,7 @@ COUNTERS = sorted(
 )
 NEVER = limit("never", Meter.REQUESTS, Lifetime(), 0)
 NEVER_HOLD = Hold(Counter(NEVER.scope, NEVER.meter, NEVER.window, "ann"), Amount(1), (NEVER,))
+LOOKS = [Hold(counter, Amount(0), (replace(NEVER, mode=Mode.SUGGEST),)) for counter in COUNTERS]
 STEPS_MS = [0, 1, 15, 16, 17, 999, 1000, 1016, 1040, 5000, 59_999, 60_000, 61_000, 122_000, 1_800_000]
 STEPS_MS += [3_600_000, 3_660_000, 7_400_000, 40_000_000, 2_700_000_000]
 
@@ -91,6 +99,7 @@ class Machine(RuleBasedStateMachine):
         self.bench = make_bench(self.clock)
         self.bench.raw.flushall()
         self.runner = asyncio.Runner()
+        self.steps = 0
         self.limits = {limit.name: limit for limit in LIMITS}
         self.asked: dict[str, list[Counter]] = {}
         """What each reservation may hold, as its worker knows it."""
@@ -132,17 +141,8 @@ class Machine(RuleBasedStateMachine):
         return holds_for(limits, {"user": "ann", "workspace": self.bench.workspace}, amounts)
 
     def teardown(self) -> None:
-        try:
-            records = self.run(self.bench.records())
-            assert [(record.record.decode(), record.at_ms) for record in records] == self.model.journal
-            self.run(self.bench.audited())
-            for name in self.model.open_names():
-                self.settle(name, [0, 70, 100])
-            self.the_books_are_the_same()
-            self.run(self.bench.audited())
-        finally:
-            self.run(self.bench.close())
-            self.runner.close()
+        self.run(self.bench.close())
+        self.runner.close()
 
     # Time and limits -----------------------------------------------------------------------------
 
@@ -355,17 +355,46 @@ class Machine(RuleBasedStateMachine):
 
     # Looks ---------------------------------------------------------------------------------------
 
+    @rule()
+    def the_audit_finds_nothing(self) -> None:
+        records = self.run(self.bench.records())
+        assert [(record.record.decode(), record.at_ms) for record in records] == self.model.journal
+        self.run(self.bench.audited())
+
     @invariant()
-    def the_books_are_the_same(self) -> None:
-        """Asked by a call that is refused, which leaves no trace."""
-        looks = [Hold(counter, Amount(0), (replace(NEVER, mode=Mode.SUGGEST),)) for counter in COUNTERS]
+    def the_counters_are_the_same(self) -> None:
+        """Asked now and then, by a call that is refused, which leaves no trace."""
+        self.steps += 1
+        if self.steps % 4:
+            return
         outcome = self.run(
             self.bench.ledger.acquire(
-                self.bench.workspace, "look", [*looks, NEVER_HOLD], lease_ms=1, expired_record=b""
+                self.bench.workspace, "look", [*LOOKS, NEVER_HOLD], lease_ms=1, expired_record=b""
             )
         )
         self.model.seen = self.now
         assert isinstance(outcome, LimitsExceeded)
-        for look, state in zip(looks, outcome.states, strict=False):
+        for look, state in zip(LOOKS, outcome.states, strict=False):
             seen = state.consumed, state.reserved
             same(seen, self.model.amounts(look.counter, self.now), look.counter.name)
+
+
+def run_machine(
+    make_bench: Callable[[Clock], Bench], *, lives: int, steps: int, fixed_seed: int | None = None
+) -> None:
+    """Raises AssertionError where the scripts and the model differ."""
+
+    def make() -> Machine:
+        return Machine(make_bench)
+
+    options = settings(
+        max_examples=lives,
+        stateful_step_count=steps,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],  # shrinking takes minutes: add Phase.shrink where a failure is not plain
+    )
+    if fixed_seed is None:
+        run_state_machine_as_test(make, settings=options)
+    else:
+        run_state_machine_as_test(seed(fixed_seed)(make), settings=settings(options, database=None))

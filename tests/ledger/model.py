@@ -159,7 +159,15 @@ class Model:
     # What the ledger does ------------------------------------------------------------------------
 
     def acquire(
-        self, name: str, holds: Sequence[Hold], step: Step, output: Output, record: str, now: int, *, drop: bool
+        self,
+        name: str,
+        holds: Sequence[Hold],
+        step: Step,
+        output: Output,
+        record: str,
+        now: int,
+        *,
+        drop: bool,
     ) -> Decision | None:
         """None: the reservation is gone."""
         reservation = self.reservations.get(name)
