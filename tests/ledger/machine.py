@@ -16,6 +16,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from tests.ledger.model import LEASE_MS, Model, State
 
 from govmiddleware.core.limits import Amount, Counter, Hold, Limit, Meter, Mode, holds_for
 from govmiddleware.core.ports import (
@@ -30,7 +31,6 @@ from govmiddleware.core.ports import (
 from govmiddleware.core.scopes import Scope
 from govmiddleware.core.windows import CalendarUnit, CalendarWindow, Lifetime, Now, SlidingWindow, Window
 from govmiddleware.testing.clock import Clock
-from tests.ledger.model import LEASE_MS, Model, State
 
 if TYPE_CHECKING:
     from tests.ledger.conftest import Bench
