@@ -17,6 +17,7 @@ from govmiddleware.core.prices import PriceBook
 from govmiddleware.core.refusals import Unavailable
 from govmiddleware.core.tokens import CL100K, O200K
 from govmiddleware.core.tokens import load as load_encoding
+from govmiddleware.core.webhook_signature import read_secret
 from govmiddleware.errors import ConfigurationError, StoreUnavailable
 from govmiddleware.ledger.api_tokens import RedisApiTokens
 from govmiddleware.ledger.connection import PROBE_SECONDS, connect
@@ -30,13 +31,16 @@ from govmiddleware.middleware._enter import checked_patterns, covers, enter
 from govmiddleware.middleware._refuse import refuse
 from govmiddleware.protocols.registry import recognise
 from govmiddleware.services.api_tokens import ApiTokens
+from govmiddleware.services.limit_events import LimitEvents
 from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
 from govmiddleware.services.reservations import Reservations
 from govmiddleware.services.settlement_watch import CHECK_SECONDS, SettlementWatch
 from govmiddleware.services.upkeep import Upkeep
 from govmiddleware.services.usage import UsageReports
+from govmiddleware.services.webhook_delivery import WebhookDelivery
 from govmiddleware.settings import Settings, load
 from govmiddleware.settings_errors import without_password
+from govmiddleware.upstream.clients import open_client
 
 logger = logging.getLogger("govmiddleware.app")
 
@@ -80,6 +84,7 @@ class Governance:
             lease_seconds=settings.lease_seconds,
             sweep_seconds=settings.sweep_seconds,
         )
+        self.limit_events = LimitEvents(self.metrics, self._webhook())
         self.settlement_watch = SettlementWatch(self.ledger, self.journal, self.metrics)
         self.upkeep.also(CHECK_SECONDS, self.settlement_watch.check)
         self.reservations = Reservations(
@@ -91,6 +96,7 @@ class Governance:
             clamp_min_output_tokens=settings.clamp_min_output_tokens,
             slice_output_tokens=settings.slice_output_tokens,
             price_version=self.prices.version,
+            tell=self.limit_events.tell,
         )
         self.refusals = RefusalLog(self.journal, self.upkeep)
         self.upkeep.also(SUMMARY_SECONDS, self.refusals.flush)
@@ -146,6 +152,7 @@ class Governance:
         await self.refusals.flush()
         with suppress(StoreUnavailable):
             await self.settlement_watch.check()
+        await self.limit_events.close()
         await self._close_store()
 
     @asynccontextmanager
@@ -157,6 +164,14 @@ class Governance:
             yield self
         finally:
             await self._close_store()
+
+    def _webhook(self) -> WebhookDelivery | None:
+        url, secret = self.settings.webhook_url, self.settings.webhook_secret
+        if url is None or secret is None:
+            return None
+        client = open_client(connect_timeout=5, first_byte_timeout=10, idle_timeout=10)
+        key = read_secret(secret.get_secret_value())
+        return WebhookDelivery(client, url.get_secret_value(), key, self.metrics)
 
     async def _open_store(self) -> None:
         if self._embedded is not None:
