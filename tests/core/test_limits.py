@@ -78,6 +78,6 @@ def test_only_what_the_headers_tell_is_known_before_the_body() -> None:
     }
     assert known == {
         (scope, meter)
-        for scope in (Scope.WORKSPACE, Scope.API_TOKEN)
+        for scope in (Scope.WORKSPACE, Scope.API_TOKEN, Scope.DEPLOYMENT)
         for meter in (Meter.REQUESTS, Meter.CONCURRENCY)
     }

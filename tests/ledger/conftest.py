@@ -128,9 +128,7 @@ class Bench:
         return await self._was_open(name, {}, None)
 
     async def _was_open(self, name: str, used: dict[str, int], record: bytes | None) -> bool:
-        settled = await self.ledger.settle(
-            self.workspace, name, _counters(self._held[name]), used, record
-        )
+        settled = await self.ledger.settle(self.workspace, name, _counters(self._held[name]), used, record)
         return settled in (Settled.WHOLE, Settled.IN_PART)
 
     async def cancel(self, name: str, *holds: Hold) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.ledger.states import FREE, exceeded, granted
 
 from govmiddleware.core.limits import Hold
 from govmiddleware.core.ports import (
-    CounterState,
     Granted,
     LimitsExceeded,
     ReservationGone,
@@ -79,7 +79,7 @@ async def test_settling_twice_changes_nothing(bench: Bench) -> None:
 async def test_a_counter_left_out_of_the_amounts_was_not_used(bench: Bench) -> None:
     month = bench.month(30, of=100)
     await bench.open("a", month)
-    assert await bench.ledger.settle(bench.workspace, "a", [month], {}, b"{}") is Settled.WHOLE
+    assert await bench.ledger.settle(bench.workspace, "a", [month.counter], {}, b"{}") is Settled.WHOLE
     assert await bench.look(month) == (0, 0)
 
 
@@ -97,12 +97,16 @@ async def test_a_concurrency_slot_is_free_as_soon_as_its_call_is_settled(bench: 
     slot = bench.slot(of=2)
     await bench.open("a", slot)
     await bench.open("b", slot)
-    assert await bench.open("c", slot) == LimitsExceeded((CounterState(0, 2),))
+    assert exceeded(await bench.open("c", slot)) == [(0, 2, None)]
     await bench.settle("a", 0)
-    assert await bench.open("c", slot) == Granted((CounterState(0, 1),))
+    assert granted(await bench.open("c", slot)) == [(0, 1, None)]
     await bench.settle("b", 0)
     await bench.release("c")
-    assert not bench.raw.exists(bench.keys.counter(slot.counter.name)), "nothing is left of it at zero"
+    assert granted(await bench.open("d", slot)) == [FREE]
+    await bench.release("d")
+    key = bench.keys.counter(slot.counter.name)
+    assert bench.raw.hkeys(key) == ["hworkspace-now"], "what was told of it alone is left"
+    assert 0 < bench.raw.pttl(key) <= 60_000
 
 
 async def test_a_release_frees_everything_and_journals_nothing(bench: Bench) -> None:
@@ -119,7 +123,7 @@ async def test_settling_without_one_of_the_counters_writes_nothing(bench: Bench)
     await bench.open("a", month, slot)
     before = bench.everything()
     with pytest.raises(StoreUnavailable, match="does not know"):
-        await bench.ledger.settle(bench.workspace, "a", [slot], {}, b"{}")
+        await bench.ledger.settle(bench.workspace, "a", [slot.counter], {}, b"{}")
     assert bench.everything() == before
 
 
@@ -128,7 +132,10 @@ async def test_settling_may_name_counters_that_are_not_held(bench: Bench) -> Non
     month = bench.month(30, of=100)
     await bench.open("a", month)
     holds, amounts = [month, bench.lifetime(5, of=9)], {month.counter.name: 3, "user:x:lifetime:y": 5}
-    assert await bench.ledger.settle(bench.workspace, "a", holds, amounts, b"{}") is Settled.IN_PART
+    assert (
+        await bench.ledger.settle(bench.workspace, "a", [hold.counter for hold in holds], amounts, b"{}")
+        is Settled.IN_PART
+    )
     assert await bench.look(bench.lifetime(0, of=9)) == (0, 0)
     assert [len(record.holds) for record in await bench.records()] == [1]
     await bench.audited()
@@ -259,7 +266,7 @@ async def test_an_admission_names_a_few_that_want_sweeping_the_oldest_first(benc
         await bench.open(name)
         bench.clock.advance(0.001)
     bench.clock.advance(60)
-    assert await bench.open("g") == Granted((), tuple("fedc"))
+    assert await bench.open("g") == Granted((), 0, 0, tuple("fedc"))
     assert await bench.ledger.expired(bench.workspace, 3) == list("fed")
 
 

@@ -58,7 +58,7 @@ async def a_varied_day(bench: Bench) -> None:
     await bench.open("much-later", *rates, budgets[1])
     await bench.settle("much-later", 1, 1, 1, 1)
     bench.clock.advance(-3600 * 24 * 60)
-    await bench.open("behind", budgets[0].__class__(budgets[0].counter, 0, budgets[0].limits))
+    await bench.open("behind", bench.month(0, of=1, value=budgets[0].counter.value))
     await tokens.revoke(token)
     assert isinstance(await bench.open("revoked", api_token="tok_1"), ApiTokenRevoked)
     await bench.open("open", slot, rates[1], bench.lifetime(3, of=50))
@@ -220,7 +220,7 @@ async def test_scripts_touch_no_key_that_they_did_not_declare(
             looks_only = sha == scripts.snapshot._sha and words[0] == "HGETALL"
             assert words[1] in declared or looks_only, line
     assert {sha: len(commands) for sha, commands in touched.items()} == {
-        scripts.acquire._sha: 13,
+        scripts.acquire._sha: 15,
         scripts.settle._sha: 9,
         scripts.renew._sha: 4,
         scripts.sweep._sha: 9,

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.ledger.states import FREE, exceeded, granted
 
-from govmiddleware.core.ports import CounterState, Granted, LimitsExceeded
+from govmiddleware.core.ports import LimitsExceeded
 from govmiddleware.core.windows import CalendarUnit
 
 if TYPE_CHECKING:
     from tests.ledger.conftest import Bench
-
-FREE = CounterState(0, 0)
 
 
 # Sliding -----------------------------------------------------------------------------------------
@@ -32,7 +31,7 @@ async def test_amounts_leave_a_sliding_window_with_their_bucket(
     bench.clock.now_ms = start + (buckets + 1) * bucket - 1
     refused = await bench.open("c", hold)
     assert isinstance(refused, LimitsExceeded)
-    assert refused.states == (CounterState(1, 1, 1),)
+    assert exceeded(refused) == [(1, 1, 1)]
     bench.clock.now_ms += 1
     assert await bench.look(hold) == (0, 1)
     bench.clock.now_ms += bucket
@@ -132,9 +131,9 @@ async def test_a_calendar_window_begins_anew_on_its_border(
     bench.at(before)
     await bench.open("a", hold)
     await bench.settle("a", 10)
-    assert await bench.open("b", hold) == LimitsExceeded((CounterState(10, 0, 1),))
+    assert exceeded(await bench.open("b", hold)) == [(10, 0, 1)]
     bench.at(after)
-    assert await bench.open("c", hold) == Granted((FREE,))
+    assert granted(await bench.open("c", hold)) == [FREE]
     await bench.audited()
 
 
@@ -183,10 +182,8 @@ async def test_windows_are_sent_again_where_the_stores_clock_is_elsewhere(bench:
     bench.at("2026-09-10 08:00:00")
     await bench.open("other", bench.month(60, of=100))
     bench.clock.now_ms = july
-    assert await bench.open("a", bench.month(30, of=100)) == Granted((CounterState(0, 60),))
-    assert await bench.open("b", bench.month(30, of=100)) == LimitsExceeded(
-        (CounterState(0, 90, (20 * 24 + 16) * 3600_000),)
-    )
+    assert granted(await bench.open("a", bench.month(30, of=100))) == [(0, 60, None)]
+    assert exceeded(await bench.open("b", bench.month(30, of=100))) == [(0, 90, (20 * 24 + 16) * 3600_000)]
     await bench.audited()
 
 
@@ -221,7 +218,7 @@ async def test_a_lifetime_limit_never_frees(bench: Bench) -> None:
     await bench.open("a", bench.lifetime(10, of=10))
     await bench.settle("a", 10)
     bench.clock.advance(10 * 365 * 86_400)
-    assert await bench.open("b", bench.lifetime(1, of=10)) == LimitsExceeded((CounterState(10, 0, None),))
+    assert exceeded(await bench.open("b", bench.lifetime(1, of=10))) == [(10, 0, None)]
 
 
 async def test_time_never_goes_backwards_in_a_workspace(bench: Bench) -> None:
@@ -229,7 +226,7 @@ async def test_time_never_goes_backwards_in_a_workspace(bench: Bench) -> None:
     await bench.open("a", bench.sliding(10, of=10), lease=60)
     bench.clock.advance(-3600)
     refused = await bench.open("b", bench.sliding(1, of=10))
-    assert refused == LimitsExceeded((CounterState(0, 10, 61_000),))
+    assert exceeded(refused) == [(0, 10, 61_000)]
     await bench.open("c")
     assert bench.raw.zscore(bench.keys.open, "c") == seen + 60_000
     assert await bench.settle("a", 10)

@@ -54,7 +54,7 @@ async def test_a_rate_lets_pass_again_once_it_has_said_so(governed, inside, post
 
 
 async def test_a_rate_on_tokens_speaks_of_tokens(governed, inside, post) -> None:
-    governance = await governed(limits=[TOKENS])
+    governance = await governed(limits=[TOKENS], clamp_min_output_tokens=5000)
     answer = await post(governance.stack(inside), max_tokens=5000)
     assert answer.status_code == 429
     assert answer.json()["error"]["type"] == "tokens"
@@ -64,7 +64,7 @@ async def test_a_rate_on_tokens_speaks_of_tokens(governed, inside, post) -> None
 
 
 async def test_a_budget_refuses_as_insufficient_quota_not_worth_retrying(governed, inside, post) -> None:
-    governance = await governed(limits=[MONTH])
+    governance = await governed(limits=[MONTH], clamp_min_output_tokens=155)
     app = governance.stack(inside)
     first = await post(app)
     left = Decimal(first.headers["x-gov-budget-remaining-usd"])
@@ -127,7 +127,7 @@ async def test_a_model_without_a_price_is_refused_by_name(governed, inside, post
     "refused", [{"model": "unheard-of"}, {"content": b"{"}, {"max_tokens": 10**6}, {"messages": None}]
 )
 async def test_a_refused_request_counts_nowhere(governed, inside, post, refused) -> None:
-    governance = await governed(limits=[DAY, SLOTS, TOKENS, MONTH])
+    governance = await governed(limits=[DAY, SLOTS, TOKENS, MONTH], clamp_min_output_tokens=10**6)
     app = governance.stack(inside)
     assert [(await post(app, **refused)).is_success for _ in range(3)] == [False] * 3
     assert set((await standing(governance)).values()) <= {(0, 0), ("0.000000000", "0.000000000")}

@@ -11,7 +11,8 @@ import pytest
 import redis as sync_redis
 
 from govmiddleware.app import Governance
-from govmiddleware.core.call import Attribution, Bound, Call, Principal, Reading
+from govmiddleware.core.call import Attribution, Call, Principal, Reading
+from govmiddleware.core.demand import Demand
 from govmiddleware.core.ids import new_request_id
 from govmiddleware.core.limits import Limit
 from govmiddleware.core.model_price import ModelPrice, Rates
@@ -53,7 +54,7 @@ class Books:
             **{
                 "model": "m",
                 "price": PRICE,
-                "bound": Bound(100, 500, 1_100_000),
+                "demand": Demand(100, output=500, fixed_cost=100_000, output_femto=2 * 10**9),
                 "estimated_input_tokens": 90,
                 **fields,
             },

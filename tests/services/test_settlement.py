@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
-from govmiddleware.core.call import Bound, Call, Progress, Reading, Settlement
+from govmiddleware.core.call import Call, Progress, Reading, Settlement
+from govmiddleware.core.demand import Bound, Demand
 from govmiddleware.core.limits import Meter
 from govmiddleware.core.model_price import ModelPrice, Rates
 from govmiddleware.core.refusals import UpstreamTooSlow
@@ -16,9 +17,9 @@ from govmiddleware.protocols.registry import UNRECOGNISED
 from govmiddleware.services.settlement import (
     Charge,
     Outcome,
-    charge_as_reserved,
+    charge_as_bound,
     charge_for,
-    reserved_amounts,
+    shadow_charge,
 )
 
 INPUT, OUTPUT = 1000, 2000
@@ -29,6 +30,7 @@ PRICE = ModelPrice("m", 1000, "test", (RATES,))
 ESTIMATE, DELIVERED = 100, 30
 REPORTED = Usage(input_tokens=90, output_tokens=40, reasoning_tokens=10)
 SO_FAR = Usage(input_tokens=90, cached_tokens=50, output_tokens=7)
+DEMAND = Demand(120, output=500, fixed_cost=120 * INPUT, output_femto=OUTPUT * 10**6)
 BOUND = Bound(120, 500, 120 * INPUT + 500 * OUTPUT)
 RESERVED = Usage(120, output_tokens=500)
 NOTHING = Usage()
@@ -40,7 +42,7 @@ def new_call(**fields: Any) -> Call:
         "model": "m",
         "price": PRICE,
         "estimated_input_tokens": ESTIMATE,
-        "bound": BOUND,
+        "demand": DEMAND,
         "reading": Reading.CUT,
         **fields,
     }
@@ -130,7 +132,7 @@ TABLE = [
     ),
     Row(
         "not a model call",
-        unread | {"bound": None, "price": None, "status": 200},
+        unread | {"demand": None, "price": None, "status": 200},
         NOTHING,
         EXACT,
         Outcome.ANSWERED,
@@ -168,30 +170,21 @@ def test_every_meter_is_settled_with_its_own_figure() -> None:
         Meter.TOTAL_TOKENS: 130,
         Meter.COST_USD: 90 * INPUT + 40 * OUTPUT,
         Meter.CONCURRENCY: 0,
-    }
-
-
-def test_the_bound_is_reserved_on_every_meter() -> None:
-    assert reserved_amounts(new_call()) == {
-        Meter.REQUESTS: 1,
-        Meter.INPUT_TOKENS: 120,
-        Meter.OUTPUT_TOKENS: 500,
-        Meter.TOTAL_TOKENS: 620,
-        Meter.COST_USD: BOUND.cost,
-        Meter.CONCURRENCY: 1,
-    }
-
-
-def test_before_there_is_a_bound_only_the_request_and_its_slot_are_reserved() -> None:
-    reserved = reserved_amounts(new_call(bound=None))
-    assert {meter: amount for meter, amount in reserved.items() if amount} == {
-        Meter.REQUESTS: 1,
-        Meter.CONCURRENCY: 1,
+        Meter.WALL_CLOCK: 0,
     }
 
 
 def test_what_expires_is_charged_as_reserved() -> None:
-    charge = charge_as_reserved(new_call(), Settlement.EXPIRED, Outcome.EXPIRED)
+    charge = charge_as_bound(BOUND, Settlement.EXPIRED, Outcome.EXPIRED)
     assert charge == Charge(RESERVED, BOUND.cost, Settlement.EXPIRED, Outcome.EXPIRED)
-    nothing = charge_as_reserved(new_call(bound=None), Settlement.EXPIRED, Outcome.EXPIRED)
+    nothing = charge_as_bound(None, Settlement.EXPIRED, Outcome.EXPIRED)
     assert nothing == Charge(NOTHING, 0, Settlement.EXPIRED, Outcome.EXPIRED)
+
+
+def test_what_dry_run_leaves_a_call_caps_what_its_counters_are_charged() -> None:
+    charge = charge_for(new_call(**complete, usage=REPORTED))
+    assert shadow_charge(new_call(), charge) == charge
+    assert shadow_charge(new_call(shadow_output=40), charge) == charge
+    capped = shadow_charge(new_call(shadow_output=15), charge)
+    assert capped.usage == replace(REPORTED, output_tokens=15)
+    assert capped.cost == 90 * INPUT + 15 * OUTPUT

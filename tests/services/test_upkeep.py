@@ -15,7 +15,8 @@ import pytest
 import redis as sync_redis
 from tests.services.worker import KEYS, LEASE, LIMITS, Worker, answer, until
 
-from govmiddleware.core.call import Bound, Call, Progress, Reading, Reservation
+from govmiddleware.core.call import Call, Progress, Reading, Reservation
+from govmiddleware.core.demand import Demand
 from govmiddleware.core.refusals import LimitRefusal, Unavailable
 from govmiddleware.errors import StoreUnavailable
 from govmiddleware.ledger.connection import connect
@@ -114,7 +115,7 @@ async def test_a_caller_that_is_cancelled_while_it_acquires_holds_nothing_in_the
     await until(lambda: not worker.upkeep._tasks)
     assert await worker.journal.open_reservations("acme") == []
     assert (await audit(worker.journal)).ok
-    assert not await worker.redis.exists(KEYS.counter("workspace:concurrency:now:acme"))
+    assert not await worker.redis.hexists(KEYS.counter("workspace:concurrency:now:acme"), "r0")
 
 
 async def test_an_extension_without_an_answer_is_refused_and_released(
@@ -175,7 +176,7 @@ async def test_what_another_worker_left_behind_is_swept_as_reserved(
 ) -> None:
     lost, other = make_worker(gov_store), make_worker(gov_store)
     call = lost.call()
-    await lost.reservations._open(call, LIMITS)  # and never heard of again
+    await lost.reservations._open(call, LIMITS, in_slices=False)  # and never heard of again
     other.upkeep.start()
     await asyncio.sleep(0)
     assert await other.records() == []
@@ -195,7 +196,7 @@ async def test_an_admission_sweeps_what_it_saw_expired(
     gov_store: str, make_worker: Callable[[str], Worker]
 ) -> None:
     lost, other = make_worker(gov_store), make_worker(gov_store)
-    await lost.reservations._open(lost.call(), LIMITS)
+    await lost.reservations._open(lost.call(), LIMITS, in_slices=False)
     other.clock.advance(LEASE)
     async with other.reservations.hold(other.call(), LIMITS):
         pass
@@ -203,7 +204,7 @@ async def test_an_admission_sweeps_what_it_saw_expired(
     assert other.metric("swept_reservations_total") == 1
 
 
-async def test_a_call_whose_reservation_was_swept_settles_nothing_more(
+async def test_a_call_whose_reservation_was_swept_is_corrected_when_it_ends(
     worker: Worker, caplog: pytest.LogCaptureFixture
 ) -> None:
     call = worker.call()
@@ -215,8 +216,15 @@ async def test_a_call_whose_reservation_was_swept_settles_nothing_more(
         assert "before its call ended" in caplog.text
         assert worker.metric("open_reservations") == 0
         answer(call)
-    assert await worker.stands() == (300, 0)
-    assert len(await worker.records()) == 1
+    assert await worker.stands() == (150, 0), "it is corrected"
+    swept, correction = [records.decode(entry.record) for entry in await worker.records()]
+    assert (swept.kind, swept.settlement, swept.cost_usd) == ("outcome", "expired", "0.000300000")
+    assert (correction.kind, correction.settlement, correction.cost_usd) == (
+        "correction",
+        "exact",
+        "-0.000150000",
+    )
+    assert (await audit(worker.journal)).ok
 
 
 async def test_the_loops_outlive_an_outage(
@@ -225,7 +233,7 @@ async def test_the_loops_outlive_an_outage(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     worker = worker_of_own
-    await worker.reservations._open(worker.call(), LIMITS)
+    await worker.reservations._open(worker.call(), LIMITS, in_slices=False)
     worker.upkeep._open.clear()
     worker.upkeep.start()
     with outage():
@@ -267,7 +275,7 @@ async def test_a_worker_that_dies_in_its_walk_costs_the_others_one_interval(
     gov_store: str, make_worker: Callable[..., Worker]
 ) -> None:
     lost, *others = (make_worker(gov_store, SWEEP) for _ in range(4))
-    await lost.reservations._open(lost.call(), LIMITS)
+    await lost.reservations._open(lost.call(), LIMITS, in_slices=False)
     lost.clock.advance(LEASE)
     for other in others:
         other.upkeep.start()
@@ -328,7 +336,7 @@ async def test_a_cancelled_client_settles(worker: Worker) -> None:
 
 async def test_a_refused_call_leaves_no_reservation(worker: Worker) -> None:
     call = worker.call()
-    call.bound = Bound(900, 200, 0)
+    call.demand = Demand(900, output=1, predicted_tokens=150, fixed_cost=0, output_femto=0)
     with pytest.raises(LimitRefusal):
         async with worker.reservations.hold(call, LIMITS):
             pytest.fail("it was admitted")
@@ -355,7 +363,7 @@ async def test_background_work_that_fails_is_logged(worker: Worker, caplog: pyte
 
 def test_a_reservation_knows_what_it_holds() -> None:
     reservation = Reservation("req_1", "acme")
-    assert (reservation.holds, reservation.open) == ([], True)
+    assert (reservation.parts, reservation.open) == ({}, True)
 
 
 # What a store's hiccup must not do -----------------------------------------------------------------
@@ -408,8 +416,8 @@ async def test_periodic_work_that_fails_in_an_unforeseen_way_goes_on(
     assert "nobody thought of this" in caplog.text
 
 
-async def test_a_settlement_after_the_sweep_is_told_and_not_counted(
-    worker: Worker, make_worker: Callable[[str], Worker], caplog: pytest.LogCaptureFixture
+async def test_a_settlement_after_the_sweep_is_counted_and_corrects_it(
+    worker: Worker, make_worker: Callable[[str], Worker]
 ) -> None:
     other, call = make_worker(worker.url), worker.call()
     async with worker.reservations.hold(call, LIMITS):
@@ -418,9 +426,8 @@ async def test_a_settlement_after_the_sweep_is_told_and_not_counted(
         answer(call)
     await worker.watch.check()
     assert worker.metric("late_settlements_total") == 1
-    assert worker.metric("settlements_total") is None
-    assert f"{call.request_id} was swept before it was settled" in caplog.text
-    assert await worker.stands() == (300, 0)
+    assert worker.metric("settlements_total", settlement="exact") == 1
+    assert await worker.stands() == (150, 0)
 
 
 async def test_a_call_that_is_cancelled_while_it_is_extended_is_released(worker: Worker) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from govmiddleware.core.call import Bound, Call, Principal, Reading
+from govmiddleware.core.call import Call, Principal, Reading
+from govmiddleware.core.demand import Demand
 from govmiddleware.core.ids import new_request_id
 from govmiddleware.core.limits import Limit, Meter
 from govmiddleware.core.model_price import ModelPrice, Rates
@@ -46,7 +47,7 @@ def new_call() -> Call:
         principal=Principal("acme", "ci"),
         model="m",
         price=PRICE,
-        bound=Bound(100, 200, 300_000),
+        demand=Demand(100, output=200, fixed_cost=100_000, output_femto=10**9),
         estimated_input_tokens=90,
     )
 
@@ -83,8 +84,8 @@ class Worker:
         counter = (await self.journal.snapshot("acme", [name])).counters[name]
         return counter.buckets[0].used, counter.buckets[0].reserved
 
-    def metric(self, name: str) -> float | None:
-        return self.metrics.registry.get_sample_value(f"govmiddleware_{name}")
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(f"govmiddleware_{name}", labels)
 
 
 def answer(call: Call, output_tokens: int = 50) -> None:

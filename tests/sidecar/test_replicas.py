@@ -18,7 +18,7 @@ from tests.sidecar.conftest import SECRET
 from tests.sidecar.processes import serve_processes
 
 from govmiddleware.core.body import RequestBody
-from govmiddleware.core.call import Bound
+from govmiddleware.core.demand import Bound
 from govmiddleware.core.estimate import input_bound, input_estimate
 from govmiddleware.core.ids import hash_api_token
 from govmiddleware.core.money import usd_text

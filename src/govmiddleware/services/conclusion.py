@@ -56,11 +56,16 @@ class Conclusion:
     async def _end(self, call: Call, reservation: Reservation, charge: Charge | None) -> None:
         reservation.open = False
         # The deployment's part last: until then more is reserved than is used, never less.
-        parts = sorted(reservation.parts, key=lambda workspace: workspace == DEPLOYMENT_WORKSPACE)
+        workspaces = sorted(reservation.parts, key=lambda workspace: workspace == DEPLOYMENT_WORKSPACE)
+        # Each record is made once: one that is sent again is known by being the same.
+        parts = [
+            (workspace, None if charge is None else self._record(call, reservation, workspace, charge))
+            for workspace in workspaces
+        ]
 
         async def settle() -> None:
             while parts:
-                await self._settle(call, reservation, parts[0], charge)
+                await self._settle(call, reservation, *parts[0], charge)
                 del parts[0]
             self._upkeep.closed(reservation)
 
@@ -70,12 +75,17 @@ class Conclusion:
             self._upkeep.resend(settle, reservation)
 
     async def _settle(
-        self, call: Call, reservation: Reservation, workspace: str, charge: Charge | None
+        self,
+        call: Call,
+        reservation: Reservation,
+        workspace: str,
+        record: bytes | None,
+        charge: Charge | None,
     ) -> None:
         """One part; without a charge it is released."""
         counters = tuple(reservation.parts[workspace])
         sent = time.monotonic()
-        if charge is None:
+        if charge is None or record is None:
             with self._metrics.store_trip("settle"):
                 await self._ledger.settle(workspace, reservation.id, counters, {}, None)
             return
@@ -84,7 +94,6 @@ class Conclusion:
             counter.name: (shadow if counter.is_shadow else charge).amount(counter.meter)
             for counter in counters
         }
-        record = self._record(call, reservation, workspace, charge)
         with self._metrics.store_trip("settle"):
             settled = await self._ledger.settle(workspace, reservation.id, counters, amounts, record)
             if settled is Settled.SWEPT:
