@@ -1,4 +1,4 @@
-"""The Lua scripts as typed async functions: one trip each, loaded again where the store forgot them."""
+"""The Lua scripts as functions: one trip each, loaded again where the store forgot them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, cast
 from redis.exceptions import NoScriptError
 
 from govmiddleware.ledger.connection import Client
+from govmiddleware.ledger.sync_connection import SyncClient
 
 Argument = str | bytes | int
 
@@ -34,9 +35,18 @@ class Script:
         except NoScriptError:
             return await cast("Any", redis.eval(self._source, len(keys), *keys, *arguments))
 
+    def run(self, redis: SyncClient, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        """The same with a synchronous client."""
+        try:
+            return redis.evalsha(self._sha, len(keys), *keys, *arguments)
+        except NoScriptError:
+            return redis.eval(self._source, len(keys), *keys, *arguments)
+
 
 acquire = Script("acquire", "_windows")
 settle = Script("settle")
+adjust = Script("adjust", "_windows")
+look = Script("look", "_windows")
 renew = Script("renew")
 expired = Script("expired")
 sweep = Script("sweep")
