@@ -44,7 +44,7 @@ class Adjustment:
             first: that is how one whose answer was lost is sent again.
         amounts: of each counter, to add. Concurrency has no use that could be changed.
         record: for the journal, with the changes; None leaves none (where nothing is counted).
-        if_idle: only where the member is idle.
+        if_idle: only where the member is idle, or the one not used for the longest of too many.
     """
 
     id: str
@@ -63,7 +63,7 @@ class Adjusted:
     Attributes:
         used: of each counter, before.
         changes: what was added to them.
-        terms: of the member, those that are in force.
+        terms: of the member, those that are in force; empty where it was none and did not become one.
         idle: members that are to be forgotten now.
     """
 
@@ -82,10 +82,23 @@ class NotAdjusted(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A look at counters of a workspace, and at a member of a book."""
+    """A look at counters of a workspace, and at members of a book."""
 
     counters: tuple[Counter, ...]
-    member: Member | None = None
+    book: str = ""
+    members: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SeenMember:
+    """A member of a book.
+
+    Attributes:
+        unused_ms: for how long it was not used; None where the book has none of this name.
+    """
+
+    unused_ms: int | None
+    terms: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +107,11 @@ class Seen:
 
     Attributes:
         used: wall clocks in seconds since the first use, None before it.
-        unused_ms: for how long the member was not used; None where the book has none of this name.
-        terms: of the member.
     """
 
     used: tuple[int | None, ...]
     reserved: tuple[int, ...]
-    unused_ms: int | None
-    terms: str
+    members: tuple[SeenMember, ...] = ()
 
 
 class Adjustments(Protocol):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from govmiddleware.core.adjustments import Action, Adjusted, Adjustment, Look, NotAdjusted, Seen
+from govmiddleware.core.adjustments import Action, Adjusted, Adjustment, Look, NotAdjusted, Seen, SeenMember
 from govmiddleware.errors import StoreUnavailable
 from govmiddleware.ledger import scripts, sync_connection
 from govmiddleware.ledger.connection import LONG_PATIENCE_SECONDS, PATIENCE_SECONDS, Client, store_call
@@ -48,7 +48,7 @@ class RedisAdjustments:
         return _adjusted(await self._run(lambda now: _adjust_trip(workspace, adjustment, now, self._clock)))
 
     async def look(self, workspace: str, look: Look) -> Seen:
-        return _seen(await self._run(lambda now: _look_trip(workspace, look, now, self._clock)))
+        return _seen(look, await self._run(lambda now: _look_trip(workspace, look, now, self._clock)))
 
     async def members(self, workspace: str, book: str) -> list[str]:
         async with store_call(LONG_PATIENCE_SECONDS):
@@ -87,7 +87,7 @@ class SyncRedisAdjustments:
         return _adjusted(self._run(lambda now: _adjust_trip(workspace, adjustment, now, self._clock)))
 
     def look(self, workspace: str, look: Look) -> Seen:
-        return _seen(self._run(lambda now: _look_trip(workspace, look, now, self._clock)))
+        return _seen(look, self._run(lambda now: _look_trip(workspace, look, now, self._clock)))
 
     def members(self, workspace: str, book: str) -> list[str]:
         with sync_connection.store_call():
@@ -134,12 +134,11 @@ def _adjust_trip(
 
 def _look_trip(workspace: str, look: Look, now_ms: int, clock: Callable[[], int] | None) -> _Trip:
     keys = WorkspaceKeys(workspace)
-    book, name = (look.member.book, look.member.name) if look.member else ("", "")
-    arguments: list[Argument] = [clock() if clock else "", name]
+    arguments: list[Argument] = [clock() if clock else "", len(look.members), *look.members]
     for counter in look.counters:
         kind, bounds = window_arguments(counter, now_ms)
         arguments += [kind, *bounds]
-    own = [keys.state, keys.book(book), keys.terms(book)]
+    own = [keys.state, keys.book(look.book), keys.terms(look.book)]
     return _Trip(scripts.look, own + [keys.counter(counter.name) for counter in look.counters], arguments)
 
 
@@ -156,13 +155,16 @@ def _adjusted(answer: list[bytes]) -> Adjusted | NotAdjusted:
     )
 
 
-def _seen(answer: list[bytes]) -> Seen:
-    states = [state.split() for state in answer[3:]]
+def _seen(look: Look, answer: list[bytes]) -> Seen:
+    split = 1 + 2 * len(look.members)
+    members = zip(answer[1:split:2], answer[2:split:2], strict=True)
+    states = [state.split() for state in answer[split:]]
     return Seen(
         used=tuple(None if used == b"-" else int(used) for used, _ in states),
         reserved=tuple(int(reserved) for _, reserved in states),
-        unused_ms=int(answer[1]) if answer[1] else None,
-        terms=answer[2].decode(),
+        members=tuple(
+            SeenMember(int(unused) if unused else None, terms.decode()) for unused, terms in members
+        ),
     )
 
 

@@ -9,12 +9,12 @@
 --       4 'add' amounts, 'reset' to take back what the current window has, or 'forget': to reset, and the member too
 --       5 the member, '' for none   6 its terms, if it is new
 --       7 after how long without use a member is idle, ms; '' never   8 the most members; '' any number
---       9 '1' to forget it only where it is idle
+--       9 '1' to forget it only where it is idle, or the one not used for the longest of too many
 --       10.. five for each counter: the amount, 0 or more; kind, a, b, c as locate() has them
--- Returns  {'done', terms, idle members.., '', "used change"..}   used: before; idle: a few that want forgetting, or
---              the one not used for the longest where there are too many
+-- Returns  {'done', terms, idle members.., '', "used change"..}   used: before; terms: '' where the member was
+--              unknown; idle: a few that want forgetting, or the one not used for the longest where there are too many
 --          {'idle'}         the member is: forget it first. Nothing was written
---          {'busy'}         it is not, and was to be forgotten only then
+--          {'busy'}         it is neither, and was to be forgotten only then
 --          {'stale', now}   the windows sent are not those of the script's time: send again
 -- Units  amounts in the meter's own (nano-USD for cost)
 
@@ -48,7 +48,10 @@ local last = member ~= '' and redis.call('ZSCORE', book, member)
 local is_known = last or action == 'add'
 local is_idle = last and idle_ms and tonumber(last) <= now - idle_ms
 if action == 'add' and is_idle then return {'idle'} end
-if ARGV[9] == '1' and not is_idle then return {'busy'} end
+if ARGV[9] == '1' and not is_idle then
+  local is_too_many = most and redis.call('ZCARD', book) > most
+  if not is_too_many or redis.call('ZRANGE', book, '0', '0')[1] ~= member then return {'busy'} end
+end
 
 local asks, entry, answer = {}, {}, {'done', ''}
 for i = 0, #KEYS - FIRST_KEY do
@@ -70,8 +73,8 @@ for i = 0, #KEYS - FIRST_KEY do
   asks[i + 1] = ask
 end
 
-if member ~= '' and is_known and action ~= 'forget' then
-  answer[2] = redis.call('HGET', terms, member) or ARGV[6]
+if member ~= '' and is_known then answer[2] = redis.call('HGET', terms, member) or ARGV[6] end
+if member ~= '' and action == 'add' then
   if idle_ms then
     local idle = redis.call('ZRANGE', book, '-inf', text(now - idle_ms), 'BYSCORE', 'LIMIT', '0', '4')
     for _, each in ipairs(idle) do table.insert(answer, each) end
