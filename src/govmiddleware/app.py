@@ -8,10 +8,23 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from govmiddleware.budgets import (
+    AgentBudget,
+    Book,
+    BudgetOptions,
+    Runner,
+    SessionBudgets,
+    SessionOptions,
+    SyncAgentBudget,
+    SyncRunner,
+    SyncSessionBudgets,
+    budget_book,
+    session_book,
+)
 from govmiddleware.core.addresses import TrustedProxies
 from govmiddleware.core.prices import PriceBook
 from govmiddleware.core.refusals import Unavailable
@@ -19,12 +32,14 @@ from govmiddleware.core.tokens import CL100K, O200K
 from govmiddleware.core.tokens import load as load_encoding
 from govmiddleware.core.webhook_signature import read_secret
 from govmiddleware.errors import ConfigurationError, StoreUnavailable
+from govmiddleware.ledger.adjustments import RedisAdjustments
 from govmiddleware.ledger.api_tokens import RedisApiTokens
 from govmiddleware.ledger.connection import PROBE_SECONDS, connect
 from govmiddleware.ledger.embedded import EmbeddedStore
 from govmiddleware.ledger.health import StoreCheck, eviction_policy, examine
 from govmiddleware.ledger.journal import RedisJournal
 from govmiddleware.ledger.ledger import RedisLedger
+from govmiddleware.ledger.sync_store import SyncRedisStore
 from govmiddleware.metrics import Metrics
 from govmiddleware.middleware import Authenticate, Budget, Estimate, Journal, Meter, RateLimit, Routes
 from govmiddleware.middleware._enter import checked_patterns, covers, enter
@@ -76,6 +91,12 @@ class Governance:
             raise ConfigurationError("redis_url", shown, f"the URL of a store ({error})") from None
         self.ledger = RedisLedger(self._redis, journal_max_records=settings.journal_max_records, clock=clock)
         self.journal = RedisJournal(self._redis)
+        self.adjustments = RedisAdjustments(self._redis, clock=clock)
+        self._sync_store = SyncRedisStore(
+            self._embedded.url if self._embedded else settings.redis_url,
+            EmbeddedStore(settings.data_dir) if self._embedded else None,
+            clock,
+        )
         self.api_token_store = RedisApiTokens(self._redis)
 
         self.upkeep = Upkeep(
@@ -153,6 +174,7 @@ class Governance:
         with suppress(StoreUnavailable):
             await self.settlement_watch.check()
         await self.limit_events.close()
+        await asyncio.to_thread(self._sync_store.close)
         await self._close_store()
 
     @asynccontextmanager
@@ -197,6 +219,42 @@ class Governance:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    def __enter__(self) -> Self:
+        """For synchronous budgets alone: it starts nothing, as the first use opens the store."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._sync_store.close()
+
+    def budget(self, name: str, **options: Unpack[BudgetOptions]) -> AgentBudget:
+        """A budget for code that is not HTTP, such as an agent's loop; without caps it only counts.
+
+        Args:
+            options: `max_tokens`, `max_cost_usd`, `per_user_max_tokens` and more; see `BudgetOptions`.
+
+        Raises ConfigurationError, and TypeError for an option that does not exist.
+        """
+        return AgentBudget(self._runner(budget_book(name, self.prices, options)))
+
+    def session_budgets(self, name: str = "sessions", **options: Unpack[SessionOptions]) -> SessionBudgets:
+        """A budget for each session, under the caps `default=Caps(…)`; see `SessionOptions`. Raises as `budget`."""
+        return SessionBudgets(self._runner(session_book(name, self.prices, options)))
+
+    def sync_budget(self, name: str, **options: Unpack[BudgetOptions]) -> SyncAgentBudget:
+        """As `budget`, for threads: it needs no event loop. `with governance:` leaves the store at its end."""
+        return SyncAgentBudget(SyncRunner(self._sync_store, budget_book(name, self.prices, options)))
+
+    def sync_session_budgets(
+        self, name: str = "sessions", **options: Unpack[SessionOptions]
+    ) -> SyncSessionBudgets:
+        """As `session_budgets`, for threads."""
+        return SyncSessionBudgets(SyncRunner(self._sync_store, session_book(name, self.prices, options)))
+
+    def _runner(self, book: Book) -> Runner:
+        return Runner(self.adjustments, book, self.open, self.upkeep.spawn)
 
     async def readiness(self) -> list[str]:
         """What keeps calls from being governed right now, in words."""
