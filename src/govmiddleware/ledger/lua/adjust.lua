@@ -47,7 +47,7 @@ end
 local last = member ~= '' and redis.call('ZSCORE', book, member)
 local is_known = last or action == 'add'
 local is_idle = last and idle_ms and tonumber(last) <= now - idle_ms
-if action == 'add' and is_idle then return {'idle'} end
+if action ~= 'forget' and is_idle then return {'idle'} end
 if ARGV[9] == '1' and not is_idle then
   local is_too_many = most and redis.call('ZCARD', book) > most
   if not is_too_many or redis.call('ZRANGE', book, '0', '0')[1] ~= member then return {'busy'} end
