@@ -29,7 +29,10 @@ _PIECE_BYTES = 1024
 
 _MOST_MARGIN = 128
 """Output tokens. By so much, or an eighth of what is reserved, the next slice is asked for before the last runs
-out: it is what a piece may hold."""
+out."""
+
+_LEAST_MARGIN = 32
+"""Output tokens: what a piece may hold. By so much before the end of the last slice a stream is ended."""
 
 
 class StreamCut(OSError):
@@ -51,6 +54,7 @@ class Tap:
         self._reader: UsageReader | None = None
         self._decoder: zlib._Decompress | None = None
         self._sliced = False
+        self._has_room = True
         self._holds = False
         self._left: int | None = None
         self._ended = False
@@ -152,17 +156,18 @@ class Tap:
         return b"".join(passed)
 
     async def _grow(self, reader: UsageReader) -> bool:
-        """Whether the limits have room for what was delivered, and for a little more."""
+        """Whether more of the stream may pass: what was delivered is reserved, and a little more is or can be."""
         call = self._call
         covered = call.reserved.output_tokens if call.reserved else 0
-        covered -= min(_MOST_MARGIN, covered // 8)
-        if self._at_most(reader) <= covered:
+        margin = min(_MOST_MARGIN, covered // 8) if self._has_room else min(_LEAST_MARGIN, covered // 8)
+        if self._at_most(reader) + margin <= covered:
             return True
         self._count()
         delivered = self._at_most(reader)
-        if delivered <= covered or call.grow is None:
+        if delivered + margin <= covered or call.grow is None:
             return True
-        return await call.grow(delivered + _MOST_MARGIN)
+        self._has_room, had_room = await call.grow(delivered + margin + 1), self._has_room
+        return self._has_room or had_room  # what is reserved already may still be used up
 
     def _at_most(self, reader: UsageReader) -> int:
         """Output tokens that were delivered, at most: what is not counted yet has no more than it has bytes, and

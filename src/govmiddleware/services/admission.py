@@ -86,11 +86,8 @@ class Admission:
         granted = await self._take_part(
             call, reservation, reservation.workspace, own, step, output, drop_shadows=shadow_output < 0
         )
-        if (
-            granted.shadow_output < 0
-            and any(hold.counter.is_shadow for hold in wide)
-            and step is not Step.GROW
-        ):
+        has_shadows = any(each.is_shadow for each in reservation.parts.get(DEPLOYMENT_WORKSPACE, ()))
+        if granted.shadow_output < 0 and has_shadows and step is not Step.GROW:
             await self._take_part(
                 call, reservation, DEPLOYMENT_WORKSPACE, (), Step.EXTEND, output, drop_shadows=True
             )
