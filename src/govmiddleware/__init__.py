@@ -11,9 +11,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from govmiddleware.app import Governance, GovernanceMiddleware, govern
+    from govmiddleware.budgets import (
+        AgentBudget,
+        BudgetUsage,
+        Caps,
+        SessionBudgets,
+        Step,
+        SyncAgentBudget,
+        SyncSessionBudgets,
+    )
     from govmiddleware.core.call import Attribution, Call, Principal, Role, current_call
     from govmiddleware.core.refusals import Refusal
     from govmiddleware.errors import (
+        BudgetExhaustedError,
         ConfigurationError,
         GovError,
         MissingPredecessor,
@@ -32,6 +42,15 @@ if TYPE_CHECKING:
 _HOMES = {
     "govmiddleware.app": ("Governance", "GovernanceMiddleware", "govern"),
     "govmiddleware.middleware": ("Journal", "Authenticate", "RateLimit", "Estimate", "Budget", "Meter"),
+    "govmiddleware.budgets": (
+        "AgentBudget",
+        "SessionBudgets",
+        "SyncAgentBudget",
+        "SyncSessionBudgets",
+        "Caps",
+        "BudgetUsage",
+        "Step",
+    ),
     "govmiddleware.settings": ("Settings",),
     "govmiddleware.core.call": ("Attribution", "Call", "Principal", "Role", "current_call"),
     "govmiddleware.core.refusals": ("Refusal",),
@@ -41,6 +60,7 @@ _HOMES = {
         "MissingPredecessor",
         "NoCaller",
         "WrongEventLoop",
+        "BudgetExhaustedError",
         "StoreUnavailable",
         "UpstreamError",
         "UpstreamUnreachable",
@@ -59,6 +79,13 @@ __all__ = [
     "Estimate",
     "Budget",
     "Meter",
+    "AgentBudget",
+    "SessionBudgets",
+    "SyncAgentBudget",
+    "SyncSessionBudgets",
+    "Caps",
+    "BudgetUsage",
+    "Step",
     "Settings",
     "Call",
     "Attribution",
@@ -70,6 +97,7 @@ __all__ = [
     "MissingPredecessor",
     "NoCaller",
     "WrongEventLoop",
+    "BudgetExhaustedError",
     "StoreUnavailable",
     "UpstreamError",
     "UpstreamUnreachable",

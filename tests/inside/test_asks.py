@@ -10,6 +10,7 @@ from typing import Any
 import fastapi
 import httpx
 import openai
+import pytest
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.requests import Request
@@ -96,6 +97,20 @@ async def test_an_ask_is_one_request_and_takes_one_slot_whatever_it_calls(
         "user:requests:day:ann": 2,
         "api_token:concurrency:now:ci": 0,
     }
+
+
+async def test_a_limit_on_a_user_per_model_counts_each_inner_call(governance_with, speaker_on, ask) -> None:
+    governance = governance_with(limits=[MODEL | {"scope": ["user", "model"], "hard": 2}])
+    speaker = speaker_on(ASYNC, governance.transport())
+
+    async def endpoint(request: Request) -> Response:
+        await speaker.say()
+        return Response()
+
+    app = govern(routes(ask=endpoint), governance, paths=["/ask"])
+    assert [(await ask(app)).status_code for _ in range(2)] == [200, 200]
+    with pytest.raises(openai.RateLimitError, match="user\\+model"):
+        await ask(app)
 
 
 async def test_what_goes_on_after_the_answer_takes_a_slot_of_its_own(

@@ -137,7 +137,7 @@ def test_every_choice_that_has_begun_ends_as_if_its_output_limit_were_reached(cl
     assert {(chunk.id, chunk.created, chunk.model, chunk.object) for chunk in chunks} == {
         (answer.id, answer.created, "gpt-4o", "chat.completion.chunk")
     }
-    assert [chunk.usage for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
+    assert sent.count(b'"usage":null') == len(chunks) - 1
     assert chunks[-1].usage.to_dict() == {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 
 
@@ -148,6 +148,7 @@ def test_a_choice_that_has_finished_keeps_its_reason(client: OpenAIClient) -> No
         return b"data: " + json.dumps({**chunk, "choices": [choice]}).encode() + b"\n\n"
 
     raw = event(0, "a", None) + event(1, "b", None) + event(0, "", "stop") + event(1, "c", None)
+    raw += event(0, "", None)  # Azure says more of what it has filtered
     answer = client.accumulated(cut_after(reader_of(CHAT), raw, [len(raw)]))
     assert [choice.finish_reason for choice in answer.choices] == ["stop", "length"]
     assert [choice.message.content for choice in answer.choices] == ["a", "bc"]

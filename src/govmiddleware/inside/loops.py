@@ -109,8 +109,8 @@ class Home:
     def _alive(self) -> asyncio.AbstractEventLoop | None:
         if self._loop is not None and not self._loop.is_running():
             raise WrongEventLoop(
-                "The event loop that this Governance was opened on has ended: close it before that with"
-                " `async with governance:`, or open it with `with governance:`, on a loop of its own."
+                "The event loop that this Governance was opened on has ended: close it before that, with"
+                " `async with governance:`."
             )
         return self._loop
 
