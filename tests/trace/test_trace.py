@@ -156,7 +156,9 @@ def test_the_trace_meets_every_limit_and_every_kind_of_answer(reference: Outcome
     assert refusing == enforced - slots
     records = [record for book in reference.books.values() for record in book]
     seen = {
-        (each["limit"], each["decision"], each["mode"]) for record in records for each in record["evaluations"]
+        (each["limit"], each["decision"], each["mode"])
+        for record in records
+        for each in record["evaluations"]
     }
     assert {("watched", "block", "dry_run"), ("advised", "block", "suggest")} <= seen
     for told in ("x-gov-max-output-tokens", "x-gov-warning", "x-gov-recommendation"):
