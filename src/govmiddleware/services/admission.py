@@ -130,11 +130,12 @@ class Admission:
             if isinstance(error, StoreUnavailable):
                 raise store_unavailable(error) from error
             raise
-        if not isinstance(outcome, Granted | ApiTokenRevoked) and step is not Step.GROW:
-            del reservation.parts[workspace]  # the ledger has released it, or never had it
-        elif isinstance(outcome, Granted) and step is not Step.GROW:
-            if drop_shadows or outcome.shadow_output < 0:
-                part[:] = [counter for counter in part if not counter.is_shadow]
+        if step is not Step.GROW:
+            if isinstance(outcome, Granted):
+                if drop_shadows or outcome.shadow_output < 0:
+                    part[:] = [counter for counter in part if not counter.is_shadow]
+            elif step is Step.OPEN or not isinstance(outcome, ApiTokenRevoked):
+                del reservation.parts[workspace]  # the ledger has released it, or never had it
         return self._checked(call, workspace, holds, step, outcome)
 
     def _cancel(self, reservation: Reservation, workspace: str) -> None:
