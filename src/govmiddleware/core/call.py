@@ -94,12 +94,14 @@ class Reservation:
         parts: by workspace, the counters that it holds or, where an answer was lost, may hold. Those of limits
             over the whole deployment are a part of their own, under `DEPLOYMENT_WORKSPACE`.
         open: False once the ledger has closed it.
+        left: what the record says that is journaled if the lease runs out.
     """
 
     id: str
     workspace: str
     parts: dict[str, list[Counter]] = field(default_factory=dict)
     open: bool = True
+    left: Bound | None = None
 
     def counters(self) -> Iterator[Counter]:
         """Those of all parts."""

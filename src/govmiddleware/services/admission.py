@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from govmiddleware.core.call import Call, Reservation
+from govmiddleware.core.demand import Bound
 from govmiddleware.core.events import LimitEvent
 from govmiddleware.core.limits import Hold, Mode
 from govmiddleware.core.ports import (
@@ -108,7 +109,8 @@ class Admission:
         held = tuple(part)
         # From here on the reservation may have them, whether we hear of it or not.
         part += [hold.counter for hold in holds if hold.counter not in held]
-        record = records.expired_record(call, reservation.id, price_version=self._price_version)
+        left = _reserved_by(call, step, output)
+        record = records.expired_record(call, reservation.id, left, price_version=self._price_version)
         is_own = workspace == reservation.workspace
         try:
             with self._metrics.store_trip("acquire"):
@@ -130,6 +132,8 @@ class Admission:
             if isinstance(error, StoreUnavailable):
                 raise store_unavailable(error) from error
             raise
+        if is_own and isinstance(outcome, Granted):
+            reservation.left = left
         if step is not Step.GROW:
             if isinstance(outcome, Granted):
                 if drop_shadows or outcome.shadow_output < 0:
@@ -178,6 +182,12 @@ class Admission:
     def _report(self, call: Call, holds: Sequence[Hold], states: Sequence[CounterState]) -> None:
         for event in events_of(call, holds, states):
             self._tell(event)
+
+
+def _reserved_by(call: Call, step: Step, output: Output) -> Bound | None:
+    """What is reserved once all of `output` is granted."""
+    before = call.reserved_output or 0 if step is Step.GROW else 0
+    return None if call.demand is None else call.demand.bound(before + output.most)
 
 
 def store_unavailable(error: StoreUnavailable) -> Unavailable:

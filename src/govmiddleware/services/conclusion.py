@@ -126,8 +126,10 @@ class Conclusion:
     def _record(
         self, call: Call, reservation: Reservation, workspace: str, charge: Charge, *, corrects: bool = False
     ) -> bytes:
-        make = records.correction_record if corrects else records.outcome_record
-        record = make(call, charge, reservation.id, price_version=self._price_version)
+        if corrects:
+            record = records.correction_record(call, charge, reservation, price_version=self._price_version)
+        else:
+            record = records.outcome_record(call, charge, reservation.id, price_version=self._price_version)
         is_own = workspace == reservation.workspace
         return records.encode(record if is_own else records.deployment_record(record))
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from govmiddleware.core.call import Call, Settlement
+from govmiddleware.core.call import Call, Reservation, Settlement
+from govmiddleware.core.demand import Bound
 from govmiddleware.core.limits import Meter
 from govmiddleware.core.money import usd_text
 from govmiddleware.core.refusals import Evaluation, Refusal
@@ -92,31 +93,34 @@ def outcome_record(call: Call, charge: Charge, reservation_id: str, *, price_ver
     )
 
 
-def expired_record(call: Call, reservation_id: str, *, price_version: str | None) -> Record:
+def expired_record(
+    call: Call, reservation_id: str, reserved: Bound | None, *, price_version: str | None
+) -> Record:
     """What is journaled if nobody comes back to settle: as reserved."""
-    charge = charge_as_bound(call.reserved, Settlement.EXPIRED, Outcome.EXPIRED)
-    return outcome_record(call, charge, reservation_id, price_version=price_version)
+    charge = charge_as_bound(reserved, Settlement.EXPIRED, Outcome.EXPIRED)
+    record = outcome_record(call, charge, reservation_id, price_version=price_version)
+    return msgspec.structs.replace(record, reserved_usd=None if reserved is None else usd_text(reserved.cost))
 
 
 def correction_record(
-    call: Call, charge: Charge, reservation_id: str, *, price_version: str | None
+    call: Call, charge: Charge, reservation: Reservation, *, price_version: str | None
 ) -> Record:
     """Of a request whose expired record is in the journal: what it really used, less what that says."""
-    expired = charge_as_bound(call.reserved, Settlement.EXPIRED, Outcome.EXPIRED).usage
-    used, reserved_cost = charge.usage, call.reserved.cost if call.reserved else 0
+    expired = charge_as_bound(reservation.left, Settlement.EXPIRED, Outcome.EXPIRED)
+    used, told = charge.usage, expired.usage
     difference = Usage(
-        input_tokens=used.input_tokens - expired.input_tokens,
+        input_tokens=used.input_tokens - told.input_tokens,
         cached_tokens=used.cached_tokens,
         cache_write_tokens=used.cache_write_tokens,
-        output_tokens=used.output_tokens - expired.output_tokens,
+        output_tokens=used.output_tokens - told.output_tokens,
         reasoning_tokens=used.reasoning_tokens,
     )
     return _record(
         call,
         kind="correction",
-        reservation_id=reservation_id,
+        reservation_id=reservation.id,
         usage=difference,
-        cost_usd=usd_text(charge.cost - reserved_cost),
+        cost_usd=usd_text(charge.cost - expired.cost),
         price_version=price_version if call.price else None,
         outcome=charge.outcome.value,
         settlement=charge.settlement.value,

@@ -161,10 +161,11 @@ class Reservations:
             if left <= 0:
                 return True  # past what it may generate: the provider's, or our counting's, doing
             most = min(left, max(missing, self._slice))
+            shadows_ended = call.would_refuse is not None or call.shadow_output is not None
             holds = [
                 hold
                 for hold in holds_for(limits, call.subject(), growth(demand))
-                if hold.amount.per_token and not (hold.counter.is_shadow and call.shadow_output is not None)
+                if hold.amount.per_token and not (hold.counter.is_shadow and shadows_ended)
             ]
             try:
                 granted = await self._admission.take(
