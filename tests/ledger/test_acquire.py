@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.ledger.states import FREE, exceeded, granted
 
-from govmiddleware.core.limits import Amount, Hold
+from govmiddleware.core.limits import Amount, Counter, Hold, Limit, Meter, Mode
 from govmiddleware.core.money import LARGEST_LIMIT
 from govmiddleware.core.ports import (
     ApiTokenRevoked,
@@ -19,6 +19,8 @@ from govmiddleware.core.ports import (
     ReservationGone,
 )
 from govmiddleware.core.registries import StoredApiToken
+from govmiddleware.core.scopes import Scope
+from govmiddleware.core.windows import CalendarUnit, CalendarWindow
 from govmiddleware.ledger.api_tokens import RedisApiTokens
 from govmiddleware.ledger.ledger import RedisLedger
 
@@ -278,3 +280,22 @@ async def test_a_refusal_names_the_expired_reservations_that_may_fill_the_limit(
     refused = await bench.open("next", bench.slot(of=1))
     assert isinstance(refused, LimitsExceeded)
     assert refused.expired == ("dead",)
+
+
+async def test_what_a_limit_that_refuses_nothing_is_asked_never_takes_its_counter_past_what_is_exact(
+    bench: Bench,
+) -> None:
+    """128 choices of 2^31 tokens at 100 USD a million, which any client may ask for."""
+    window = CalendarWindow(CalendarUnit.MONTH)
+    limit = Limit("told", Scope.USER, Meter.COST_USD, window, 5, mode=Mode.SUGGEST)
+    counter = Counter(Scope.USER, Meter.COST_USD, window, "ann")
+    small, huge = Hold(counter, Amount(3), (limit,)), Hold(counter, Amount(7, 128 * 10**11), (limit,))
+    await bench.open("small", small)
+    outcome = await bench.ledger.acquire(
+        bench.workspace, "huge", [huge], lease_ms=MINUTE_MS, expired_record=b"", output=Output(2**31 - 1, 64)
+    )
+    assert isinstance(outcome, Granted)
+    await bench.ledger.settle(bench.workspace, "huge", [counter], {counter.name: 11}, b"{}")
+    assert await bench.look(small) == (11, 3)
+    await bench.release("small")
+    assert await bench.look(small) == (11, 0)

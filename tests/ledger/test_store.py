@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from govmiddleware.core.limits import Meter
+from govmiddleware.core.limits import Amount, Counter, Hold, Limit, Meter, Mode
 from govmiddleware.core.ports import ApiTokenRevoked, Granted, LimitsExceeded, ReservationGone
 from govmiddleware.core.registries import StoredApiToken
 from govmiddleware.core.scopes import Scope
-from govmiddleware.core.windows import CalendarUnit, Now
+from govmiddleware.core.windows import CalendarUnit, CalendarWindow, Now, SlidingWindow, Window
 from govmiddleware.errors import StoreUnavailable
 from govmiddleware.ledger import scripts
 from govmiddleware.ledger.api_tokens import RedisApiTokens
@@ -132,6 +132,19 @@ async def test_every_key_has_a_ttl_or_stands_in_the_table_of_keys(bench: Bench) 
         await bench.release(name)
     without = {key for key in bench.raw.scan_iter(count=1000) if bench.raw.pttl(key) == -1}
     assert {key for key in without if not any(re.fullmatch(each, key) for each in FOR_EVER)} == set()
+
+
+@pytest.mark.parametrize("window", [CalendarWindow(CalendarUnit.MONTH), SlidingWindow(60), Now()])
+async def test_the_crossing_of_a_dry_run_that_admits_nothing_leaves_no_key_for_ever(
+    bench: Bench, window: Window
+) -> None:
+    meter = Meter.CONCURRENCY if isinstance(window, Now) else Meter.TOTAL_TOKENS
+    limit = Limit("small", Scope.USER, meter, window, 5, mode=Mode.DRY_RUN)
+    hold = Hold(Counter(Scope.USER, meter, window, "ann", is_shadow=True), Amount(10), (limit,))
+    outcome = await bench.open("a", hold)
+    assert isinstance(outcome, Granted)
+    assert outcome.states[0].crossings
+    assert bench.raw.pttl(bench.keys.counter(hold.counter.name)) > 0
 
 
 async def test_a_counter_outlives_its_window(bench: Bench) -> None:

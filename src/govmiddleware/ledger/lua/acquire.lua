@@ -26,6 +26,7 @@ local id, step, lease, api_token = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local most, least = tonumber(ARGV[8]), tonumber(ARGV[9])
 local now = clock(state, ARGV[1])
 local STRIDE, FIRST_ARG, FIRST_KEY = 10, 11, 6
+local LARGEST = 2 ^ 53 - 1 -- of a counter: what is held of one that refuses nothing must not take it past what is exact
 local count = (#ARGV - FIRST_ARG + 1) / STRIDE
 
 -- Exact: the products stay below 2^53.
@@ -127,7 +128,7 @@ for i, ask in ipairs(asks) do
   if ask.watch_from and projected >= ask.watch_from and (asked > 0 or ask.kind == 'w') then
     told = (ask.fails or granted >= 0) and crossings(ask, projected, granted >= 0, flags) or ''
   end
-  ask.amount = asked
+  ask.amount = math.min(asked, math.max(0, LARGEST - place.used - place.reserved))
   states[i] = table.concat({text(place.used), text(place.reserved), text(asked), text(wait)}, ' ') .. told
 end
 
@@ -148,7 +149,7 @@ for _, release in ipairs(releases) do
 end
 for _, flag in ipairs(flags) do
   redis.call('HSET', flag[1].key, flag[2], flag[1].place.window)
-  if exceeded then keep(flag[1].key, now, flag[1].kind, flag[1].place) end
+  if exceeded or flag[1].check == 'd' and shadow_exceeded then keep(flag[1].key, now, flag[1].kind, flag[1].place) end
 end
 if exceeded then
   if step == 'extend' then
