@@ -171,6 +171,20 @@ async def test_a_settlement_of_which_only_an_extension_was_lost_is_settled_in_pa
     assert (await audit(worker.journal)).ok
 
 
+async def test_of_a_call_that_limits_over_the_deployment_bind_both_parts_are_looked_after(
+    worker: Worker, store: ForgetfulStore
+) -> None:
+    wide = Limit("wide", Scope.DEPLOYMENT, Meter.TOTAL_TOKENS, Lifetime(), 10**9)
+    running = await begin(worker, (*LIMITS, wide))
+    store.remember()
+    await running.end()
+    store.crash(forget=True)
+    await check(worker)
+    assert len(await journaled(worker)) == 1, "healed"
+    assert await books_are_clean(worker, 1)
+    assert lost(worker) == 0
+
+
 async def test_what_another_worker_swept_in_between_is_charged_as_reserved_and_told_as_late(
     worker: Worker,
     store: ForgetfulStore,
@@ -321,9 +335,9 @@ async def test_settlements_are_kept_for_some_seconds_of_the_stores_life_and_boun
 ) -> None:
     monkeypatch.setattr(settlement_watch, "_KEPT_MOST", 3)
     names = [await whole_call(worker) for _ in range(5)]
-    assert list(worker.watch._kept) == names[-3:]
+    assert [name for _, name in worker.watch._kept] == names[-3:]
     await check(worker)
-    assert list(worker.watch._kept) == names[-3:]
+    assert [name for _, name in worker.watch._kept] == names[-3:]
     monkeypatch.setattr(settlement_watch, "_KEPT_SECONDS", 0)
     await check(worker)
     assert list(worker.watch._kept) == []
@@ -358,7 +372,7 @@ async def test_a_settlement_that_was_long_in_being_taken_is_kept_from_then_on(
     monkeypatch.setattr(worker.ledger, "settle", refuse_for_a_while)
     name = await whole_call(worker)
     await check(worker)
-    assert list(worker.watch._kept) == [name]
+    assert [name for _, name in worker.watch._kept] == [name]
 
 
 async def test_an_outage_however_long_is_no_time_in_which_settlements_are_forgotten(

@@ -54,6 +54,14 @@ class SentSettlement:
     opened: float
     sent: float
 
+    @property
+    def part(self) -> _Part:
+        return self.workspace, self.reservation_id
+
+
+_Part = tuple[str, str]
+"""A workspace and a reservation's id: a call has one in each of two, where limits over the deployment bind it."""
+
 
 class SettlementWatch:
     """Keeps this process's settlements of the last seconds; `check` is its work, to be done every second.
@@ -66,18 +74,18 @@ class SettlementWatch:
         self._journal = journal
         self._metrics = metrics
         self._run_id = ""
-        self._kept: dict[str, SentSettlement] = {}
-        self._unexplained: dict[str, tuple[SentSettlement, Callable[[], None]]] = {}
+        self._kept: dict[_Part, SentSettlement] = {}
+        self._unexplained: dict[_Part, tuple[SentSettlement, Callable[[], None]]] = {}
 
     def answered(self, sent: SentSettlement, settled: Settled, count: Callable[[], None]) -> None:
         """To be told of each answer of the ledger. `count` is called once it is certain that it was settled."""
         if settled is Settled.NOT_OPEN:
-            self._unexplained[sent.reservation_id] = sent, count
+            self._unexplained[sent.part] = sent, count
             return
         count()
         if settled is Settled.IN_PART:
             self._report_lost([sent])
-        self._kept[sent.reservation_id] = sent
+        self._kept[sent.part] = sent
         if len(self._kept) > _KEPT_MOST:
             del self._kept[next(iter(self._kept))]
 
@@ -101,10 +109,10 @@ class SettlementWatch:
 
     async def _let_go(self, before: float) -> None:
         """Of those sent before, unless the store takes no writes: then its disk or its replicas may lack them."""
-        old = [name for name, sent in self._kept.items() if sent.sent <= before]
+        old = [part for part, sent in self._kept.items() if sent.sent <= before]
         if old and await self._ledger.takes_writes():
-            for name in old:
-                del self._kept[name]
+            for part in old:
+                self._kept.pop(part, None)
 
     async def _look_after(self, workspace: str, group: Sequence[SentSettlement]) -> None:
         journaled = await self._journaled(workspace, group)
@@ -113,13 +121,13 @@ class SettlementWatch:
             journaled = await self._journaled(workspace, group)
         lost = []
         for sent in group:
-            _, count = self._unexplained.pop(sent.reservation_id, (sent, None))
+            _, count = self._unexplained.pop(sent.part, (sent, None))
             record = journaled.get(sent.reservation_id)
             if record == sent.record:
                 if count:
                     count()
                 continue
-            self._kept.pop(sent.reservation_id, None)
+            self._kept.pop(sent.part, None)
             if record is None:
                 lost.append(sent)
             else:
@@ -131,7 +139,7 @@ class SettlementWatch:
         """The records that the journal has of their reservations."""
         wanted = {sent.reservation_id for sent in group}
         # Of what was acknowledged no record is older; what was swept may have been at any time of its call.
-        oldest = min(sent.sent if sent.reservation_id in self._kept else sent.opened for sent in group)
+        oldest = min(sent.sent if sent.part in self._kept else sent.opened for sent in group)
         seconds = time.monotonic() - oldest + _CLOCKS_APART_SECONDS
         found = {}
         async for entry in self._journal.recent(workspace, seconds):
