@@ -408,3 +408,16 @@ def test_other_input_for_embeddings_is_refused(given_input: object) -> None:
 def test_embeddings_of_other_models_are_refused_too() -> None:
     raw = json.dumps({"model": "a", "input": "x", "fallbacks": ["b"]}).encode()
     assert refused(raw, "/v1/embeddings").param == "fallbacks"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prediction": {"type": "content", "content": "The answer."}},
+        {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "pcm16"}},
+        {"include_reasoning": False},
+    ],
+)
+def test_output_that_is_billed_and_not_shown_as_text_is_hidden(fields: dict[str, Any]) -> None:
+    assert read(**fields).hides_output is True
+    assert read().hides_output is None

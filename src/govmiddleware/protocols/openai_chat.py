@@ -29,8 +29,8 @@ from govmiddleware.protocols.openai_prompt import ChatPrompt
 
 MOST_CHOICES = 128
 
-HIDING = ("include_reasoning", "reasoning_format", "reasoning")
-"""Fields by which a client can have reasoning generated and not shown (Groq, OpenRouter)."""
+HIDING = ("include_reasoning", "reasoning_format", "reasoning", "modalities", "audio")
+"""Fields by which a client can have output generated that is not shown as text: reasoning (Groq, OpenRouter), sound."""
 
 JUDGED = frozenset(
     {
@@ -92,6 +92,7 @@ class OpenAIChat(OpenAIRoute):
         for name in body.names():
             if name not in JUDGED and name not in SETTINGS:
                 prompt.add_unknown(body.raw(name) or b"")
+        predicted = _predicted(body)
         return RequestInfo(
             model=model,
             stream=read(body, "stream", bool) or False,
@@ -104,8 +105,9 @@ class OpenAIChat(OpenAIRoute):
             texts=prompt.texts,
             unknown_parts=prompt.unknown_parts,
             user=_read_user(body),
-            predicted_texts=_predicted(body),
-            hides_output=True if any(name in HIDING for name in body.names()) else None,
+            predicted_texts=predicted,
+            # What is rejected of a prediction is billed too.
+            hides_output=True if predicted or any(name in HIDING for name in body.names()) else None,
         )
 
     def bound_output(self, body: RequestBody, tokens: int) -> None:
