@@ -254,6 +254,7 @@ MISTAKES = [
     ),
     (LIMIT + "rate = '60/minute; 1000/hour'", ".rate", "'60/minute; 1000/hour'", A_RATE),
     (LIMIT + "rate = 60", ".rate", "60", "a valid string"),
+    (DAY.replace("9", "1e300"), ".hard", "1e+300", "a number less than or equal to"),
     (LIMIT, "", "'name': 'a'", "either rate, or window together with hard"),
     (LIMIT + "window = 'day'", "", "'window': 'day'", "window and hard go together"),
     (LIMIT + "hard = 1", "", "'hard': 1", "either rate, or window together with hard"),
