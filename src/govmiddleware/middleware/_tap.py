@@ -54,6 +54,7 @@ class Tap:
         self._reader: UsageReader | None = None
         self._decoder: zlib._Decompress | None = None
         self._sliced = False
+        self._covered = 0
         self._has_room = True
         self._holds = False
         self._left: int | None = None
@@ -109,6 +110,7 @@ class Tap:
             self._decoder = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)
         plain_stream = call.stream and self._decoder is None
         self._sliced = plain_stream and call.grow is not None
+        self._covered = call.reserved.output_tokens if call.reserved else 0
         strips = plain_stream and self._injected
         self._holds = strips or self._sliced
         self._reader = call.protocol.usage_reader(
@@ -158,7 +160,7 @@ class Tap:
     async def _grow(self, reader: UsageReader) -> bool:
         """Whether more of the stream may pass: what was delivered is reserved, and a little more is or can be."""
         call = self._call
-        covered = call.reserved.output_tokens if call.reserved else 0
+        covered = self._covered
         margin = min(_MOST_MARGIN, covered // 8) if self._has_room else min(_LEAST_MARGIN, covered // 8)
         if self._at_most(reader) + margin <= covered:
             return True
@@ -167,6 +169,7 @@ class Tap:
         if delivered + margin <= covered or call.grow is None:
             return True
         self._has_room, had_room = await call.grow(delivered + margin + 1), self._has_room
+        self._covered = call.reserved.output_tokens if call.reserved else 0
         return self._has_room or had_room  # what is reserved already may still be used up
 
     def _at_most(self, reader: UsageReader) -> int:
