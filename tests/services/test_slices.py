@@ -75,3 +75,18 @@ async def test_the_books_of_a_clamped_call_that_was_swept_end_at_what_it_used(wo
     told = [Decimal(records.decode(entry.record).cost_usd or 0) for entry in await worker.records()]
     held = [entry.holds[0].amount for entry in await worker.records()]
     assert sum(told) == Decimal(usd_text(sum(held))) == Decimal("0.0004")
+
+
+async def test_a_stream_that_its_workspace_refuses_to_grow_takes_no_more_of_the_deployment_each_time(
+    worker: Worker,
+) -> None:
+    wide = Limit("wide", Scope.DEPLOYMENT, Meter.OUTPUT_TOKENS, Lifetime(), 10**6)
+    own = Limit("own", Scope.WORKSPACE, Meter.OUTPUT_TOKENS, Lifetime(), 1030)
+    call = stream(worker)
+    async with worker.reservations.hold(call, (wide, own), in_slices=True):
+        assert call.grow is not None
+        assert [await call.grow(1500) for _ in range(5)] == [False] * 5
+        name = "deployment:output_tokens:lifetime:deployment"
+        counter = (await worker.journal.snapshot("*", [name])).counters[name]
+        assert counter.buckets[0].reserved <= 2 * 1024
+        answer(call, 1000)

@@ -95,6 +95,7 @@ class Reservation:
             over the whole deployment are a part of their own, under `DEPLOYMENT_WORKSPACE`.
         open: False once the ledger has closed it.
         left: what the record says that is journaled if the lease runs out.
+        ahead: tokens of each choice by which the deployment's part has grown and the workspace's has not.
     """
 
     id: str
@@ -102,6 +103,7 @@ class Reservation:
     parts: dict[str, list[Counter]] = field(default_factory=dict)
     open: bool = True
     left: Bound | None = None
+    ahead: int = 0
 
     def counters(self) -> Iterator[Counter]:
         """Those of all parts."""

@@ -80,13 +80,23 @@ class Admission:
         shadow_output = output.most
         if wide:
             wide_step = step if DEPLOYMENT_WORKSPACE in reservation.parts else Step.OPEN
-            granted = await self._take_part(call, reservation, DEPLOYMENT_WORKSPACE, wide, wide_step, output)
-            output, shadow_output = replace(output, most=granted.output), granted.shadow_output
+            ahead = min(reservation.ahead, output.most) if step is Step.GROW else 0
+            if ahead < output.most or step is not Step.GROW:
+                missing = Output(output.most - ahead, max(0, output.least - ahead))
+                granted = await self._take_part(
+                    call, reservation, DEPLOYMENT_WORKSPACE, wide, wide_step, missing
+                )
+                output = replace(output, most=ahead + granted.output)
+                shadow_output = granted.shadow_output + (ahead if granted.shadow_output >= 0 else 0)
+                if step is Step.GROW:
+                    reservation.ahead += granted.output
             if shadow_output < 0:
                 own = [hold for hold in own if not hold.counter.is_shadow]
         granted = await self._take_part(
             call, reservation, reservation.workspace, own, step, output, drop_shadows=shadow_output < 0
         )
+        if wide and step is Step.GROW:
+            reservation.ahead -= granted.output
         has_shadows = any(each.is_shadow for each in reservation.parts.get(DEPLOYMENT_WORKSPACE, ()))
         if granted.shadow_output < 0 and has_shadows and step is not Step.GROW:
             await self._take_part(
