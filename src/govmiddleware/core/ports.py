@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
@@ -423,6 +423,8 @@ class CounterBuckets:
     oldest: int
     buckets: Mapping[int, Bucket]
     sums: Bucket | None
+    first_use: Mapping[int, int] = field(default_factory=dict)
+    """Of wall_clock, which has no amounts: when the window that begins with the bucket was first used, ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -454,40 +456,3 @@ class Journal(Protocol):
     async def snapshot(self, workspace: str, counters: Sequence[str]) -> Snapshot: ...
 
     async def workspaces(self) -> list[str]: ...
-
-
-# API tokens --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class StoredApiToken:
-    """An API token of the store. Times are Unix seconds; the secret itself is nowhere."""
-
-    id: str
-    name: str
-    workspace: str
-    role: str
-    created_at: int
-    expires_at: int | None = None
-    user: str | None = None
-    agent: str | None = None
-    tags: Mapping[str, str] | None = None
-    active: bool = True
-
-
-class ApiTokenStore(Protocol):
-    """The registry of API tokens. Every call raises StoreUnavailable."""
-
-    async def find(self, sha256: str) -> StoredApiToken | None:
-        """By the hash of its secret; revoked ones too, their `active` not looked up."""
-        ...
-
-    async def add(self, token: StoredApiToken, sha256: str) -> None: ...
-
-    async def list(self) -> list[StoredApiToken]:
-        """Of all workspaces, each with its `active`."""
-        ...
-
-    async def revoke(self, token: StoredApiToken) -> bool:
-        """False where it was revoked already."""
-        ...
