@@ -12,6 +12,7 @@ from govmiddleware.errors import ConfigurationError
 from govmiddleware.settings import Settings, load
 
 SHA = "ab" * 32
+WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 SECRET = "s3cr3t"
 """Whatever stands here must not come back in an error."""
 
@@ -66,8 +67,15 @@ def test_defaults_are_the_contracts() -> None:
     for name, value in tomllib.loads(CONTRACTS_DEFAULTS).items():
         found = getattr(settings, name)
         assert (list(found) if isinstance(found, tuple) else found) == value, name
-    unset = ("upstream", "upstream_api_key", "metrics_token", "admin_token")
-    assert [getattr(settings, name) for name in unset] == [None] * 4
+    unset = (
+        "upstream",
+        "upstream_api_key",
+        "metrics_token",
+        "admin_token",
+        "webhook_url",
+        "webhook_secret",
+    )
+    assert [getattr(settings, name) for name in unset] == [None] * 6
     assert (settings.api_tokens, settings.limits, settings.prices) == ((), (), ())
     assert settings.data_dir.name == "govmiddleware"
 
@@ -272,6 +280,10 @@ MISTAKES = [
     ("control_prefix = 'gov'", "control_prefix", "'gov'", "a path such as /gov"),
     ("control_prefix = '/'", "control_prefix", "'/'", "a path such as /gov"),
     ("login_throttle = '0/minute'", "login_throttle", "'0/minute'", A_RATE),
+    ("webhook_url = 'hooks.example'", "webhook_url", "'…'", "an http or https URL with a host"),
+    ("webhook_url = 'https://hooks.example/x'", "webhook_secret", "None", "openssl rand -base64 32"),
+    (f"webhook_secret = {WEBHOOK_SECRET!r}", "webhook_url", "None", "a URL beside webhook_secret"),
+    ("webhook_secret = 'whsec_c2hvcnQ='", "webhook_secret", "'…'", "the base64 of 24 to 64 random bytes"),
     ("redis = 'embedded'", "redis", "'embedded'", "a setting that exists"),
     # limits
     ("mode = 'block'", "mode", "'block'", "'enforced', 'dry_run' or 'suggest'"),
@@ -338,6 +350,7 @@ def test_all_mistakes_are_told_at_once(written) -> None:
         ("metrics_token = ['s3cr3t']", "metrics_token"),
         ("audit_key = 's3cr3t'", "audit_key"),
         ("webhook_secret = 's3cr3t'", "webhook_secret"),
+        ("webhook_url = 'ftp://hooks/s3cr3t'", "webhook_url"),
         ("openai_password = 's3cr3t'", "openai_password"),
         ("admin_tokens = 's3cr3t'", "admin_tokens"),
         ("api_tokens = 's3cr3t'", "api_tokens"),

@@ -37,6 +37,7 @@ from govmiddleware.core.call import Principal, Role
 from govmiddleware.core.limits import Mode
 from govmiddleware.core.prices import ConfiguredPrice
 from govmiddleware.core.providers import Provider
+from govmiddleware.core.webhook_signature import SECRET_FORM, read_secret
 from govmiddleware.errors import ConfigurationError
 from govmiddleware.settings_errors import HIDDEN, configuration_errors, environment_error
 from govmiddleware.settings_fields import (
@@ -101,6 +102,23 @@ def _base_url(url: str) -> str:
     if not has_origin or not url.isascii() or "@" in parts.netloc or "?" in url or "#" in url:
         raise ValueError(expected)
     return url
+
+
+def _webhook_url(url: SecretStr) -> SecretStr:
+    expected = "an http or https URL with a host"
+    try:
+        parts = urlsplit(text := url.get_secret_value())
+        is_whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        raise ValueError(expected) from None
+    if not is_whole or not text.isascii() or not text.isprintable() or " " in text or "@" in parts.netloc:
+        raise ValueError(expected)
+    return url
+
+
+def _webhook_secret(secret: SecretStr) -> SecretStr:
+    read_secret(secret.get_secret_value())
+    return secret
 
 
 def _globs(globs: tuple[str, ...]) -> tuple[str, ...]:
@@ -251,6 +269,8 @@ class Settings(BaseSettings):
     body_timeout: Positive = 30
     journal_max_records: PositiveInt = 5_000_000
     login_throttle: Rate = "10/minute"
+    webhook_url: Annotated[SecretStr, AfterValidator(_webhook_url)] | None = None
+    webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = None
     metrics_token: Secret | None = None
     control_prefix: Annotated[str, AfterValidator(_prefix)] = "/gov"
     admin_token: Secret | None = None
@@ -290,6 +310,14 @@ class Settings(BaseSettings):
             if has_key and (upstream.auth or self.upstream_auth) == "forward":
                 expected = "replace (also by upstream_auth), where an upstream has a key"
                 raise ConfigurationError(f"upstreams[{index}].auth", "forward", expected)
+        return self
+
+    @model_validator(mode="after")
+    def _webhook_can_be_signed(self) -> Settings:
+        if self.webhook_url is not None and self.webhook_secret is None:
+            raise ConfigurationError("webhook_secret", None, f"a secret beside webhook_url: {SECRET_FORM}")
+        if self.webhook_secret is not None and self.webhook_url is None:
+            raise ConfigurationError("webhook_url", None, "a URL beside webhook_secret")
         return self
 
     @model_validator(mode="after")

@@ -13,8 +13,18 @@ from pydantic_settings import SettingsError
 from govmiddleware.errors import ConfigurationError
 
 HIDDEN = "…"
-_SECRETS = frozenset({"upstream_api_key", "api_key", "metrics_token", "admin_token", "sha256", "api_key_env"})
-"""`api_key_env` too: what is no name of a variable may be the key itself."""
+_SECRETS = frozenset(
+    {
+        "upstream_api_key",
+        "api_key",
+        "api_key_env",  # what is no name of a variable may be the key itself
+        "metrics_token",
+        "admin_token",
+        "sha256",
+        "webhook_url",  # Slack's URLs are credentials
+        "webhook_secret",
+    }
+)
 _HOLD_SECRETS = r"(api_tokens|upstreams)(\[\d+\])?"
 _EXPECTED = {
     "tuple_type": "a list",

@@ -68,12 +68,14 @@ class RequestInfo:
         output_tokens: the output limit that the client asked for, one choice; None if it gave none.
         choices: how many answers are generated (`n`).
         generates: False for embeddings and their like, which have no output.
+        free: the provider charges nothing, whatever the model: no tokens are counted and no price is asked.
         overhead_tokens: what the format adds around the texts.
         texts: what has to be counted by the tokenizer.
         unknown_parts: parts whose size the request does not show (image URLs, file ids).
         user: the end user that the protocol's own fields name.
         predicted_texts: what may be billed as output beyond the output limit (rejected predictions).
-        hides_output: whether the client asks for output that is billed and not shown.
+        hides_output: whether the client asks for output that is billed and not shown, or for none such; None
+            leaves it to the model.
     """
 
     model: str
@@ -81,13 +83,14 @@ class RequestInfo:
     output_tokens: int | None = None
     choices: int = 1
     generates: bool = True
+    free: bool = False
     overhead_tokens: int = 0
     input_tokens: int = 0
     texts: Sequence[str] = ()
     unknown_parts: int = 0
     user: str | None = None
     predicted_texts: Sequence[str] = ()
-    hides_output: bool = False
+    hides_output: bool | None = None
 
 
 class UsageReader(Protocol):

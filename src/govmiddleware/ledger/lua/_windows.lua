@@ -34,7 +34,10 @@ local function locate(key, now, kind, a, b, c)
   place.lives = 2 * width * buckets + 60000
   local since = tonumber(f[1] or oldest)
   if since < oldest - buckets then -- idle for longer than the window: nothing of it counts
-    place.reset, place.used, place.reserved = true, 0, 0
+    place.used, place.reserved = 0, 0
+    for _, field in ipairs(redis.call('HKEYS', key)) do
+      if string.find(field, '^[ur]%d') then table.insert(place.gone, field) end
+    end
   elseif since < oldest then
     for bucket = since, oldest - 1 do
       table.insert(place.gone, 'u' .. text(bucket))
@@ -68,7 +71,6 @@ local function add(key, now, kind, place, field, amount)
   elseif kind == 's' then
     local used, reserved = place.used, place.reserved
     if field == 'u' then used = used + amount else reserved = reserved + amount end
-    if place.reset then redis.call('DEL', key) end
     if #place.gone > 0 then redis.call('HDEL', key, unpack(place.gone)) end
     redis.call('HSET', key, 'o', text(place.oldest), 'u', text(used), 'r', text(reserved))
     redis.call('HINCRBY', key, field .. place.bucket, text(amount))
