@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.demand import Bound, Demand
 from govmiddleware.core.limits import Counter
-from govmiddleware.core.refusals import Evaluation, Refusal
+from govmiddleware.core.refusals import Evaluation, LimitRefusal, Refusal
 from govmiddleware.core.scopes import ANONYMOUS, TAG, Scope
 from govmiddleware.core.usage import Usage
 
@@ -140,7 +140,7 @@ class Call:
     """Tokens of each choice that the limits leave it, where they do not leave it all that it demands."""
     reserved_output: int | None = None
     """Tokens of each choice that are reserved so far, where that is not all that it may generate."""
-    would_refuse: Refusal | None = None
+    would_refuse: LimitRefusal | None = None
     """What limits in dry_run would have answered."""
     shadow_output: int | None = None
     """Tokens of each choice that limits in dry_run would have left it, where that is not all."""

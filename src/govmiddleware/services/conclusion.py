@@ -47,6 +47,7 @@ class Conclusion:
             ended: what ended the call before its time.
         """
         if reservation.open:
+            self._metrics.cut_streams.inc(call.was_cut)
             await self._end(call, reservation, _charge(call, ended))
 
     async def release(self, call: Call, reservation: Reservation) -> None:
