@@ -28,8 +28,10 @@ local function locate(key, now, kind, a, b, c)
   local width, buckets = tonumber(a), tonumber(b)
   local current = math.floor(now / width)
   local oldest = current - buckets
-  local f = redis.call('HMGET', key, 'o', 'u', 'r')
-  local place = {bucket = text(current), oldest = oldest, used = number(f[2]), reserved = number(f[3]), gone = {}}
+  local bucket = text(current)
+  local f = redis.call('HMGET', key, 'o', 'u', 'r', 'u' .. bucket, 'r' .. bucket)
+  local place = {bucket = bucket, oldest = oldest, used = number(f[2]), reserved = number(f[3]), gone = {}}
+  place.here, place.is_known = {u = number(f[4]), r = number(f[5])}, f[4] or f[5]
   place.window = text(math.floor(current / buckets))
   place.lives = 2 * width * buckets + 60000
   local since = tonumber(f[1] or oldest)
@@ -65,25 +67,31 @@ local function keep(key, now, kind, place)
 end
 
 -- Writes an amount where it falls: `field` is 'r' to reserve it, 'u' to use it. Writes only, and none that can fail.
+-- Few calls: each costs more than all else here. So a counter's life is set where a bucket or window is new.
 local function add(key, now, kind, place, field, amount)
+  local is_new = true
   if kind == 'n' then
+    is_new = place.reserved == 0
     redis.call('HSET', key, 'r0', text(place.reserved + amount))
   elseif kind == 's' then
     local used, reserved = place.used, place.reserved
     if field == 'u' then used = used + amount else reserved = reserved + amount end
     if #place.gone > 0 then redis.call('HDEL', key, unpack(place.gone)) end
-    redis.call('HSET', key, 'o', text(place.oldest), 'u', text(used), 'r', text(reserved))
-    redis.call('HINCRBY', key, field .. place.bucket, text(amount))
+    redis.call('HSET', key, 'o', text(place.oldest), 'u', text(used), 'r', text(reserved),
+      field .. place.bucket, text(place.here[field] + amount))
+    is_new = not place.is_known
   else
-    if place.current and place.current ~= place.bucket then
+    is_new = place.current ~= place.bucket
+    local total = (field == 'u' and place.used or place.reserved) + amount
+    if kind == 'w' then field, total = 'f', place.first or now end
+    if is_new and place.current then
       if place.previous then
         redis.call('HDEL', key, 'u' .. place.previous, 'r' .. place.previous, 'f' .. place.previous)
       end
       redis.call('HSET', key, 'p', place.current)
     end
-    local total = (field == 'u' and place.used or place.reserved) + amount
-    if kind == 'w' then field, total = 'f', place.first or now end
-    redis.call('HSET', key, 'o', place.bucket, field .. place.bucket, text(total))
+    if is_new then redis.call('HSET', key, 'o', place.bucket) end
+    redis.call('HSET', key, field .. place.bucket, text(total))
   end
-  keep(key, now, kind, place)
+  if is_new then keep(key, now, kind, place) end
 end
