@@ -11,9 +11,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from govmiddleware.app import Governance, GovernanceMiddleware, govern
+    from govmiddleware.budgets import (
+        AgentBudget,
+        BudgetUsage,
+        Caps,
+        SessionBudgets,
+        Step,
+        SyncAgentBudget,
+        SyncSessionBudgets,
+    )
     from govmiddleware.core.call import Call, Principal, Role, current_call
     from govmiddleware.core.refusals import Refusal
     from govmiddleware.errors import (
+        BudgetExhaustedError,
         ConfigurationError,
         GovError,
         MissingPredecessor,
@@ -30,6 +40,15 @@ if TYPE_CHECKING:
 _HOMES = {
     "govmiddleware.app": ("Governance", "GovernanceMiddleware", "govern"),
     "govmiddleware.middleware": ("Journal", "Authenticate", "RateLimit", "Estimate", "Budget", "Meter"),
+    "govmiddleware.budgets": (
+        "AgentBudget",
+        "SessionBudgets",
+        "SyncAgentBudget",
+        "SyncSessionBudgets",
+        "Caps",
+        "BudgetUsage",
+        "Step",
+    ),
     "govmiddleware.settings": ("Settings",),
     "govmiddleware.core.call": ("Call", "Principal", "Role", "current_call"),
     "govmiddleware.core.refusals": ("Refusal",),
@@ -37,6 +56,7 @@ _HOMES = {
         "GovError",
         "ConfigurationError",
         "MissingPredecessor",
+        "BudgetExhaustedError",
         "StoreUnavailable",
         "UpstreamError",
         "UpstreamUnreachable",
@@ -55,6 +75,13 @@ __all__ = [
     "Estimate",
     "Budget",
     "Meter",
+    "AgentBudget",
+    "SessionBudgets",
+    "SyncAgentBudget",
+    "SyncSessionBudgets",
+    "Caps",
+    "BudgetUsage",
+    "Step",
     "Settings",
     "Call",
     "Principal",
@@ -63,6 +90,7 @@ __all__ = [
     "GovError",
     "ConfigurationError",
     "MissingPredecessor",
+    "BudgetExhaustedError",
     "StoreUnavailable",
     "UpstreamError",
     "UpstreamUnreachable",

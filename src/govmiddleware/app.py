@@ -8,35 +8,58 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from govmiddleware.budgets import (
+    AgentBudget,
+    Book,
+    BudgetOptions,
+    Runner,
+    SessionBudgets,
+    SessionOptions,
+    SyncAgentBudget,
+    SyncRunner,
+    SyncSessionBudgets,
+    budget_book,
+    session_book,
+)
 from govmiddleware.core.addresses import TrustedProxies
+from govmiddleware.core.limits import Limit
 from govmiddleware.core.prices import PriceBook
 from govmiddleware.core.refusals import Unavailable
 from govmiddleware.core.tokens import CL100K, O200K
 from govmiddleware.core.tokens import load as load_encoding
+from govmiddleware.core.webhook_signature import read_secret
 from govmiddleware.errors import ConfigurationError, StoreUnavailable
+from govmiddleware.ledger.adjustments import RedisAdjustments
 from govmiddleware.ledger.api_tokens import RedisApiTokens
 from govmiddleware.ledger.connection import PROBE_SECONDS, connect
 from govmiddleware.ledger.embedded import EmbeddedStore
 from govmiddleware.ledger.health import StoreCheck, eviction_policy, examine
 from govmiddleware.ledger.journal import RedisJournal
 from govmiddleware.ledger.ledger import RedisLedger
+from govmiddleware.ledger.limits import RedisLimits
+from govmiddleware.ledger.sync_store import SyncRedisStore
 from govmiddleware.metrics import Metrics
 from govmiddleware.middleware import Authenticate, Budget, Estimate, Journal, Meter, RateLimit, Routes
 from govmiddleware.middleware._enter import checked_patterns, covers, enter
 from govmiddleware.middleware._refuse import refuse
 from govmiddleware.protocols.registry import recognise
 from govmiddleware.services.api_tokens import ApiTokens
+from govmiddleware.services.limit_events import LimitEvents
+from govmiddleware.services.limits import REFRESH_SECONDS, Fields, LimitRegistry
 from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
 from govmiddleware.services.reservations import Reservations
 from govmiddleware.services.settlement_watch import CHECK_SECONDS, SettlementWatch
 from govmiddleware.services.upkeep import Upkeep
 from govmiddleware.services.usage import UsageReports
+from govmiddleware.services.webhook_delivery import WebhookDelivery
 from govmiddleware.settings import Settings, load
 from govmiddleware.settings_errors import without_password
+from govmiddleware.settings_limits import LimitSettings, read_limit
+from govmiddleware.upstream.clients import open_client
 
 logger = logging.getLogger("govmiddleware.app")
 
@@ -59,7 +82,6 @@ class Governance:
     ) -> None:
         self.settings = settings
         self.metrics = metrics or Metrics()
-        self.limits = tuple(limit.limit() for limit in settings.limits)
         self.providers = tuple(upstream.provider() for upstream in settings.all_upstreams)
         self.prices = PriceBook(tuple(price.configured() for price in settings.prices))
         self.trusted_proxies = TrustedProxies(settings.trusted_proxies)
@@ -72,7 +94,16 @@ class Governance:
             raise ConfigurationError("redis_url", shown, f"the URL of a store ({error})") from None
         self.ledger = RedisLedger(self._redis, journal_max_records=settings.journal_max_records, clock=clock)
         self.journal = RedisJournal(self._redis)
+        self.adjustments = RedisAdjustments(self._redis, clock=clock)
+        self._sync_store = SyncRedisStore(
+            self._embedded.url if self._embedded else settings.redis_url,
+            EmbeddedStore(settings.data_dir) if self._embedded else None,
+            clock,
+        )
         self.api_token_store = RedisApiTokens(self._redis)
+        self.limits = LimitRegistry(
+            RedisLimits(self._redis), map(self._registered, settings.limits), self._read_limit
+        )
 
         self.upkeep = Upkeep(
             self.ledger,
@@ -80,6 +111,7 @@ class Governance:
             lease_seconds=settings.lease_seconds,
             sweep_seconds=settings.sweep_seconds,
         )
+        self.limit_events = LimitEvents(self.metrics, self._webhook())
         self.settlement_watch = SettlementWatch(self.ledger, self.journal, self.metrics)
         self.upkeep.also(CHECK_SECONDS, self.settlement_watch.check)
         self.reservations = Reservations(
@@ -91,7 +123,9 @@ class Governance:
             clamp_min_output_tokens=settings.clamp_min_output_tokens,
             slice_output_tokens=settings.slice_output_tokens,
             price_version=self.prices.version,
+            tell=self.limit_events.tell,
         )
+        self.upkeep.also(REFRESH_SECONDS, self.limits.refresh)
         self.refusals = RefusalLog(self.journal, self.upkeep)
         self.upkeep.also(SUMMARY_SECONDS, self.refusals.flush)
         if self._embedded is not None:
@@ -133,6 +167,8 @@ class Governance:
                     *(asyncio.to_thread(load_encoding, encoding) for encoding in (O200K, CL100K)),
                     self._open_store(),
                 )
+                with suppress(StoreUnavailable):  # no call passes until they are read
+                    await self.limits.refresh()
                 self.upkeep.start()
                 self._is_open = True
 
@@ -146,6 +182,8 @@ class Governance:
         await self.refusals.flush()
         with suppress(StoreUnavailable):
             await self.settlement_watch.check()
+        await self.limit_events.close()
+        await asyncio.to_thread(self._sync_store.close)
         await self._close_store()
 
     @asynccontextmanager
@@ -154,9 +192,18 @@ class Governance:
         await self._open_store()
         try:
             await self.ledger.ping(PROBE_SECONDS)  # the first node of a cluster may be down
+            await self.limits.refresh()
             yield self
         finally:
             await self._close_store()
+
+    def _webhook(self) -> WebhookDelivery | None:
+        url, secret = self.settings.webhook_url, self.settings.webhook_secret
+        if url is None or secret is None:
+            return None
+        client = open_client(connect_timeout=5, first_byte_timeout=10, idle_timeout=10)
+        key = read_secret(secret.get_secret_value())
+        return WebhookDelivery(client, url.get_secret_value(), key, self.metrics)
 
     async def _open_store(self) -> None:
         if self._embedded is not None:
@@ -183,6 +230,42 @@ class Governance:
     ) -> None:
         await self.close()
 
+    def __enter__(self) -> Self:
+        """For synchronous budgets alone: it starts nothing, as the first use opens the store."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._sync_store.close()
+
+    def budget(self, name: str, **options: Unpack[BudgetOptions]) -> AgentBudget:
+        """A budget for code that is not HTTP, such as an agent's loop; without caps it only counts.
+
+        Args:
+            options: `max_tokens`, `max_cost_usd`, `per_user_max_tokens` and more; see `BudgetOptions`.
+
+        Raises ConfigurationError, and TypeError for an option that does not exist.
+        """
+        return AgentBudget(self._runner(budget_book(name, self.prices, options)))
+
+    def session_budgets(self, name: str = "sessions", **options: Unpack[SessionOptions]) -> SessionBudgets:
+        """A budget for each session, under the caps `default=Caps(…)`; see `SessionOptions`. Raises as `budget`."""
+        return SessionBudgets(self._runner(session_book(name, self.prices, options)))
+
+    def sync_budget(self, name: str, **options: Unpack[BudgetOptions]) -> SyncAgentBudget:
+        """As `budget`, for threads: it needs no event loop. `with governance:` leaves the store at its end."""
+        return SyncAgentBudget(SyncRunner(self._sync_store, budget_book(name, self.prices, options)))
+
+    def sync_session_budgets(
+        self, name: str = "sessions", **options: Unpack[SessionOptions]
+    ) -> SyncSessionBudgets:
+        """As `session_budgets`, for threads."""
+        return SyncSessionBudgets(SyncRunner(self._sync_store, session_book(name, self.prices, options)))
+
+    def _runner(self, book: Book) -> Runner:
+        return Runner(self.adjustments, book, self.open, self.upkeep.spawn)
+
     async def readiness(self) -> list[str]:
         """What keeps calls from being governed right now, in words."""
         problems = []
@@ -192,9 +275,16 @@ class Governance:
                 problems.append("the journal is full: journal_max_records")
             if (policy := await eviction_policy(self._redis)) != "noeviction":
                 problems.append(f"the store forgets budgets: set its maxmemory-policy {policy} to noeviction")
+            problems += self.limits.problems()
         except StoreUnavailable as error:
             problems.append(f"the store does not answer: {error}")
         return problems
+
+    def _read_limit(self, fields: Fields) -> tuple[Limit, Fields]:
+        return self._registered(read_limit(fields, [provider.name for provider in self.providers]))
+
+    def _registered(self, limit: LimitSettings) -> tuple[Limit, Fields]:
+        return limit.limit(self.settings.limit_defaults), limit.fields()
 
     async def examine_store(self) -> list[StoreCheck]:
         """What `doctor` says of the store. Raises StoreUnavailable."""

@@ -4,6 +4,7 @@
     ├── ConfigurationError      a setting is wrong; names the key, the value and what would be right
     ├── MissingPredecessor      a middleware stands in a stack without the one it builds on
     ├── StoreUnavailable        Redis did not answer, or answered with an error
+    ├── BudgetExhaustedError    a budget of code that is not HTTP has no room for what is planned
     ├── UpstreamError
     │   ├── UpstreamUnreachable no connection, or it broke before the answer's end
     │   ├── UpstreamTimeout     no answer, or none of its bytes, in time
@@ -15,6 +16,8 @@ knows them, and nowhere else.
 """
 
 from __future__ import annotations
+
+from decimal import Decimal
 
 
 class GovError(Exception):
@@ -46,6 +49,28 @@ class MissingPredecessor(GovError):
 
 class StoreUnavailable(GovError):
     """The store did not answer in time or not at all. What was sent may have been carried out."""
+
+
+class BudgetExhaustedError(GovError):
+    """A budget has no room for what is planned.
+
+    Attributes:
+        session_id: the session, or the user, or the budget where it is the cap over all.
+        used, maximum: tokens or seconds, or USD where `reason` is a cost.
+        reason: the name of the cap, as `max_tokens` or `per_user_max_cost_usd`.
+    """
+
+    def __init__(
+        self, session_id: str, used: int | Decimal, maximum: int | Decimal, *, reason: str = "max_tokens"
+    ) -> None:
+        super().__init__(session_id, used, maximum)
+        self.session_id = session_id
+        self.used = used
+        self.maximum = maximum
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.session_id!r} has used {self.used} of {self.maximum} ({self.reason}): there is no room left"
 
 
 class UpstreamError(GovError):

@@ -135,6 +135,18 @@ class Metrics:
         self.cut_streams = Counter(
             "govmiddleware_cut_streams", "Streams that a limit ended.", registry=registry
         )
+        self.limit_events = Counter(
+            "govmiddleware_limit_events",
+            "Times that a limit's soft or hard value was crossed, one for each value of its scope and window.",
+            ["limit", "past"],
+            registry=registry,
+        )
+        self.webhook_messages = Counter(
+            "govmiddleware_webhook_messages",
+            "Messages for the webhook, by what became of them: delivered, failed, dropped.",
+            ["outcome"],
+            registry=registry,
+        )
         self.unsent_writes = Gauge(
             "govmiddleware_unsent_writes",
             "Settlements that the store has not taken yet.",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from govmiddleware.core.limits import Counter, Limit, Meter, holds_for
+import pytest
+
+from govmiddleware.core.limits import Counter, Limit, Meter, holds_for, split_counter_name
 from govmiddleware.core.scopes import Scope
 from govmiddleware.core.windows import (
     CalendarUnit,
@@ -81,3 +83,14 @@ def test_only_what_the_headers_tell_is_known_before_the_body() -> None:
         for scope in (Scope.WORKSPACE, Scope.API_TOKEN, Scope.DEPLOYMENT)
         for meter in (Meter.REQUESTS, Meter.CONCURRENCY)
     }
+
+
+@pytest.mark.parametrize("is_shadow", [False, True])
+@pytest.mark.parametrize(
+    "scope", ["user", "tag:team", "user+model", "tag:team+user", "user+tag:requests", "deployment+tag:a.b"]
+)
+@pytest.mark.parametrize("value", ["ann", "a:b:c", "a|b", "", "x\ny"])
+def test_the_name_of_a_counter_can_be_taken_apart(scope: str, value: str, is_shadow: bool) -> None:
+    counter = Counter(scope, Meter.TOTAL_TOKENS, SlidingWindow(60), value, is_shadow)
+    shown = f"dry_run:{scope}" if is_shadow else scope
+    assert split_counter_name(counter.name) == (shown, "total_tokens", "60s", value)

@@ -17,8 +17,8 @@ from govmiddleware.core.ports import (
     LimitsExceeded,
     Output,
     ReservationGone,
-    StoredApiToken,
 )
+from govmiddleware.core.registries import StoredApiToken
 from govmiddleware.ledger.api_tokens import RedisApiTokens
 from govmiddleware.ledger.ledger import RedisLedger
 

@@ -14,11 +14,12 @@ from govmiddleware.app import Governance
 from govmiddleware.core.call import Attribution, Call, Principal, Reading
 from govmiddleware.core.demand import Demand
 from govmiddleware.core.ids import new_request_id
-from govmiddleware.core.limits import Limit
+from govmiddleware.core.limits import Limit, Meter, Mode
 from govmiddleware.core.model_price import ModelPrice, Rates
 from govmiddleware.core.refusals import LimitRefusal
 from govmiddleware.core.scopes import Scope
 from govmiddleware.core.usage import Usage
+from govmiddleware.core.windows import CalendarUnit, CalendarWindow
 from govmiddleware.ledger.keys import WorkspaceKeys
 from govmiddleware.protocols.registry import UNRECOGNISED
 from govmiddleware.services.audit import Difference, audit
@@ -204,6 +205,24 @@ async def test_counters_that_expired_with_their_window_are_not_missed(
     assert (await audit(books.governance.journal)).ok
 
 
+async def test_counters_of_tags_pairs_and_shadows_may_expire_and_be_wrong_as_others_may(books: Books) -> None:
+    day = CalendarWindow(CalendarUnit.DAY)
+    limits = [
+        Limit("a", "tag:team", Meter.REQUESTS, day, 9),
+        Limit("b", "user+tag:team", Meter.REQUESTS, day, 9),
+        Limit("c", Scope.USER, Meter.REQUESTS, day, 9, mode=Mode.DRY_RUN),
+    ]
+    async with books.governance.reservations.hold(books.call(), limits):
+        pass
+    for key in books.raw.scan_iter("gov:{acme}:c:*"):
+        books.raw.delete(key)
+    assert {found.limit for found in await books.differences()} == {
+        "tag:team:requests",
+        "user+tag:team:requests",
+        "dry_run:user:requests",
+    }
+
+
 async def test_workspaces_are_told_apart(books: Books) -> None:
     await books.spend(300)
     await books.spend(100, workspace="zeta")
@@ -313,7 +332,7 @@ async def test_a_report_can_be_of_one_group_or_tag_or_workspace(books: Books) ->
 
 async def test_a_refused_call_costs_nothing_in_the_report(books: Books) -> None:
     tight = tuple(
-        Limit(limit.name, limit.scope, limit.meter, limit.window, 5) if limit.scope is Scope.USER else limit
+        Limit(limit.name, limit.scope, limit.meter, limit.window, 5) if limit.scope == Scope.USER else limit
         for limit in books.governance.limits
     )
     with pytest.raises(LimitRefusal):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -97,6 +98,24 @@ class Counter:
     @property
     def is_deployment_wide(self) -> bool:
         return is_deployment_wide(self.scope)
+
+
+_SCOPE_PART = r"(?:tag:[^:+]+|[^:+]+)"
+_COUNTER_NAME = re.compile(
+    rf"((?:dry_run:)?{_SCOPE_PART}(?:\+{_SCOPE_PART})?):([^:]+):([^:]+):(.*)", re.DOTALL
+)
+
+
+def split_counter_name(name: str) -> tuple[str, str, str, str]:
+    """The scope (of a shadow with what it begins with), meter, window and value of `Counter.name`.
+
+    >>> split_counter_name("dry_run:tag:team:cost_usd:month:a:b")
+    ('dry_run:tag:team', 'cost_usd', 'month', 'a:b')
+    """
+    found = _COUNTER_NAME.fullmatch(name)
+    assert found is not None, f"{name!r} names a counter"
+    scope, meter, window, value = found.groups()
+    return scope, meter, window, value
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ script can change them together.
 |----------------------------|--------|-------------------------------------------|------------------------------------|
 | gov:workspaces             | set    | names of all workspaces                   | for ever: the directory            |
 | gov:sweeper                | string | who walks all workspaces: HOST:PID        | by TTL, shorter than sweep_seconds |
+| gov:limits                 | hash   | a limit's name -> its settings, JSON      | for ever: until it is deleted      |
 | gov:token:{SHA256}         | string | an API token's record, JSON               | for ever: revoked ones stay known  |
 | gov:{WS}:tokens            | hash   | API token id -> record, JSON              | for ever: the list of tokens       |
 | gov:{WS}:active            | set    | ids of the API tokens that are not revoked| for ever: read at every admission  |
@@ -16,6 +17,10 @@ script can change them together.
 |                            |        |                                           | of a cancelled one: by TTL)        |
 | gov:{WS}:c:COUNTER         | hash   | a counter (lua/_counters.lua has fields)  | by TTL past its window; lifetime   |
 |                            |        |                                           | ones for ever; concurrency at zero |
+| gov:{WS}:a:ID              | list   | the answer to an adjustment, for a repeat | by TTL, five minutes               |
+| gov:{WS}:b:BOOK            | zset   | users of a budget, or sessions -> last    | while it has any: idle ones are    |
+|                            |        | used, ms                                  | forgotten, and their number bounded|
+| gov:{WS}:t:BOOK            | hash   | the same -> their caps, JSON              | as long as they                    |
 | gov:{WS}:journal           | stream | journal records                           | for ever: nothing trims it yet     |
 """
 
@@ -23,6 +28,7 @@ from __future__ import annotations
 
 WORKSPACES = "gov:workspaces"
 SWEEPER = "gov:sweeper"
+LIMITS = "gov:limits"
 
 
 def api_token(sha256: str) -> str:
@@ -34,11 +40,14 @@ class WorkspaceKeys:
 
     __slots__ = (
         "active_tokens",
+        "adjustment_prefix",
+        "book_prefix",
         "counter_prefix",
         "journal",
         "open",
         "reservation_prefix",
         "state",
+        "terms_prefix",
         "tokens",
     )
 
@@ -51,12 +60,25 @@ class WorkspaceKeys:
         self.journal = prefix + "journal"
         self.reservation_prefix = prefix + "r:"
         self.counter_prefix = prefix + "c:"
+        self.adjustment_prefix = prefix + "a:"
+        self.book_prefix = prefix + "b:"
+        self.terms_prefix = prefix + "t:"
 
     def reservation(self, reservation_id: str) -> str:
         return self.reservation_prefix + reservation_id
 
     def counter(self, name: str) -> str:
         return self.counter_prefix + name
+
+    def adjustment(self, adjustment_id: str) -> str:
+        return self.adjustment_prefix + adjustment_id
+
+    def book(self, name: str) -> str:
+        return self.book_prefix + name
+
+    def terms(self, name: str) -> str:
+        """Of the members of a book."""
+        return self.terms_prefix + name
 
     def counter_name(self, key: str) -> str:
         """The inverse of `counter`."""

@@ -240,13 +240,13 @@ class RedisLedger:
 
 def _hold_arguments(hold: Hold, now_ms: int) -> tuple[str | int, ...]:
     """The ten arguments of one new hold, as `acquire.lua` describes them."""
-    kind, window = _window_arguments(hold.counter, now_ms)
+    kind, window = window_arguments(hold.counter, now_ms)
     check = "o" if hold.hard is None else "d" if hold.counter.is_shadow else "e"
     amounts = hold.amount.fixed, hold.amount.per_token
     return kind, check, *amounts, "" if hold.hard is None else hold.hard, *window, *_watch_arguments(hold)
 
 
-def _window_arguments(counter: Counter, now_ms: int) -> tuple[str, tuple[int | str, int | str, int | str]]:
+def window_arguments(counter: Counter, now_ms: int) -> tuple[str, tuple[int | str, int | str, int | str]]:
     """The kind of a counter, and the a, b, c of `locate` in `_windows.lua`."""
     match counter.window:
         case SlidingWindow() as window:

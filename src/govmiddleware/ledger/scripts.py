@@ -1,4 +1,4 @@
-"""The Lua scripts as typed async functions: one trip each, loaded again where the store forgot them."""
+"""The Lua scripts as functions: one trip each, loaded again where the store forgot them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, cast
 from redis.exceptions import NoScriptError
 
 from govmiddleware.ledger.connection import Client
+from govmiddleware.ledger.sync_connection import SyncClient
 
 Argument = str | bytes | int
 
@@ -26,6 +27,13 @@ class Script:
         except NoScriptError:
             return await cast("Any", redis.eval(self.source, len(keys), *keys, *arguments))
 
+    def run(self, redis: SyncClient, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        """The same with a synchronous client."""
+        try:
+            return redis.evalsha(self._sha, len(keys), *keys, *arguments)
+        except NoScriptError:
+            return redis.eval(self.source, len(keys), *keys, *arguments)
+
 
 def _read(name: str, *shared: str) -> Script:
     """One file of `lua/`, with the shared functions of `_counters.lua`, and of further such files, behind its
@@ -38,6 +46,8 @@ def _read(name: str, *shared: str) -> Script:
 
 acquire = _read("acquire", "_windows")
 settle = _read("settle")
+adjust = _read("adjust", "_windows")
+look = _read("look", "_windows")
 renew = _read("renew")
 expired = _read("expired")
 sweep = _read("sweep")

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 
+from govmiddleware.core.limits import split_counter_name
 from govmiddleware.core.ports import Bucket, CounterBuckets, Journal, Snapshot
 from govmiddleware.core.windows import window_named
 
@@ -44,7 +45,7 @@ class Findings:
         """Check one bucket of the counter `name` against the books."""
         self.checked += 1
         if found != books:
-            scope, meter, window, value = name.split(":", 3)
+            scope, meter, window, value = split_counter_name(name)
             self.differences.append(
                 Difference(
                     workspace=workspace,
@@ -117,7 +118,7 @@ def _compare(
     for name in names:
         counter = snapshot.counters.get(name)
         if counter is None:  # rightly, if all that it counted has left its window
-            first = window_named(name.split(":", 3)[2]).first_bucket(now_ms)
+            first = window_named(split_counter_name(name)[2]).first_bucket(now_ms)
             counter = CounterBuckets(oldest=first, buckets={}, sums=None)
         counted = {bucket for bucket in by_counter[name] | counter.buckets.keys() if bucket >= counter.oldest}
         found = {bucket: counter.buckets.get(bucket, Bucket(0, 0)) for bucket in sorted(counted)}

@@ -1,0 +1,138 @@
+"""Adjustments: what people and code do to counters, beside the calls that are reserved and settled; and the ports for
+them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from govmiddleware.core.limits import Counter
+
+
+class Action(Enum):
+    """What an adjustment does to what counters have used."""
+
+    ADD = "add"
+    RESET = "reset"  # takes back all that the current window has
+    FORGET = "forget"  # resets, and the member leaves its book
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A user or session of a book: of a budget that counts for each.
+
+    Attributes:
+        terms: what the book keeps of it, if it is new.
+        idle_ms: after how long without use it is to be forgotten; None: never.
+        most: members of the book; beyond them the one not used for the longest is to be forgotten.
+    """
+
+    book: str
+    name: str
+    terms: str = ""
+    idle_ms: int | None = None
+    most: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """What people or code did to counters of a workspace.
+
+    Attributes:
+        id: of two adjustments with the same id, within minutes, the second changes nothing and is answered as the
+            first: that is how one whose answer was lost is sent again.
+        amounts: of each counter, to add. Concurrency has no use that could be changed.
+        record: for the journal, with the changes; None leaves none (where nothing is counted).
+        if_idle: only where the member is idle, or the one not used for the longest of too many.
+    """
+
+    id: str
+    action: Action
+    counters: tuple[Counter, ...]
+    amounts: tuple[int, ...] = ()
+    record: bytes | None = None
+    member: Member | None = None
+    if_idle: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Adjusted:
+    """An adjustment is made, or was.
+
+    Attributes:
+        used: of each counter, before.
+        changes: what was added to them.
+        terms: of the member, those that are in force; empty where it was none and did not become one.
+        idle: members that are to be forgotten now.
+    """
+
+    used: tuple[int, ...]
+    changes: tuple[int, ...]
+    terms: str
+    idle: tuple[str, ...]
+
+
+class NotAdjusted(Enum):
+    """Nothing was changed."""
+
+    IDLE = "idle"  # the member has to be forgotten first
+    BUSY = "busy"  # it was to be forgotten if it were idle, which it is not
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A look at counters of a workspace, and at members of a book."""
+
+    counters: tuple[Counter, ...]
+    book: str = ""
+    members: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SeenMember:
+    """A member of a book.
+
+    Attributes:
+        unused_ms: for how long it was not used; None where the book has none of this name.
+    """
+
+    unused_ms: int | None
+    terms: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What counters have used in their current windows.
+
+    Attributes:
+        used: wall clocks in seconds since the first use, None before it.
+    """
+
+    used: tuple[int | None, ...]
+    reserved: tuple[int, ...]
+    members: tuple[SeenMember, ...] = ()
+
+
+class Adjustments(Protocol):
+    """Each call is one atomic step; every one raises StoreUnavailable."""
+
+    async def adjust(self, workspace: str, adjustment: Adjustment) -> Adjusted | NotAdjusted:
+        """Change what counters have used. The first use of a member makes it one."""
+        ...
+
+    async def look(self, workspace: str, look: Look) -> Seen: ...
+
+    async def members(self, workspace: str, book: str) -> list[str]:
+        """Of a book, the one not used for the longest first."""
+        ...
+
+
+class SyncAdjustments(Protocol):
+    """The same for code without an event loop."""
+
+    def adjust(self, workspace: str, adjustment: Adjustment) -> Adjusted | NotAdjusted: ...
+
+    def look(self, workspace: str, look: Look) -> Seen: ...
+
+    def members(self, workspace: str, book: str) -> list[str]: ...

@@ -1,0 +1,180 @@
+"""Adjustments on Redis: the ports of `core.adjustments`, with an asynchronous and with a synchronous client. What is
+sent and how an answer is read is the same for both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from govmiddleware.core.adjustments import Action, Adjusted, Adjustment, Look, NotAdjusted, Seen, SeenMember
+from govmiddleware.errors import StoreUnavailable
+from govmiddleware.ledger import scripts, sync_connection
+from govmiddleware.ledger.connection import LONG_PATIENCE_SECONDS, PATIENCE_SECONDS, Client, store_call
+from govmiddleware.ledger.keys import WORKSPACES, WorkspaceKeys
+from govmiddleware.ledger.ledger import window_arguments
+from govmiddleware.ledger.scripts import Argument, Script
+
+_REMEMBERED_MS = 5 * 60 * 1000
+"""How long an adjustment may be sent again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Trip:
+    script: Script
+    keys: list[str]
+    arguments: list[Argument]
+
+
+class RedisAdjustments:
+    """The port `Adjustments`.
+
+    Args:
+        redis: a client that never retries (`connection.connect`).
+        clock: a test's clock in Unix milliseconds; without it the store's own TIME decides.
+    """
+
+    def __init__(self, redis: Client, *, clock: Callable[[], int] | None = None) -> None:
+        self._redis = redis
+        self._clock = clock
+        self._listed: set[str] = set()
+
+    async def adjust(self, workspace: str, adjustment: Adjustment) -> Adjusted | NotAdjusted:
+        if workspace not in self._listed:
+            async with store_call():
+                await self._redis.sadd(WORKSPACES, workspace)
+            self._listed.add(workspace)
+        return _adjusted(await self._run(lambda now: _adjust_trip(workspace, adjustment, now, self._clock)))
+
+    async def look(self, workspace: str, look: Look) -> Seen:
+        return _seen(look, await self._run(lambda now: _look_trip(workspace, look, now, self._clock)))
+
+    async def members(self, workspace: str, book: str) -> list[str]:
+        async with store_call(LONG_PATIENCE_SECONDS):
+            found = await self._redis.zrange(WorkspaceKeys(workspace).book(book), 0, -1)
+        return [member.decode() for member in cast("list[bytes]", found)]
+
+    async def _run(self, trip_at: Callable[[int], _Trip]) -> list[bytes]:
+        now = _now_ms(self._clock)
+        for _ in range(2):
+            trip = trip_at(now)
+            async with store_call(PATIENCE_SECONDS):
+                answer: list[bytes] = await trip.script(self._redis, trip.keys, trip.arguments)
+            if answer[0] != b"stale":
+                return answer
+            now = int(answer[1])
+        raise _late()
+
+
+class SyncRedisAdjustments:
+    """The port `SyncAdjustments`.
+
+    Args:
+        redis: a client that never retries (`sync_connection.connect`).
+    """
+
+    def __init__(self, redis: sync_connection.SyncClient, *, clock: Callable[[], int] | None = None) -> None:
+        self._redis = redis
+        self._clock = clock
+        self._listed: set[str] = set()
+
+    def adjust(self, workspace: str, adjustment: Adjustment) -> Adjusted | NotAdjusted:
+        if workspace not in self._listed:
+            with sync_connection.store_call():
+                self._redis.sadd(WORKSPACES, workspace)
+            self._listed.add(workspace)
+        return _adjusted(self._run(lambda now: _adjust_trip(workspace, adjustment, now, self._clock)))
+
+    def look(self, workspace: str, look: Look) -> Seen:
+        return _seen(look, self._run(lambda now: _look_trip(workspace, look, now, self._clock)))
+
+    def members(self, workspace: str, book: str) -> list[str]:
+        with sync_connection.store_call():
+            found: Any = self._redis.zrange(WorkspaceKeys(workspace).book(book), 0, -1)
+        return [member.decode() for member in found]
+
+    def _run(self, trip_at: Callable[[int], _Trip]) -> list[bytes]:
+        now = _now_ms(self._clock)
+        for _ in range(2):
+            trip = trip_at(now)
+            with sync_connection.store_call():
+                answer: list[bytes] = trip.script.run(self._redis, trip.keys, trip.arguments)
+            if answer[0] != b"stale":
+                return answer
+            now = int(answer[1])
+        raise _late()
+
+
+def _adjust_trip(
+    workspace: str, adjustment: Adjustment, now_ms: int, clock: Callable[[], int] | None
+) -> _Trip:
+    keys, member = WorkspaceKeys(workspace), adjustment.member
+    book = member.book if member else ""
+    arguments: list[Argument] = [
+        clock() if clock else "",
+        _REMEMBERED_MS,
+        adjustment.record or b"",
+        adjustment.action.value,
+        member.name if member else "",
+        member.terms if member else "",
+        _or_empty(member.idle_ms if member else None),
+        _or_empty(member.most if member else None),
+        int(adjustment.if_idle),
+    ]
+    is_add = adjustment.action is Action.ADD
+    amounts = adjustment.amounts if is_add else (0,) * len(adjustment.counters)
+    for counter, amount in zip(adjustment.counters, amounts, strict=True):
+        kind, bounds = window_arguments(counter, now_ms)
+        arguments += [amount, kind, *bounds]
+    own = [keys.state, keys.adjustment(adjustment.id), keys.journal, keys.book(book), keys.terms(book)]
+    counters = [keys.counter(counter.name) for counter in adjustment.counters]
+    return _Trip(scripts.adjust, own + counters, arguments)
+
+
+def _look_trip(workspace: str, look: Look, now_ms: int, clock: Callable[[], int] | None) -> _Trip:
+    keys = WorkspaceKeys(workspace)
+    arguments: list[Argument] = [clock() if clock else "", len(look.members), *look.members]
+    for counter in look.counters:
+        kind, bounds = window_arguments(counter, now_ms)
+        arguments += [kind, *bounds]
+    own = [keys.state, keys.book(look.book), keys.terms(look.book)]
+    return _Trip(scripts.look, own + [keys.counter(counter.name) for counter in look.counters], arguments)
+
+
+def _adjusted(answer: list[bytes]) -> Adjusted | NotAdjusted:
+    if answer[0] != b"done":
+        return NotAdjusted(answer[0].decode())
+    split = answer.index(b"", 2)
+    states = [state.split() for state in answer[split + 1 :]]
+    return Adjusted(
+        used=tuple(int(used) for used, _ in states),
+        changes=tuple(int(change) for _, change in states),
+        terms=answer[1].decode(),
+        idle=tuple(member.decode() for member in answer[2:split]),
+    )
+
+
+def _seen(look: Look, answer: list[bytes]) -> Seen:
+    split = 1 + 2 * len(look.members)
+    members = zip(answer[1:split:2], answer[2:split:2], strict=True)
+    states = [state.split() for state in answer[split:]]
+    return Seen(
+        used=tuple(None if used == b"-" else int(used) for used, _ in states),
+        reserved=tuple(int(reserved) for _, reserved in states),
+        members=tuple(
+            SeenMember(int(unused) if unused else None, terms.decode()) for unused, terms in members
+        ),
+    )
+
+
+def _or_empty(number: int | None) -> int | str:
+    return "" if number is None else number
+
+
+def _now_ms(clock: Callable[[], int] | None) -> int:
+    return clock() if clock else time.time_ns() // 1_000_000
+
+
+def _late() -> StoreUnavailable:
+    return StoreUnavailable("the store's clock left the calendar window twice in a row")
