@@ -152,7 +152,9 @@ class LedgerBench:
         into.calls += after.calls - before.calls
         into.usec += after.usec - before.usec
         into.cpu_usec += after.cpu_usec - before.cpu_usec
-        into.histogram = (into.histogram or Tally()) + ((after.histogram or Tally()) - (before.histogram or Tally()))
+        into.histogram = (into.histogram or Tally()) + (
+            (after.histogram or Tally()) - (before.histogram or Tally())
+        )
 
     async def spent(self) -> Timed:
         stats = (await self.redis.info("commandstats"))["cmdstat_evalsha"]
@@ -169,7 +171,8 @@ class LedgerBench:
         month = limit("user-month", "user", Meter.COST_USD, MONTH)
         name = f"user:{Meter.COST_USD}:month:"
         counters = [
-            Counter("user", Meter.COST_USD, MONTH, f"{number:0{40 - len(name)}}") for number in range(COUNTERS)
+            Counter("user", Meter.COST_USD, MONTH, f"{number:0{40 - len(name)}}")
+            for number in range(COUNTERS)
         ]
         before = await self.used_memory()
         for start in range(0, COUNTERS, 100):
