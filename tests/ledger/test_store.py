@@ -82,6 +82,9 @@ def test_the_names_of_keys_are_what_other_versions_expect() -> None:
         "journal": "gov:{acme}:journal",
         "reservation_prefix": "gov:{acme}:r:",
         "counter_prefix": "gov:{acme}:c:",
+        "adjustment_prefix": "gov:{acme}:a:",
+        "book_prefix": "gov:{acme}:b:",
+        "terms_prefix": "gov:{acme}:t:",
     }
     assert keys.reservation("req_1") == "gov:{acme}:r:req_1"
     assert keys.counter("user:cost_usd:month:ann") == "gov:{acme}:c:user:cost_usd:month:ann"
@@ -177,6 +180,8 @@ def test_only_scripts_that_end_what_has_begun_write_when_memory_is_short() -> No
     flags = {script.name: script.read_text("utf-8").split("\n", 1)[0] for script in SCRIPTS}
     assert flags == {
         "acquire.lua": "#!lua",
+        "adjust.lua": "#!lua flags=allow-oom",
+        "look.lua": "#!lua flags=no-writes",
         "expired.lua": "#!lua flags=no-writes",
         "renew.lua": "#!lua flags=allow-oom",
         "settle.lua": "#!lua flags=allow-oom",
@@ -221,7 +226,7 @@ async def test_scripts_touch_no_key_that_they_did_not_declare(
             looks_only = sha == scripts.snapshot._sha and words[0] == "HGETALL"
             assert words[1] in declared or looks_only, line
     assert {sha: len(commands) for sha, commands in touched.items()} == {
-        scripts.acquire._sha: 15,
+        scripts.acquire._sha: 16,
         scripts.settle._sha: 9,
         scripts.renew._sha: 4,
         scripts.sweep._sha: 9,
