@@ -30,14 +30,14 @@ local count = (#ARGV - FIRST_ARG + 1) / STRIDE
 
 -- Exact: the products stay below 2^53.
 local function amount_at(ask, output)
+  if ask.per_token == 0 then return ask.fixed end
   local whole = math.floor(ask.per_token / 1e6)
   return ask.fixed + output * whole + math.ceil(output * (ask.per_token - whole * 1e6) / 1e6)
 end
 
 -- The largest output between `low` and `most` that fits into `room`; nil where not even `low` does.
 local function most_output(ask, room, low)
-  local all = amount_at(ask, most)
-  if all <= room then return most end
+  if ask.all <= room then return most end
   if low == most or amount_at(ask, low) > room then return nil end
   local output = math.floor((room - ask.fixed) * 1e6 / ask.per_token)
   while amount_at(ask, output) > room do output = output - 1 end
@@ -65,13 +65,13 @@ end
 
 -- Crossings that were not told of in this window, and the flags to set for them.
 local function crossings(ask, projected, admitted, flags)
-  local told = ''
+  local told, window = '', text(ask.place.window)
   for name, soft, hard in string.gmatch(ask.watch, '(%S+) (%S+) (%S+)') do
     local past = projected > tonumber(hard) and 'h' or (admitted and projected >= number(soft)) and 's'
     if ask.kind == 'w' and projected >= tonumber(hard) then past = 'h' end
-    if past and redis.call('HGET', ask.key, past .. name) ~= ask.place.window then
-      table.insert(flags, {ask, past .. name})
-      told = told .. ' ' .. past .. ':' .. name .. ':' .. ask.place.window
+    if past and redis.call('HGET', ask.key, past .. name) ~= window then
+      table.insert(flags, {ask, past .. name, window})
+      told = told .. ' ' .. past .. ':' .. name .. ':' .. window
     end
   end
   return told
@@ -79,14 +79,15 @@ end
 
 -- A hold as the reservation keeps it, with what is added to it now.
 local function grown(before, ask)
-  local parts = before and before.parts or {}
+  local kind = ask.check == 'd' and ask.kind .. 'd' or ask.kind
+  if not before then return kind .. ' ' .. ask.place.bucket .. ' ' .. text(ask.amount) end
+  local parts, hold = before.parts, {kind}
   local last = parts[#parts]
   if last and last.bucket == ask.place.bucket then
     last.amount = last.amount + ask.amount
   else
     table.insert(parts, {bucket = ask.place.bucket, amount = ask.amount})
   end
-  local hold = {ask.kind .. (ask.check == 'd' and 'd' or '')}
   for _, part in ipairs(parts) do table.insert(hold, part.bucket .. ' ' .. text(part.amount)) end
   return table.concat(hold, ' ')
 end
@@ -101,14 +102,15 @@ for i = 1, count do
   local at, key = FIRST_ARG + (i - 1) * STRIDE, KEYS[FIRST_KEY + i - 1]
   local ask = {key = key, kind = ARGV[at], check = ARGV[at + 1], fixed = tonumber(ARGV[at + 2]),
     per_token = tonumber(ARGV[at + 3]), hard = tonumber(ARGV[at + 4]), a = ARGV[at + 5], b = ARGV[at + 6],
-    watch_from = tonumber(ARGV[at + 8]), watch = ARGV[at + 9], low = most}
+    watch_from = tonumber(ARGV[at + 8]), watch = ARGV[at + 9], low = most, all = 0, place = false, amount = 0}
   ask.place = locate(key, now, ask.kind, ask.a, ask.b, ARGV[at + 7])
   if not ask.place then return {'stale', text(now)} end
+  ask.all = amount_at(ask, most)
   if ask.check ~= 'o' then
     -- What costs nothing passes a limit that is used up, and one that debt has gone past.
     local room, fits = math.max(0, ask.hard - ask.place.used - ask.place.reserved)
     -- A sliding window frees by itself soon: what would fit an empty one waits for that.
-    if step == 'grow' or ask.kind == 'c' or amount_at(ask, most) > ask.hard then ask.low = least end
+    if step == 'grow' or ask.kind == 'c' or ask.all > ask.hard then ask.low = least end
     if ask.kind == 'w' then fits = room > 0 and most else fits = most_output(ask, room, ask.low) end
     ask.fails, fits = not fits, fits or -1
     shadow_output = math.min(shadow_output, fits)
@@ -121,14 +123,15 @@ local exceeded, shadow_exceeded = output < 0, shadow_output < 0
 local states, flags = {}, {}
 for i, ask in ipairs(asks) do
   local place, wait, granted, told = ask.place, 0, ask.check == 'd' and shadow_output or output, ''
-  local asked = amount_at(ask, (ask.fails or granted < 0) and ask.low or granted)
+  local grants = (ask.fails or granted < 0) and ask.low or granted
+  local asked = grants == most and ask.all or amount_at(ask, grants)
   local projected = place.used + place.reserved + asked
   if ask.fails then wait = asked > ask.hard and -1 or frees_in(ask, projected - ask.hard) end
   if ask.watch_from and projected >= ask.watch_from and (asked > 0 or ask.kind == 'w') then
     told = (ask.fails or granted >= 0) and crossings(ask, projected, granted >= 0, flags) or ''
   end
   ask.amount = asked
-  states[i] = table.concat({text(place.used), text(place.reserved), text(asked), text(wait)}, ' ') .. told
+  states[i] = string.format('%d %d %d %d%s', place.used, place.reserved, asked, wait, told)
 end
 
 local releases = {}
@@ -147,7 +150,7 @@ for _, release in ipairs(releases) do
   redis.call('HDEL', reservation, release[1])
 end
 for _, flag in ipairs(flags) do
-  redis.call('HSET', flag[1].key, flag[2], flag[1].place.window)
+  redis.call('HSET', flag[1].key, flag[2], flag[3])
   if exceeded then keep(flag[1].key, now, flag[1].kind, flag[1].place) end
 end
 if exceeded then
