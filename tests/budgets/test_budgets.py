@@ -410,6 +410,8 @@ async def test_every_change_is_a_record(budgets: Budgets) -> None:
     assert records[0]["usage"]["output_tokens"] == 5
     assert records[0]["holds"] == [10, 5, 20_000, 1, 0] * 2
     assert records[1]["holds"] == [-10, -5, -20_000, -1, 0]
+    report = await budgets.governance.usage.report(by="user")
+    assert (report["groups"], report["limits"]) == ([], []), "usage is of calls"
 
 
 async def test_a_consumption_of_the_same_key_counts_once(budgets: Budgets) -> None:
