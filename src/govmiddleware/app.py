@@ -26,6 +26,7 @@ from govmiddleware.budgets import (
     session_book,
 )
 from govmiddleware.core.addresses import TrustedProxies
+from govmiddleware.core.limits import Limit
 from govmiddleware.core.prices import PriceBook
 from govmiddleware.core.refusals import Unavailable
 from govmiddleware.core.tokens import CL100K, O200K
@@ -39,6 +40,7 @@ from govmiddleware.ledger.embedded import EmbeddedStore
 from govmiddleware.ledger.health import StoreCheck, eviction_policy, examine
 from govmiddleware.ledger.journal import RedisJournal
 from govmiddleware.ledger.ledger import RedisLedger
+from govmiddleware.ledger.limits import RedisLimits
 from govmiddleware.ledger.sync_store import SyncRedisStore
 from govmiddleware.metrics import Metrics
 from govmiddleware.middleware import Authenticate, Budget, Estimate, Journal, Meter, RateLimit, Routes
@@ -47,6 +49,7 @@ from govmiddleware.middleware._refuse import refuse
 from govmiddleware.protocols.registry import recognise
 from govmiddleware.services.api_tokens import ApiTokens
 from govmiddleware.services.limit_events import LimitEvents
+from govmiddleware.services.limits import REFRESH_SECONDS, Fields, LimitRegistry
 from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
 from govmiddleware.services.reservations import Reservations
 from govmiddleware.services.settlement_watch import CHECK_SECONDS, SettlementWatch
@@ -55,6 +58,7 @@ from govmiddleware.services.usage import UsageReports
 from govmiddleware.services.webhook_delivery import WebhookDelivery
 from govmiddleware.settings import Settings, load
 from govmiddleware.settings_errors import without_password
+from govmiddleware.settings_limits import LimitSettings, read_limit
 from govmiddleware.upstream.clients import open_client
 
 logger = logging.getLogger("govmiddleware.app")
@@ -78,7 +82,6 @@ class Governance:
     ) -> None:
         self.settings = settings
         self.metrics = metrics or Metrics()
-        self.limits = tuple(limit.limit() for limit in settings.limits)
         self.providers = tuple(upstream.provider() for upstream in settings.all_upstreams)
         self.prices = PriceBook(tuple(price.configured() for price in settings.prices))
         self.trusted_proxies = TrustedProxies(settings.trusted_proxies)
@@ -98,6 +101,9 @@ class Governance:
             clock,
         )
         self.api_token_store = RedisApiTokens(self._redis)
+        self.limits = LimitRegistry(
+            RedisLimits(self._redis), map(self._registered, settings.limits), self._read_limit
+        )
 
         self.upkeep = Upkeep(
             self.ledger,
@@ -119,6 +125,7 @@ class Governance:
             price_version=self.prices.version,
             tell=self.limit_events.tell,
         )
+        self.upkeep.also(REFRESH_SECONDS, self.limits.refresh)
         self.refusals = RefusalLog(self.journal, self.upkeep)
         self.upkeep.also(SUMMARY_SECONDS, self.refusals.flush)
         if self._embedded is not None:
@@ -160,6 +167,8 @@ class Governance:
                     *(asyncio.to_thread(load_encoding, encoding) for encoding in (O200K, CL100K)),
                     self._open_store(),
                 )
+                with suppress(StoreUnavailable):  # no call passes until they are read
+                    await self.limits.refresh()
                 self.upkeep.start()
                 self._is_open = True
 
@@ -183,6 +192,7 @@ class Governance:
         await self._open_store()
         try:
             await self.ledger.ping(PROBE_SECONDS)  # the first node of a cluster may be down
+            await self.limits.refresh()
             yield self
         finally:
             await self._close_store()
@@ -265,9 +275,16 @@ class Governance:
                 problems.append("the journal is full: journal_max_records")
             if (policy := await eviction_policy(self._redis)) != "noeviction":
                 problems.append(f"the store forgets budgets: set its maxmemory-policy {policy} to noeviction")
+            problems += self.limits.problems()
         except StoreUnavailable as error:
             problems.append(f"the store does not answer: {error}")
         return problems
+
+    def _read_limit(self, fields: Fields) -> tuple[Limit, Fields]:
+        return self._registered(read_limit(fields, [provider.name for provider in self.providers]))
+
+    def _registered(self, limit: LimitSettings) -> tuple[Limit, Fields]:
+        return limit.limit(self.settings.limit_defaults), limit.fields()
 
     async def examine_store(self) -> list[StoreCheck]:
         """What `doctor` says of the store. Raises StoreUnavailable."""

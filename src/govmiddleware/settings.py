@@ -15,13 +15,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from limits import RateLimitItem, parse_many
 from platformdirs import user_data_path
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -36,39 +33,26 @@ from pydantic_settings import (
 )
 
 from govmiddleware.core.addresses import TrustedProxies
-from govmiddleware.core.attribution import LONGEST_NAME
 from govmiddleware.core.call import Principal, Role
-from govmiddleware.core.limits import Limit, Meter
-from govmiddleware.core.money import LARGEST_LIMIT, nano_usd
+from govmiddleware.core.limits import Mode
 from govmiddleware.core.prices import ConfiguredPrice
 from govmiddleware.core.providers import Provider
-from govmiddleware.core.scopes import Scope
 from govmiddleware.core.webhook_signature import SECRET_FORM, read_secret
-from govmiddleware.core.windows import CalendarUnit, CalendarWindow, Lifetime, Now, SlidingWindow, Window
 from govmiddleware.errors import ConfigurationError
-from govmiddleware.settings_errors import HIDDEN, configuration_error, environment_error
+from govmiddleware.settings_errors import HIDDEN, configuration_errors, environment_error
+from govmiddleware.settings_fields import (
+    Frozen,
+    Name,
+    PlainName,
+    Positive,
+    PositiveInt,
+    Rate,
+    WorkspaceName,
+    no_bool,
+)
+from govmiddleware.settings_limits import LimitDefaults, LimitSettings, check_provider
 
 DEFAULT_FILE = Path("govmiddleware.toml")
-
-
-def check_workspace(name: str) -> str:
-    """A workspace's name, which stands in the store's keys. Raises ValueError."""
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
-        raise ValueError("a workspace name: 1 to 64 letters, digits, dots, dashes or underscores")
-    return name
-
-
-def check_name(text: str) -> str:
-    """A name that counts may be kept under. Raises ValueError."""
-    if not (0 < len(text) <= LONGEST_NAME and text.isprintable()):
-        raise ValueError(f"1 to {LONGEST_NAME} printable characters")
-    return text
-
-
-def _plain_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
-        raise ValueError("1 to 64 letters, digits, dots, dashes or underscores")
-    return text
 
 
 def _sha256(text: str) -> str:
@@ -81,29 +65,6 @@ def _prefix(path: str) -> str:
     if not re.fullmatch(r"(/[A-Za-z0-9._-]+)+", path):
         raise ValueError("a path such as /gov, without a slash at its end")
     return path
-
-
-def _no_bool(value: object) -> object:
-    if isinstance(value, bool):  # pydantic would take true for 1
-        raise ValueError("a number")
-    return value
-
-
-def _rate(text: str) -> str:
-    _parsed_rate(text)
-    return text
-
-
-def _parsed_rate(text: str) -> RateLimitItem:
-    expected = "a whole number above 0 per second, minute, hour or day, such as 60/minute or 100/5 minutes"
-    try:
-        items = parse_many(text)
-    except ValueError:
-        raise ValueError(expected) from None
-    # The notation also has lists of rates; a limit is one.
-    if len(items) > 1 or items[0].amount < 1 or not 1 <= items[0].get_expiry() <= 31 * 86400:
-        raise ValueError(expected)
-    return items[0]
 
 
 def _networks(networks: tuple[str, ...]) -> tuple[str, ...]:
@@ -180,23 +141,13 @@ def _header_value(secret: SecretStr) -> SecretStr:
     return secret
 
 
-WorkspaceName = Annotated[str, AfterValidator(check_workspace)]
-Name = Annotated[str, AfterValidator(check_name)]
-Positive = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, allow_inf_nan=False)]
-PositiveInt = Annotated[int, BeforeValidator(_no_bool), Field(gt=0)]
-
 Secret = Annotated[SecretStr, Field(min_length=1)]
 HeaderSecret = Annotated[Secret, AfterValidator(_header_value)]
-PlainName = Annotated[str, AfterValidator(_plain_name)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 UpstreamAuth = Literal["replace", "forward"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class UpstreamSettings(_Frozen):
+class UpstreamSettings(Frozen):
     """One upstream, and the models that it takes. What is None is as in the whole deployment.
 
     In a host app, which calls its providers itself, `name` and `models` alone count.
@@ -241,7 +192,7 @@ class UpstreamSettings(_Frozen):
             raise ConfigurationError(key, self.api_key_env, expected) from None
 
 
-class ApiTokenSettings(_Frozen):
+class ApiTokenSettings(Frozen):
     """A static API token, by the SHA-256 of its secret."""
 
     name: Name
@@ -250,7 +201,7 @@ class ApiTokenSettings(_Frozen):
     role: Role = Role.OPERATOR
     user: Name | None = None
     agent: Name | None = None
-    tags: dict[Name, Name] = {}
+    tags: dict[Name, Name] = Field(default_factory=dict)
 
     def principal(self) -> Principal:
         return Principal(
@@ -263,52 +214,7 @@ class ApiTokenSettings(_Frozen):
         )
 
 
-class LimitSettings(_Frozen):
-    """A limit: `rate`, or `window` and `hard`; `hard` alone for concurrency."""
-
-    name: PlainName
-    scope: Scope
-    meter: Meter
-    rate: Annotated[str, AfterValidator(_rate)] | None = None
-    window: Literal["hour", "day", "week", "month", "lifetime"] | None = None
-    hard: Annotated[Decimal, Field(ge=0)] | None = None
-    value: str | None = None
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> LimitSettings:
-        if self.meter is Meter.CONCURRENCY:
-            if self.rate or self.window or self.hard is None:
-                raise ValueError("concurrency takes hard alone: it has no window")
-        elif (self.rate is None) == (self.window is None):
-            raise ValueError("either rate, or window together with hard")
-        elif (self.window is None) != (self.hard is None):
-            raise ValueError("window and hard go together; a rate has its value in it")
-        if self.hard is not None and self.meter is not Meter.COST_USD and self.hard % 1:
-            raise ValueError("a whole number as hard, for everything but cost_usd")
-        if self._hard_value() > LARGEST_LIMIT:
-            raise ValueError(f"at most {LARGEST_LIMIT} (money: about 4.5 million USD)")
-        return self
-
-    def limit(self) -> Limit:
-        return Limit(self.name, self.scope, self.meter, self._window(), self._hard_value(), self.value)
-
-    def _window(self) -> Window:
-        if self.rate is not None:
-            return SlidingWindow(_parsed_rate(self.rate).get_expiry())
-        match self.window:
-            case None:
-                return Now()
-            case "lifetime":
-                return Lifetime()
-            case unit:
-                return CalendarWindow(CalendarUnit(unit))
-
-    def _hard_value(self) -> int:
-        value = self.hard if self.hard is not None else Decimal(_parsed_rate(self.rate or "").amount)
-        return nano_usd(value) if self.meter is Meter.COST_USD else int(value)
-
-
-class PriceSettings(_Frozen):
+class PriceSettings(Frozen):
     """The price of one model, or of those that a glob matches, over the shipped data."""
 
     model: Annotated[str, Field(min_length=1)]
@@ -345,22 +251,24 @@ class Settings(BaseSettings):
     redis_url: Annotated[str, AfterValidator(_redis_url)] = "embedded"
     data_dir: Path = Field(default_factory=lambda: user_data_path("govmiddleware", appauthor=False))
     on_store_failure: Literal["closed"] = "closed"
+    mode: Mode = Mode.ENFORCED
     attribution: Literal["trusted", "pinned"] = "trusted"
     unmetered_routes: Literal["refuse", "forward"] = "refuse"
-    lease_seconds: Annotated[float, BeforeValidator(_no_bool), Field(ge=1, allow_inf_nan=False)] = 60
+    lease_seconds: Annotated[float, BeforeValidator(no_bool), Field(ge=1, allow_inf_nan=False)] = 60
     sweep_seconds: Positive = 15
     max_body_bytes: PositiveInt = 33_554_432
     connect_timeout: Positive = 5
     first_byte_timeout: Positive = 600
     idle_timeout: Positive = 300
     trusted_proxies: Annotated[tuple[str, ...], AfterValidator(_networks)] = ()
+    soft_fraction: Annotated[float, BeforeValidator(no_bool), Field(gt=0, le=1)] = 0.8
     default_max_output_tokens: PositiveInt = 4096
     clamp_min_output_tokens: PositiveInt = 64
-    slice_output_tokens: Annotated[int, BeforeValidator(_no_bool), Field(ge=0)] = 1024
+    slice_output_tokens: Annotated[int, BeforeValidator(no_bool), Field(ge=0)] = 1024
     unknown_size_tokens: PositiveInt = 2000
     body_timeout: Positive = 30
     journal_max_records: PositiveInt = 5_000_000
-    login_throttle: Annotated[str, AfterValidator(_rate)] = "10/minute"
+    login_throttle: Rate = "10/minute"
     webhook_url: Annotated[SecretStr, AfterValidator(_webhook_url)] | None = None
     webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = None
     metrics_token: Secret | None = None
@@ -416,9 +324,7 @@ class Settings(BaseSettings):
     def _limits_find_their_upstream(self) -> Settings:
         names = [upstream.name for upstream in self.all_upstreams]
         for index, limit in enumerate(self.limits):
-            if limit.scope is Scope.PROVIDER and limit.value not in (None, *names):
-                expected = f"the name of an upstream: {', '.join(names)}"
-                raise ConfigurationError(f"limits[{index}].value", limit.value, expected)
+            check_provider(limit, f"limits[{index}].value", names)
         return self
 
     @property
@@ -427,6 +333,11 @@ class Settings(BaseSettings):
         if self.upstreams:
             return self.upstreams
         return (UpstreamSettings(name="default", url=self.upstream, api_key=self.upstream_api_key),)
+
+    @property
+    def limit_defaults(self) -> LimitDefaults:
+        """What limits take from here, those of the store too."""
+        return LimitDefaults(self.soft_fraction, self.mode)
 
     @classmethod
     def settings_customise_sources(
@@ -468,10 +379,7 @@ def load(file: Path | None = None, **flags: object) -> Settings:
     except SettingsError as error:
         raise environment_error(error) from None
     except ValidationError as error:
-        first, *others = [configuration_error(details) for details in error.errors()]
-        for other in others:
-            first.add_note(str(other))
-        raise first from None
+        raise configuration_errors(error) from None
 
 
 def stray_variables() -> list[str]:

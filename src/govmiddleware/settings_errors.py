@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsError
 
@@ -32,6 +33,7 @@ _EXPECTED = {
     "decimal_type": "a number",
     "greater_than": "a number {}",
     "greater_than_equal": "a number {}",
+    "less_than_equal": "a number {}",
 }
 """What would be right, where pydantic's own words are no help. `{}`: those words."""
 
@@ -41,9 +43,17 @@ def without_password(url: str) -> str:
     return re.sub(r"(password=)[^&]*", r"\1…", re.sub(r"//.*@", "//…@", url))
 
 
-def configuration_error(details: ErrorDetails) -> ConfigurationError:
-    """A value that pydantic refused."""
-    key = ""
+def configuration_errors(error: ValidationError, *, whole: str = "") -> ConfigurationError:
+    """The first of the values that pydantic refused, with the others as its notes. `whole`: what an error of all
+    of it together has as its key."""
+    first, *others = [_configuration_error(details, whole) for details in error.errors()]
+    for other in others:
+        first.add_note(str(other))
+    return first
+
+
+def _configuration_error(details: ErrorDetails, whole: str) -> ConfigurationError:
+    key = "" if details["loc"] else whole
     for part in details["loc"]:
         key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else str(part)
     unknown = details["type"] == "extra_forbidden"

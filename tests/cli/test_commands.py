@@ -155,7 +155,10 @@ def test_a_wrong_use_is_told_in_a_line_and_exits_with_2(run, arguments, said) ->
         ["token", "list"],
         ["token", "revoke", "a"],
         ["usage"],
+        ["limit", "list"],
         ["limit", "show", "user-month"],
+        ["limit", "set", "a", "--scope", "user", "--meter", "requests", "--rate", "1/minute"],
+        ["limit", "delete", "a"],
     ],
 )
 def test_a_store_that_does_not_answer_exits_with_3(run, configured, arguments) -> None:
@@ -216,25 +219,20 @@ def test_the_list_shows_configured_tokens_too_and_no_hash_of_any(run, configured
 # limit --------------------------------------------------------------------------------------------
 
 
-def test_limits_are_listed_from_the_configuration(run, configured) -> None:
-    configured(LIMITS)
-    assert rows(run("limit", "list").out) == [
-        ["NAME", "SCOPE", "VALUE", "METER", "WINDOW", "HARD"],
-        ["user-month", "user", "-", "cost_usd", "month", "1.000000000"],
-        ["minute", "api_token", "-", "requests", "60s", "60"],
-    ]
-    assert [each["name"] for each in json.loads(run("limit", "list", "--json").out)] == [
-        "user-month",
-        "minute",
-    ]
-
-
 def test_a_limit_is_shown_with_its_counters(run, traffic) -> None:
     traffic()
-    shown = json.loads(run("limit", "show", "user-month", "--json").out)
-    assert (shown["name"], shown["hard"]) == ("user-month", "1.000000000")
-    assert [counter["value"] for counter in shown["counters"]] == ["ann", "bob"]
-    assert "ann" in run("limit", "show", "user-month").out
+    run(
+        *("limit", "set", "stored", "--scope", "user", "--meter", "cost_usd"),
+        "--window",
+        "month",
+        "--hard",
+        "3",
+    )
+    for name, hard in (("user-month", "1.000000000"), ("stored", "3.000000000")):
+        shown = json.loads(run("limit", "show", name, "--json").out)
+        assert (shown["name"], shown["hard"]) == (name, hard)
+        assert [counter["value"] for counter in shown["counters"]] == ["ann", "bob"], "which both count on"
+        assert "ann" in run("limit", "show", name).out
     missing = run("limit", "show", "nothing")
     assert (missing.code, "nothing" in missing.err) == (1, True)
 
@@ -320,6 +318,14 @@ def test_check_notes_variables_that_are_no_settings(run, monkeypatch) -> None:
     monkeypatch.setenv("GOV_LEASE_SECONDS", "30")
     assert json.loads(run("check", "--json").out)["stray_variables"] == ["GOV_UPSTRAEM"]
     assert "note: GOV_UPSTRAEM" in run("check").out
+
+
+def test_check_notes_that_no_limit_refuses(run, configured) -> None:
+    configured(LIMITS)
+    assert "note" not in run("check").out
+    configured("mode = 'dry_run'\n" + LIMITS)
+    assert "note: mode = 'dry_run': no limit refuses anything" in run("check").out
+    assert json.loads(run("check", "--json").out)["mode"] == "dry_run"
 
 
 def test_check_connects_to_nothing(run, configured) -> None:

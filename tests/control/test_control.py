@@ -14,7 +14,7 @@ from redis import Redis
 
 from govmiddleware.app import Governance
 from govmiddleware.core import ids
-from govmiddleware.core.ports import StoredApiToken
+from govmiddleware.core.registries import StoredApiToken
 from govmiddleware.ledger.embedded import EmbeddedStore
 from govmiddleware.settings import Settings
 from govmiddleware.sidecar import Sidecar

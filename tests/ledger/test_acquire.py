@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.ledger.states import FREE, exceeded, granted
 
+from govmiddleware.core.limits import Amount, Hold
 from govmiddleware.core.money import LARGEST_LIMIT
 from govmiddleware.core.ports import (
     ApiTokenRevoked,
     Granted,
     JournalFull,
     LimitsExceeded,
+    Output,
     ReservationGone,
-    StoredApiToken,
 )
+from govmiddleware.core.registries import StoredApiToken
 from govmiddleware.ledger.api_tokens import RedisApiTokens
 from govmiddleware.ledger.ledger import RedisLedger
 
@@ -103,6 +105,18 @@ async def test_zero_passes_limits_that_are_used_up(bench: Bench) -> None:
         assert isinstance(await bench.open(f"b{hold.__name__}", hold(0, of=5)), Granted)
         assert isinstance(await bench.open(f"c{hold.__name__}", hold(0, of=0)), Granted)
     assert isinstance(await bench.open("d", bench.sliding(0, of=5), bench.month(1, of=5)), LimitsExceeded)
+
+
+async def test_an_output_of_nothing_passes_a_limit_that_debt_has_gone_past(bench: Bench) -> None:
+    used = bench.month(5, of=5)
+    await bench.open("a", used)
+    await bench.settle("a", 7)
+    clamped = Hold(used.counter, Amount(0, per_token=1_000_000), used.limits)
+    outcome = await bench.ledger.acquire(
+        bench.workspace, "b", [clamped], lease_ms=1000, expired_record=b"", output=Output(most=9, least=0)
+    )
+    assert isinstance(outcome, Granted)
+    assert outcome.output == 0
 
 
 async def test_the_strictest_of_the_limits_that_share_a_counter_decides(bench: Bench) -> None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from govmiddleware.core.limits import Meter
-from govmiddleware.core.ports import ApiTokenRevoked, Granted, LimitsExceeded, ReservationGone, StoredApiToken
+from govmiddleware.core.ports import ApiTokenRevoked, Granted, LimitsExceeded, ReservationGone
+from govmiddleware.core.registries import StoredApiToken
 from govmiddleware.core.scopes import Scope
 from govmiddleware.core.windows import CalendarUnit, Now
 from govmiddleware.errors import StoreUnavailable

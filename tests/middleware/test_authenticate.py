@@ -10,7 +10,7 @@ from redis import Redis
 
 from govmiddleware.app import Governance
 from govmiddleware.core import ids
-from govmiddleware.core.ports import StoredApiToken
+from govmiddleware.core.registries import StoredApiToken
 
 
 async def stored_token(governance: Governance, **fields: Any) -> tuple[str, StoredApiToken]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE
 from govmiddleware.core.windows import Now
 from govmiddleware.ledger.keys import WorkspaceKeys
 from govmiddleware.services.audit import audit
-from govmiddleware.settings import check_workspace
+from govmiddleware.settings_fields import check_workspace
 
 ALL = {"name": "all", "scope": "deployment", "meter": "cost_usd", "window": "month", "hard": "0.002"}
 CALLS = {"name": "calls", "scope": "deployment", "meter": "requests", "window": "day", "hard": 3}
@@ -89,9 +88,8 @@ async def test_a_clamp_is_the_tighter_of_both(governed, inside, post) -> None:
 async def test_a_pair_with_the_deployment_counts_each_value_over_all_workspaces(
     governed, inside, post
 ) -> None:
-    pair = CALLS | {"scope": "user", "hard": 1}
+    pair = CALLS | {"scope": ["deployment", "user"], "hard": 1}
     governance = await governed(limits=[pair], api_tokens=TWO)
-    governance.limits = tuple(replace(limit, scope="deployment+user") for limit in governance.limits)
     app = governance.stack(inside)
 
     async def call(workspace: str, user: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from govmiddleware.core.ids import hash_api_token
 from govmiddleware.core.limits import Mode
@@ -16,25 +15,16 @@ OUTPUT = {"name": "output", "scope": "user", "meter": "output_tokens", "window":
 WIDE = {"name": "wide", "scope": "deployment", "meter": "requests", "window": "day", "hard": 2}
 
 
-def in_mode(governance: Any, mode: Mode, *names: str) -> Any:
-    """The stack, with these limits, or all, in `mode`."""
-    governance.limits = tuple(
-        replace(limit, mode=mode) if not names or limit.name in names else limit
-        for limit in governance.limits
-    )
-    return governance
-
-
 async def test_a_dry_run_lets_pass_and_records_what_it_would_have_refused(
     governed, inside, post, journal
 ) -> None:
-    governance = in_mode(await governed(limits=[CALLS]), Mode.DRY_RUN)
+    governance = await governed(limits=[CALLS], mode="dry_run")
     app = governance.stack(inside)
     assert [(await post(app)).status_code for _ in range(4)] == [200] * 4
     records = await journal(governance)
     assert [record["would_refuse"] for record in records] == [None, None] + ["insufficient_quota"] * 2
     evaluations = [record["evaluations"][0] for record in records]
-    assert [each["decision"] for each in evaluations] == ["allow", "allow", "block", "block"]
+    assert [each["decision"] for each in evaluations] == ["allow", "warn", "block", "block"]
     assert {each["mode"] for each in evaluations} == {"dry_run"}
     assert [each["consumed"] for each in evaluations] == [0, 1, 2, 2], "what it refused it does not count"
 
@@ -44,8 +34,8 @@ async def test_a_dry_run_predicts_what_enforcement_does(governed, inside, post, 
     seen: dict[Mode, list[set[str]]] = {}
     for mode in (Mode.DRY_RUN, Mode.ENFORCED):
         token = {"name": "ci", "workspace": mode.value, "sha256": hash_api_token(f"secret of {mode}")}
-        settings = {"limits": [CALLS, EARLY, OUTPUT], "api_tokens": [token], "clock": Clock()}
-        governance = in_mode(await governed(**settings), mode)
+        settings = {"limits": [CALLS, EARLY, OUTPUT], "api_tokens": [token], "clock": Clock(), "mode": mode}
+        governance = await governed(**settings)
         app = governance.stack(inside)
         refused = []
         for number in range(12):
@@ -73,7 +63,7 @@ async def test_what_one_dry_run_would_refuse_takes_nothing_of_the_others(
     governed, inside, post, journal
 ) -> None:
     """In the second trip, so that what was held in the first one is given back."""
-    governance = in_mode(await governed(limits=[EARLY, OUTPUT]), Mode.DRY_RUN)
+    governance = await governed(limits=[EARLY, OUTPUT], mode="dry_run")
     app = governance.stack(inside)
     for _ in range(3):
         await post(app, max_tokens=31)  # would be refused for its output, after its request was held
@@ -86,8 +76,8 @@ async def test_what_one_dry_run_would_refuse_takes_nothing_of_the_others(
 async def test_a_dry_run_holds_a_call_to_no_output_and_counts_it_as_if(
     governed, inside, post, journal
 ) -> None:
-    governance = in_mode(
-        await governed(limits=[OUTPUT], clamp_min_output_tokens=2, slice_output_tokens=0), Mode.DRY_RUN
+    governance = await governed(
+        limits=[OUTPUT], clamp_min_output_tokens=2, slice_output_tokens=0, mode="dry_run"
     )
     app = governance.stack(inside)
     inside.provider.script = replace(inside.provider.script, text="word " * 50)
@@ -100,7 +90,7 @@ async def test_a_dry_run_holds_a_call_to_no_output_and_counts_it_as_if(
 
 
 async def test_a_dry_run_slot_is_free_again_when_its_call_ends(governed, inside, post, journal) -> None:
-    governance = in_mode(await governed(limits=[SLOTS]), Mode.DRY_RUN)
+    governance = await governed(limits=[SLOTS], mode="dry_run")
     app = governance.stack(inside)
     for _ in range(3):
         await post(app)
@@ -108,7 +98,7 @@ async def test_a_dry_run_slot_is_free_again_when_its_call_ends(governed, inside,
 
 
 async def test_an_enforced_limit_refuses_beside_one_in_dry_run(governed, inside, post) -> None:
-    governance = in_mode(await governed(limits=[CALLS, EARLY | {"hard": 1}]), Mode.DRY_RUN, "calls")
+    governance = await governed(limits=[CALLS | {"mode": "dry_run"}, EARLY | {"hard": 1}])
     app = governance.stack(inside)
     assert [(await post(app)).status_code for _ in range(2)] == [200, 429]
     answer = await post(app)
@@ -116,18 +106,17 @@ async def test_an_enforced_limit_refuses_beside_one_in_dry_run(governed, inside,
 
 
 async def test_a_suggestion_is_a_header_and_a_record(governed, inside, post, journal) -> None:
-    governance = in_mode(await governed(limits=[CALLS]), Mode.SUGGEST)
+    governance = await governed(limits=[CALLS], mode="suggest")
     app = governance.stack(inside)
     answers = [await post(app) for _ in range(3)]
     assert [answer.headers.get("x-gov-recommendation") for answer in answers] == [None, None, "calls 150%"]
     records = await journal(governance)
-    assert [record["evaluations"][0]["decision"] for record in records] == ["allow", "allow", "block"]
+    assert [record["evaluations"][0]["decision"] for record in records] == ["allow", "warn", "block"]
     assert records[-1]["evaluations"][0]["consumed"] == 2, "it counts everything"
 
 
 async def test_past_its_soft_value_a_limit_warns(governed, inside, post) -> None:
-    governance = await governed(limits=[CALLS | {"hard": 10}])
-    governance.limits = tuple(replace(limit, soft=8) for limit in governance.limits)
+    governance = await governed(limits=[CALLS | {"hard": 10, "soft": 8}])
     app = governance.stack(inside)
     told = [(await post(app)).headers.get("x-gov-warning") for _ in range(10)]
     assert told == [None] * 7 + ["calls 80%", "calls 90%", "calls 100%"]
@@ -136,7 +125,7 @@ async def test_past_its_soft_value_a_limit_warns(governed, inside, post) -> None
 async def test_a_dry_run_over_the_whole_deployment_gives_back_what_a_workspace_would_refuse(
     governed, inside, post, journal
 ) -> None:
-    governance = in_mode(await governed(limits=[WIDE, OUTPUT]), Mode.DRY_RUN)
+    governance = await governed(limits=[WIDE, OUTPUT], mode="dry_run")
     app = governance.stack(inside)
     for _ in range(3):
         await post(app, max_tokens=31)

@@ -332,7 +332,7 @@ async def test_a_report_can_be_of_one_group_or_tag_or_workspace(books: Books) ->
 
 async def test_a_refused_call_costs_nothing_in_the_report(books: Books) -> None:
     tight = tuple(
-        Limit(limit.name, limit.scope, limit.meter, limit.window, 5) if limit.scope is Scope.USER else limit
+        Limit(limit.name, limit.scope, limit.meter, limit.window, 5) if limit.scope == Scope.USER else limit
         for limit in books.governance.limits
     )
     with pytest.raises(LimitRefusal):

@@ -7,6 +7,7 @@ from typing import cast
 
 from govmiddleware.app import Governance
 from govmiddleware.cli.common import AsJson, Config, print_json, print_table
+from govmiddleware.core.limits import Mode
 from govmiddleware.core.providers import Provider, provider_for
 from govmiddleware.settings import Settings, UpstreamSettings, load, stray_variables
 
@@ -26,7 +27,8 @@ def check(*, config: Config = None, json: AsJson = False) -> int:
         print_json(
             {
                 "ok": True,
-                "limits": len(governance.limits),
+                "limits": len(settings.limits),
+                "mode": settings.mode.value,
                 "api_tokens": len(settings.api_tokens),
                 "prices": len(settings.prices),
                 "upstreams": upstreams,
@@ -36,7 +38,7 @@ def check(*, config: Config = None, json: AsJson = False) -> int:
         )
         return 0
     print(
-        f"ok: {len(governance.limits)} limits, {len(settings.api_tokens)} API tokens,"
+        f"ok: {len(settings.limits)} limits, {len(settings.api_tokens)} API tokens,"
         f" {len(settings.prices)} prices, {len(upstreams)} upstreams"
     )
     if upstreams:
@@ -44,6 +46,8 @@ def check(*, config: Config = None, json: AsJson = False) -> int:
         rows = [{**each, "models": " ".join(cast("list[str]", each["models"]))} for each in upstreams]
         print_table(rows, list(rows[0]))
         print()
+    if settings.mode is not Mode.ENFORCED:
+        print(f"note: mode = {settings.mode.value!r}: no limit refuses anything")
     for each in unreached:
         print("note: no model of {models} reaches {upstream}: {taken_by} comes first".format(**each))
     for name in stray:

@@ -24,7 +24,8 @@ from govmiddleware.core.limits import Meter
 from govmiddleware.core.scopes import Scope
 from govmiddleware.errors import ConfigurationError
 from govmiddleware.services.audit import Findings, audit
-from govmiddleware.settings import ApiTokenSettings, LimitSettings, Settings
+from govmiddleware.settings import ApiTokenSettings, Settings
+from govmiddleware.settings_limits import LimitSettings
 from govmiddleware.sidecar import Sidecar
 
 if TYPE_CHECKING:
@@ -107,12 +108,12 @@ def _limit(limit: LimitSettings) -> Mapping[str, object]:
 
 
 def _traffic(client: httpx.Client, provider: ScriptedProvider) -> Iterator[Mapping[str, object]]:
-    """Answers, a stream, a budget that runs out, a rate that is too high, a bad token."""
+    """Answers, a stream, a budget that holds a call to what it affords and then runs out, a rate that is too high, a bad token."""
     yield _call(client, "chat", "ann")
     yield _call(client, "chat, streamed", "ann", stream=True)
     short = provider.script
     provider.script = replace(short, text=_STORY)
-    for _ in range(2):
+    for _ in range(3):
         yield _call(client, "chat, a long story", "bob", max_tokens=400)
     provider.script = short
     yield _call(client, "chat, unpriced model", "bob", model="no-such-model")
@@ -148,7 +149,10 @@ def _gist(answer: httpx.Response) -> str:
     if "error" in body:
         return f"{body['error']['code']}: {body['error']['message']}"[:96] + "…"
     left = answer.headers.get("x-gov-budget-remaining-usd")
-    return f"{body['usage']['total_tokens']} tokens; budget left {left} USD"
+    held = answer.headers.get("x-gov-max-output-tokens")
+    return f"{body['usage']['total_tokens']} tokens; budget left {left} USD" + (
+        f"; held to {held} of output" if held else ""
+    )
 
 
 async def _audit(settings: Settings) -> Findings:

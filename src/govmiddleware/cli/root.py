@@ -29,7 +29,7 @@ app.command(
     help="Show the main job: embedded store, mock provider, sample traffic, a table.",
 )
 app.command("govmiddleware.cli.tokens:app", name="token", help="API tokens: create, list, revoke.")
-app.command("govmiddleware.cli.limits:app", name="limit", help="Limits: list, show.")
+app.command("govmiddleware.cli.limits:app", name="limit", help="Limits: set, list, show, delete.")
 app.command("govmiddleware.cli.usage:usage", help="Show what was used.")
 app.command("govmiddleware.cli.check:check", help="Validate a configuration offline.")
 app.command("govmiddleware.cli.audit:audit", help="Compare every counter with the journal.")

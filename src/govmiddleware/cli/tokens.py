@@ -13,10 +13,10 @@ from govmiddleware.app import Governance
 from govmiddleware.cli.common import AsJson, Config, Redis, print_json, print_table, with_governance
 from govmiddleware.core import ids
 from govmiddleware.core.call import Role
-from govmiddleware.core.ports import StoredApiToken
+from govmiddleware.core.registries import StoredApiToken
 from govmiddleware.core.times import parse_duration
 from govmiddleware.errors import ConfigurationError
-from govmiddleware.settings import check_name, check_workspace
+from govmiddleware.settings_fields import check_name, check_workspace
 
 app = App(name="token", help="API tokens: create, list, revoke.")
 

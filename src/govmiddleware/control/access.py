@@ -1,4 +1,4 @@
-"""Who may read what on the control plane."""
+"""Who may read and change what on the control plane."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from starlette.responses import JSONResponse, Response
 
 from govmiddleware.core.addresses import TrustedProxies
 from govmiddleware.core.call import Role
-from govmiddleware.core.refusals import Forbidden, Refusal, Unauthenticated
+from govmiddleware.core.refusals import Forbidden, Refusal, Unauthenticated, Unavailable
 from govmiddleware.services.api_tokens import ApiTokens, secret_in
 
 
 class Access:
-    """Knows the admin token, which owns every workspace, static tokens of role owner or admin, which read
+    """Knows the admin token, which owns every workspace, static tokens of role owner or admin, which have
     their own, and the metrics token. Guesses at any of them fall under the throttle of failed logins."""
 
     def __init__(
@@ -28,8 +28,8 @@ class Access:
         self._metrics_token = metrics_token
         self._trusted_proxies = trusted_proxies
 
-    async def readable_workspaces(self, request: Request) -> tuple[str, ...] | None:
-        """Those that whoever asks may read; None: all. Raises Unauthenticated and Forbidden."""
+    async def workspaces(self, request: Request) -> tuple[str, ...] | None:
+        """Those that whoever asks may read and change; None: all. Raises Unauthenticated and Forbidden."""
         secret, address = self._credentials(request)
         if self._admin_token and self._api_tokens.is_same(secret, self._admin_token, address):
             return None
@@ -56,3 +56,9 @@ class Access:
         assert isinstance(refusal, Refusal)
         body = {"error": {"message": str(refusal), "code": refusal.code, "param": refusal.param}}
         return JSONResponse(body, refusal.status)
+
+    async def without_store(self, request: Request, error: Exception) -> Response:
+        """The handler of StoreUnavailable."""
+        return await self.refused(
+            request, Unavailable("The store does not answer.", code="store_unavailable")
+        )

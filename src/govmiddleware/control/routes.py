@@ -7,11 +7,14 @@ from starlette.routing import Mount
 
 from govmiddleware.control.access import Access
 from govmiddleware.control.health import Readiness, health_routes
+from govmiddleware.control.limits import limit_routes
 from govmiddleware.control.usage import usage_routes
 from govmiddleware.core.addresses import TrustedProxies
 from govmiddleware.core.refusals import Refusal
+from govmiddleware.errors import StoreUnavailable
 from govmiddleware.metrics import Metrics
 from govmiddleware.services.api_tokens import ApiTokens
+from govmiddleware.services.limits import LimitRegistry
 from govmiddleware.services.usage import UsageReports
 
 
@@ -19,6 +22,7 @@ def control_plane(
     *,
     prefix: str,
     usage: UsageReports,
+    limits: LimitRegistry,
     api_tokens: ApiTokens,
     readiness: Readiness,
     metrics: Metrics,
@@ -35,6 +39,9 @@ def control_plane(
     )
     routes = [
         *health_routes(readiness, metrics, access),
-        Mount("/api/v1", routes=usage_routes(usage, access)),
+        Mount("/api/v1", routes=[*usage_routes(usage, access), *limit_routes(limits, access)]),
     ]
-    return Starlette(routes=[Mount(prefix, routes=routes)], exception_handlers={Refusal: access.refused})
+    return Starlette(
+        routes=[Mount(prefix, routes=routes)],
+        exception_handlers={Refusal: access.refused, StoreUnavailable: access.without_store},
+    )

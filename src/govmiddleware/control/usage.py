@@ -9,9 +9,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from govmiddleware.control.access import Access
-from govmiddleware.core.refusals import InvalidRequest, Unavailable
+from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.core.times import parse_time
-from govmiddleware.errors import StoreUnavailable
 from govmiddleware.services.usage import EXPECTED_DIMENSION, UsageReports, is_dimension
 
 _PLURALS = {
@@ -29,7 +28,7 @@ def usage_routes(usage: UsageReports, access: Access) -> list[Route]:
     """`usage`, `usage/{dimension}` and `usage/{dimension}/{id}`; query: `by`, `since`, `until`."""
 
     async def show(request: Request) -> Response:
-        workspaces = await access.readable_workspaces(request)
+        workspaces = await access.workspaces(request)
         if unknown := request.query_params.keys() - _PARAMETERS:
             expected = ", ".join(sorted(_PARAMETERS))
             raise InvalidRequest(f"There is no parameter {min(unknown)!r}; there are {expected}.")
@@ -41,11 +40,9 @@ def usage_routes(usage: UsageReports, access: Access) -> list[Route]:
             raise InvalidRequest(f"There is no by={by!r}; there is {EXPECTED_DIMENSION}.", param="by")
         since, until = _time(request, "since"), _time(request, "until")
         only = request.path_params.get("id")
-        try:
-            report = await usage.report(workspaces=workspaces, by=by, only=only, since=since, until=until)
-        except StoreUnavailable as error:
-            raise Unavailable("The store does not answer.", code="store_unavailable") from error
-        return JSONResponse(report)
+        return JSONResponse(
+            await usage.report(workspaces=workspaces, by=by, only=only, since=since, until=until)
+        )
 
     return [
         Route("/usage", show),

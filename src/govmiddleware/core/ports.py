@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
@@ -68,12 +68,14 @@ class RequestInfo:
         output_tokens: the output limit that the client asked for, one choice; None if it gave none.
         choices: how many answers are generated (`n`).
         generates: False for embeddings and their like, which have no output.
+        free: the provider charges nothing, whatever the model: no tokens are counted and no price is asked.
         overhead_tokens: what the format adds around the texts.
         texts: what has to be counted by the tokenizer.
         unknown_parts: parts whose size the request does not show (image URLs, file ids).
         user: the end user that the protocol's own fields name.
         predicted_texts: what may be billed as output beyond the output limit (rejected predictions).
-        hides_output: whether the client asks for output that is billed and not shown.
+        hides_output: whether the client asks for output that is billed and not shown, or for none such; None
+            leaves it to the model.
     """
 
     model: str
@@ -81,13 +83,14 @@ class RequestInfo:
     output_tokens: int | None = None
     choices: int = 1
     generates: bool = True
+    free: bool = False
     overhead_tokens: int = 0
     input_tokens: int = 0
     texts: Sequence[str] = ()
     unknown_parts: int = 0
     user: str | None = None
     predicted_texts: Sequence[str] = ()
-    hides_output: bool = False
+    hides_output: bool | None = None
 
 
 class UsageReader(Protocol):
@@ -420,6 +423,8 @@ class CounterBuckets:
     oldest: int
     buckets: Mapping[int, Bucket]
     sums: Bucket | None
+    first_use: Mapping[int, int] = field(default_factory=dict)
+    """Of wall_clock, which has no amounts: when the window that begins with the bucket was first used, ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -451,40 +456,3 @@ class Journal(Protocol):
     async def snapshot(self, workspace: str, counters: Sequence[str]) -> Snapshot: ...
 
     async def workspaces(self) -> list[str]: ...
-
-
-# API tokens --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class StoredApiToken:
-    """An API token of the store. Times are Unix seconds; the secret itself is nowhere."""
-
-    id: str
-    name: str
-    workspace: str
-    role: str
-    created_at: int
-    expires_at: int | None = None
-    user: str | None = None
-    agent: str | None = None
-    tags: Mapping[str, str] | None = None
-    active: bool = True
-
-
-class ApiTokenStore(Protocol):
-    """The registry of API tokens. Every call raises StoreUnavailable."""
-
-    async def find(self, sha256: str) -> StoredApiToken | None:
-        """By the hash of its secret; revoked ones too, their `active` not looked up."""
-        ...
-
-    async def add(self, token: StoredApiToken, sha256: str) -> None: ...
-
-    async def list(self) -> list[StoredApiToken]:
-        """Of all workspaces, each with its `active`."""
-        ...
-
-    async def revoke(self, token: StoredApiToken) -> bool:
-        """False where it was revoked already."""
-        ...

@@ -5,6 +5,7 @@ Refusal
 ├── Unauthenticated 401          ├── TooManyFailedLogins 429
 ├── Forbidden 403                ├── RouteNotMetered 403
 ├── BodyTooSlow 408              ├── BodyTooLarge 413      ├── UnsupportedEncoding 415
+├── LimitNotFound 404            ├── LimitIsConfigured 409
 ├── LimitRefusal
 │   ├── RateLimited 429          └── BudgetExhausted 429 (Anthropic: 402)
 ├── UpstreamFailed 502           ├── UpstreamTooSlow 504
@@ -100,6 +101,20 @@ class ModelNotFound(Refusal):
 
     status = 404
     code = "model_not_found"
+
+
+class LimitNotFound(Refusal):
+    """On the control plane: there is no limit of that name."""
+
+    status = 404
+    code = "limit_not_found"
+
+
+class LimitIsConfigured(Refusal):
+    """On the control plane: the limit stands in the configuration file, which is read-only at run time."""
+
+    status = 409
+    code = "limit_is_configured"
 
 
 class Unauthenticated(Refusal):

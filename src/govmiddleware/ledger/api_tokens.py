@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import msgspec
 
-from govmiddleware.core.ports import StoredApiToken
+from govmiddleware.core.registries import StoredApiToken
 from govmiddleware.ledger.connection import LONG_PATIENCE_SECONDS, Client, store_call
 from govmiddleware.ledger.directory import read_directory
 from govmiddleware.ledger.keys import WORKSPACES, WorkspaceKeys, api_token
@@ -15,7 +15,7 @@ _decoder = msgspec.json.Decoder(StoredApiToken)
 
 
 class RedisApiTokens:
-    """The port `core.ports.ApiTokenStore`.
+    """The port `core.registries.ApiTokenStore`.
 
     A token's record lies twice: under its hash, where a request finds it before its workspace is known,
     and in its workspace's list. Whether it is active stands once, in the workspace's set that every

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from typing import cast
 
@@ -127,7 +128,8 @@ def _counter(fields: dict[str, bytes]) -> CounterBuckets:
     }
     oldest = int(fields.get("p") or fields.get("o") or 0)
     sums = Bucket(int(fields["u"]), int(fields["r"])) if "u" in fields else None
-    return CounterBuckets(oldest, buckets, sums)
+    first_use = {int(name[1:]): int(value) for name, value in fields.items() if re.fullmatch(r"f\d+", name)}
+    return CounterBuckets(oldest, buckets, sums, first_use)
 
 
 def _pairs(flat: list[bytes]) -> dict[str, bytes]:

@@ -16,16 +16,8 @@ Argument = str | bytes | int
 
 
 class Script:
-    """One file of `lua/`, with the shared functions of `_counters.lua`, and of further such files, behind its
-    first line."""
-
-    def __init__(self, name: str, *shared: str) -> None:
-        folder = files("govmiddleware.ledger") / "lua"
-        shebang, body = (folder / f"{name}.lua").read_text("utf-8").split("\n", 1)
-        parts = [(folder / f"{part}.lua").read_text("utf-8") for part in ("_counters", *shared)]
-        source = "\n".join([shebang, *parts, body])
-        self.name = name
-        self._source = source
+    def __init__(self, source: str) -> None:
+        self.source = source
         self._sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
     async def __call__(self, redis: Client, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
@@ -33,22 +25,31 @@ class Script:
         try:
             return await cast("Any", redis.evalsha(self._sha, len(keys), *keys, *arguments))
         except NoScriptError:
-            return await cast("Any", redis.eval(self._source, len(keys), *keys, *arguments))
+            return await cast("Any", redis.eval(self.source, len(keys), *keys, *arguments))
 
     def run(self, redis: SyncClient, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         """The same with a synchronous client."""
         try:
             return redis.evalsha(self._sha, len(keys), *keys, *arguments)
         except NoScriptError:
-            return redis.eval(self._source, len(keys), *keys, *arguments)
+            return redis.eval(self.source, len(keys), *keys, *arguments)
 
 
-acquire = Script("acquire", "_windows")
-settle = Script("settle")
-adjust = Script("adjust", "_windows")
-look = Script("look", "_windows")
-renew = Script("renew")
-expired = Script("expired")
-sweep = Script("sweep")
-snapshot = Script("snapshot")
-since = Script("since")
+def _read(name: str, *shared: str) -> Script:
+    """One file of `lua/`, with the shared functions of `_counters.lua`, and of further such files, behind its
+    first line."""
+    folder = files("govmiddleware.ledger") / "lua"
+    shebang, body = (folder / f"{name}.lua").read_text("utf-8").split("\n", 1)
+    parts = [(folder / f"{part}.lua").read_text("utf-8") for part in ("_counters", *shared)]
+    return Script("\n".join([shebang, *parts, body]))
+
+
+acquire = _read("acquire", "_windows")
+settle = _read("settle")
+adjust = _read("adjust", "_windows")
+look = _read("look", "_windows")
+renew = _read("renew")
+expired = _read("expired")
+sweep = _read("sweep")
+snapshot = _read("snapshot")
+since = _read("since")

@@ -13,7 +13,7 @@ from govmiddleware.core.call import Call, Principal, current_call
 from govmiddleware.core.ids import new_request_id
 from govmiddleware.core.scopes import ANONYMOUS
 from govmiddleware.errors import ConfigurationError, MissingPredecessor
-from govmiddleware.protocols.registry import UNRECOGNISED, recognise
+from govmiddleware.protocols.registry import recognise, unrecognised
 
 STATE_KEY = "gov"
 
@@ -34,7 +34,7 @@ def enter(scope: Scope, send: Send) -> tuple[Call | None, Send]:
     protocol = recognise(scope["method"], scope["path"])
     call = Call(
         request_id=new_request_id(),
-        protocol=protocol or UNRECOGNISED,
+        protocol=protocol or unrecognised(scope["headers"]),
         method=scope["method"],
         path=scope["path"],
         model_call=protocol is not None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -23,7 +23,7 @@ class Budget:
     Where a limit leaves a call less output than it asks for, the call is held to that.
 
     Args:
-        limits: all limits.
+        limits: all limits, iterated for each call.
         principal: names the caller where no Authenticate stands outside.
         metered: whether a Meter stands inside, so that streams can reserve in slices.
     """
@@ -33,13 +33,13 @@ class Budget:
         app: ASGIApp,
         *,
         reservations: Reservations,
-        limits: Sequence[Limit],
+        limits: Iterable[Limit],
         principal: Callable[[Scope], Principal] | None = None,
         metered: bool = False,
     ) -> None:
         self.app = app
         self.reservations = reservations
-        self.limits = tuple(limits)
+        self.limits = limits
         self.principal = principal
         self.metered = metered
 

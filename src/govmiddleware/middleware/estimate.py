@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from govmiddleware.core.attribution import refuse_unprintable
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.call import Call
-from govmiddleware.core.demand import Demand
+from govmiddleware.core.demand import NOTHING, Demand
 from govmiddleware.core.estimate import family_of, input_bound, input_estimate
 from govmiddleware.core.model_price import nano_from_femto
 from govmiddleware.core.ports import RequestInfo
@@ -93,18 +93,24 @@ class Estimate:
         refuse_unprintable(info.user or "", "user")
         call.body, call.model, call.stream = body, info.model, info.stream
         call.provider = self._provider_for(info.model)
+        if info.user and call.trust_caller and call.attribution.user == ANONYMOUS:
+            call.attribution = replace(call.attribution, user=info.user)
+        if info.free:
+            call.estimated_input_tokens, call.demand = 0, NOTHING
+            return
         price = self.prices.find(info.model)
         if price is None:
             raise ModelNotPriced(f"The model {info.model!r} has no price here.", param="model")
         call.price = price
-        if info.user and call.trust_caller and call.attribution.user == ANONYMOUS:
-            call.attribution = replace(call.attribution, user=info.user)
         counted = await count(info.texts, info.model)
         estimate = input_estimate(info, counted, self.unknown_size_tokens)
         call.estimated_input_tokens = estimate
         input_tokens = input_bound(estimate, info.model)
         # Of a predicted output, what is rejected is billed as output beside what is generated.
         predicted = await count(info.predicted_texts, info.model)
+        hides_output = (
+            family_of(info.model).hides_reasoning if info.hides_output is None else info.hides_output
+        )
         input_femto, output_femto = price.worst_rates(input_tokens)
         call.demand = Demand(
             input_tokens=input_tokens,
@@ -113,7 +119,7 @@ class Estimate:
             predicted_tokens=predicted,
             fixed_cost=nano_from_femto(input_femto + predicted * output_femto),
             output_femto=output_femto,
-            grows=info.stream and not info.hides_output and not family_of(info.model).hides_reasoning,
+            grows=info.stream and not hides_output,
         )
 
     def _provider_for(self, model: str | None) -> str:

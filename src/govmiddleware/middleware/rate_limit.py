@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -18,7 +18,7 @@ class RateLimit:
     """Holds the limits on requests and concurrency of a workspace or API token.
 
     Args:
-        limits: all limits; those that need the body are left to Budget.
+        limits: all limits, iterated for each call; those that need the body are left to Budget.
         principal: names the caller where no Authenticate stands outside.
     """
 
@@ -27,12 +27,12 @@ class RateLimit:
         app: ASGIApp,
         *,
         reservations: Reservations,
-        limits: Sequence[Limit],
+        limits: Iterable[Limit],
         principal: Callable[[Scope], Principal] | None = None,
     ) -> None:
         self.app = app
         self.reservations = reservations
-        self.limits = tuple(limit for limit in limits if limit.known_from_headers)
+        self.limits = limits
         self.principal = principal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,7 +42,8 @@ class RateLimit:
             return
         try:
             name_caller(call, scope, self.principal, middleware="RateLimit")
-            async with self.reservations.hold(call, self.limits):
+            limits = (limit for limit in self.limits if limit.known_from_headers)
+            async with self.reservations.hold(call, limits):
                 await self.app(scope, receive, send)
         except Refusal as refusal:
             if call.status is not None:

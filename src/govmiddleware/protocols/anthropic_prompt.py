@@ -8,13 +8,24 @@ from govmiddleware.core.estimate import family_of
 from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols.prompt import Prompt
 
-_SEEN = frozenset({"image", "document", "container_upload", "redacted_thinking", "web_search_result"})
-"""Blocks whose size in tokens does not show in their text, unless their source is text."""
+_UNREAD = {
+    "thinking": "signature",
+    "image": "source",
+    "document": "source",
+    "container_upload": "file_id",
+    "redacted_thinking": "data",
+    "web_search_result": "encrypted_content",
+}
+"""Of each kind of block, the member that is not read as text, unless it is a source that is text."""
 
 MESSAGE_TOKENS = 3
 REPLY_TOKENS = 3
+THINKING_TOKENS = 28
+FORMAT_TOKENS = 135
+"""What is added to each message, once for the reply's opening, and for thinking and an output format. Source:
+the recordings."""
 
-_CUSTOM_TOOLS = frozenset({None, "custom"})
+_CALLS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 
 
 class MessagesPrompt(Prompt):
@@ -24,6 +35,14 @@ class MessagesPrompt(Prompt):
         super().__init__()
         self._family = family_of(model)
         self.overhead_tokens = REPLY_TOKENS + self._family.template
+
+    def add_system(self, system: object) -> None:
+        """A string or a list of blocks. Raises InvalidRequest for anything else."""
+        if not isinstance(system, str | list | None):
+            raise InvalidRequest("'system' must be a string or a list of blocks.", param="system")
+        if system:
+            self.overhead_tokens += MESSAGE_TOKENS
+            self.add(system)
 
     def add_messages(self, messages: list[Any]) -> None:
         """Raises InvalidRequest where a message is not one."""
@@ -42,18 +61,28 @@ class MessagesPrompt(Prompt):
         if tools:
             self.overhead_tokens += self._family.tools
         for tool in tools:
-            if tool.get("type") not in _CUSTOM_TOOLS:
+            if tool.get("type") not in (None, "custom"):
                 self.unknown_parts += 1
             self.add_schema(tool)
 
+    def add_format(self, output_config: dict[str, Any]) -> None:
+        """The schema of a structured output."""
+        if output_config.get("format"):
+            self.overhead_tokens += FORMAT_TOKENS
+            self.add_schema(output_config["format"])
+
     def _said(self, part: dict[str, Any]) -> list[Any]:
-        kind = part.get("type")
-        if kind == "thinking":
-            return [part.get("thinking")]  # its signature is not read
-        if kind in _SEEN:
-            source = part.get("source")
-            if isinstance(source, dict) and source.get("type") in ("text", "content"):
-                return [source.get("data"), source.get("content"), part.get("title"), part.get("context")]
+        kind = str(part.get("type"))
+        unread = _UNREAD.get(kind)
+        if kind in _CALLS:
+            unread = "input"
+            self.add_schema(part.get(unread))
+        elif unread is None or unread not in part or _is_text(part[unread]):
+            unread = None
+        elif kind != "thinking":  # whose signature is no part of the prompt
             self.unknown_parts += 1
-            return [part.get("title"), part.get("context")]
-        return super()._said(part)
+        return super()._said({name: member for name, member in part.items() if name != unread})
+
+
+def _is_text(source: object) -> bool:
+    return isinstance(source, dict) and source.get("type") in ("text", "content")

@@ -105,7 +105,7 @@ class OpenAIChat(OpenAIRoute):
             unknown_parts=prompt.unknown_parts,
             user=_read_user(body),
             predicted_texts=_predicted(body),
-            hides_output=any(name in HIDING for name in body.names()),
+            hides_output=True if any(name in HIDING for name in body.names()) else None,
         )
 
     def bound_output(self, body: RequestBody, tokens: int) -> None:

@@ -8,21 +8,23 @@ Sources: platform.openai.com/docs/guides/error-codes and /rate-limits; what open
 
 from __future__ import annotations
 
-import time
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from govmiddleware.core.limits import Meter
-from govmiddleware.core.money import usd_text
 from govmiddleware.core.ports import Headers, RefusalResponse
-from govmiddleware.core.refusals import BudgetExhausted, Evaluation, LimitRefusal, RateLimited, Refusal
+from govmiddleware.core.refusals import BudgetExhausted, LimitRefusal, RateLimited, Refusal
+from govmiddleware.protocols.refusal_parts import failed_limits, rate_limits, remaining, retry_headers
 
-LONGEST_RETRY_AFTER_MS = 120_000
-"""What openai-python waits at most. A longer wait is not worth holding a connection's caller."""
-
-_TOKEN_METERS = frozenset({Meter.INPUT_TOKENS, Meter.OUTPUT_TOKENS, Meter.TOTAL_TOKENS})
+_KINDS = {
+    Meter.REQUESTS: "requests",
+    Meter.CONCURRENCY: "requests",
+    Meter.INPUT_TOKENS: "tokens",
+    Meter.OUTPUT_TOKENS: "tokens",
+    Meter.TOTAL_TOKENS: "tokens",
+}
+"""OpenAI counts requests and tokens; what is neither has no headers."""
 
 
 def refusal_response(refusal: Refusal, request_id: str) -> RefusalResponse:
@@ -30,7 +32,7 @@ def refusal_response(refusal: Refusal, request_id: str) -> RefusalResponse:
     headers: Headers = [
         (b"content-type", b"application/json"),
         (b"x-request-id", request_id.encode("ascii", "replace")),
-        *_retry_headers(refusal),
+        *retry_headers(refusal),
     ]
     if isinstance(refusal, RateLimited):
         headers += _rate_limit_headers(refusal)
@@ -46,8 +48,7 @@ def error_body(refusal: Refusal) -> bytes:
         "code": refusal.code,
     }
     if isinstance(refusal, LimitRefusal):
-        now = time.time()
-        error["limits"] = [_limit(failure, now) for failure in refusal.failures]
+        error["limits"] = failed_limits(refusal)
     return msgspec.json.encode({"error": error})
 
 
@@ -62,7 +63,7 @@ def _type_of(refusal: Refusal) -> str:
         return "insufficient_quota"
     if isinstance(refusal, RateLimited):
         first = refusal.failures[0].limit.meter if refusal.failures else Meter.REQUESTS
-        return _kind(first)
+        return _KINDS.get(first, "requests")
     if refusal.status == 429:
         return "requests"
     if refusal.status == 503:
@@ -70,64 +71,11 @@ def _type_of(refusal: Refusal) -> str:
     return "api_error" if refusal.status >= 500 else "invalid_request_error"
 
 
-def _kind(meter: Meter) -> str:
-    return "tokens" if meter in _TOKEN_METERS else "requests"
-
-
-def _limit(failure: Evaluation, now: float) -> dict[str, Any]:
-    limit = failure.limit
-    return {
-        "name": limit.name,
-        "scope": str(limit.scope),
-        "value": failure.value,
-        "meter": str(limit.meter),
-        "used": _amount(limit.meter, failure.consumed),
-        "reserved": _amount(limit.meter, failure.reserved),
-        "requested": _amount(limit.meter, failure.asked),
-        "maximum": _amount(limit.meter, limit.hard),
-        "resets_at": _resets_at(failure.frees_in_ms, now),
-    }
-
-
-def _amount(meter: Meter, amount: int) -> int | str:
-    return usd_text(amount) if meter is Meter.COST_USD else amount
-
-
-def _resets_at(frees_in_ms: int | None, now: float) -> str | None:
-    if frees_in_ms is None:
-        return None
-    moment = datetime.fromtimestamp(now + frees_in_ms / 1000, UTC)
-    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _retry_headers(refusal: Refusal) -> Headers:
-    wait_ms = refusal.retry_after_ms
-    too_long = wait_ms is not None and wait_ms > LONGEST_RETRY_AFTER_MS
-    if refusal.retryable is False or too_long:
-        # No wait beside a "do not": SDKs that know only retry-after would sleep through it.
-        return [(b"x-should-retry", b"false")]
-    headers: Headers = []
-    if refusal.retryable:
-        headers.append((b"x-should-retry", b"true"))
-    if wait_ms is not None:
-        wait_ms = max(wait_ms, 1)
-        headers.append((b"retry-after", b"%d" % -(-wait_ms // 1000)))
-        headers.append((b"retry-after-ms", b"%d" % wait_ms))
-    return headers
-
-
 def _rate_limit_headers(refusal: RateLimited) -> Headers:
-    """One triple for requests and one for tokens, each of the first limit of its kind that failed."""
     headers: Headers = []
-    told: set[str] = set()
-    for failure in refusal.failures:
-        kind = _kind(failure.limit.meter)
-        if kind in told or failure.limit.meter is Meter.COST_USD:
-            continue
-        told.add(kind)
-        remaining = max(0, failure.limit.hard - failure.consumed - failure.reserved)
+    for kind, failure in rate_limits(refusal, _KINDS):
         headers.append((f"x-ratelimit-limit-{kind}".encode(), b"%d" % failure.limit.hard))
-        headers.append((f"x-ratelimit-remaining-{kind}".encode(), b"%d" % remaining))
+        headers.append((f"x-ratelimit-remaining-{kind}".encode(), b"%d" % remaining(failure)))
         if failure.frees_in_ms is not None:
             reset = duration_text(failure.frees_in_ms).encode()
             headers.append((f"x-ratelimit-reset-{kind}".encode(), reset))

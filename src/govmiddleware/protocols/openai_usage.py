@@ -9,9 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from govmiddleware.core.usage import Usage
-
-LARGEST_COUNT = 2**40
-"""A reported count beyond this is a fault, not usage: it would put every counter out of order."""
+from govmiddleware.protocols.readers import count_or_none
 
 
 def usage_of(answer: dict[str, Any]) -> Usage | None:
@@ -25,8 +23,8 @@ def usage_of(answer: dict[str, Any]) -> Usage | None:
 
 def read_usage(reported: dict[str, Any]) -> Usage | None:
     """One `usage` object; None without a believable `prompt_tokens`."""
-    prompt = _count(reported.get("prompt_tokens"))
-    completion = _count(reported.get("completion_tokens", 0))
+    prompt = count_or_none(reported.get("prompt_tokens"))
+    completion = count_or_none(reported.get("completion_tokens", 0))
     if prompt is None or completion is None:
         return None
     of_prompt = _details(reported, "prompt_tokens_details")
@@ -74,11 +72,7 @@ def _details(reported: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _first(*candidates: object) -> int:
     for candidate in candidates:
-        count = _count(candidate)
+        count = count_or_none(candidate)
         if count is not None:
             return count
     return 0
-
-
-def _count(value: object) -> int | None:
-    return value if type(value) is int and 0 <= value <= LARGEST_COUNT else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import msgspec
@@ -12,12 +13,15 @@ from govmiddleware.protocols.sse import EventSplitter
 LARGEST_ANSWER = 32 * 1024 * 1024
 """Bytes of an unstreamed answer that are kept to find its usage at the end."""
 
+LARGEST_COUNT = 2**40
+"""A reported count beyond this is a fault, not usage: it would put every counter out of order."""
+
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _object = msgspec.json.Decoder(dict[str, Any])
 
 
-class JsonReader:
+class JsonReader(ABC):
     """Reads an unstreamed answer. Every chunk passes at once; a copy is read when the body has ended.
 
     For protocols to say, in `_read`, what an answer says.
@@ -61,12 +65,12 @@ class JsonReader:
         delivered, self._delivered = self._delivered, []
         return delivered
 
+    @abstractmethod
     def _read(self, answer: dict[str, msgspec.Raw]) -> None:
         """Take what the answer says. May raise what is in UNREADABLE."""
-        raise NotImplementedError
 
 
-class StreamReader:
+class StreamReader(ABC):
     """Reads a stream of events as they pass.
 
     Every chunk of bytes passes as it came; with `holds`, an incomplete event is held back. For protocols
@@ -109,13 +113,13 @@ class StreamReader:
         self._delivered.append(piece.decode("utf-8", "replace"))  # too large to read, not to be paid
         return piece
 
+    @abstractmethod
     def _pass(self, event: bytes) -> bytes:
         """Take what an event says; what the client gets of it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _end(self, usage: Usage, model: str, request_id: str) -> bytes:
         """The events that end the stream here."""
-        raise NotImplementedError
 
 
 def object_in(data: bytes) -> dict[str, Any] | None:
@@ -129,3 +133,8 @@ def object_in(data: bytes) -> dict[str, Any] | None:
 def text_or_none(value: object) -> str | None:
     """`value` where it is a string that says something."""
     return value if isinstance(value, str) and value else None
+
+
+def count_or_none(value: object) -> int | None:
+    """`value` where it is a count of tokens that can be believed."""
+    return value if type(value) is int and 0 <= value <= LARGEST_COUNT else None

@@ -13,8 +13,8 @@ from limits.strategies import MovingWindowRateLimiter
 
 from govmiddleware.core import ids
 from govmiddleware.core.call import Principal, Role
-from govmiddleware.core.ports import ApiTokenStore, StoredApiToken
 from govmiddleware.core.refusals import TooManyFailedLogins, Unauthenticated, Unavailable
+from govmiddleware.core.registries import ApiTokenStore, StoredApiToken
 from govmiddleware.errors import StoreUnavailable
 
 _REMEMBERED = 10_000

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from govmiddleware.core.limits import Limit
+from govmiddleware.core.limits import Counter, Limit, Mode
 from govmiddleware.core.money import nano_usd, usd_text
 from govmiddleware.core.ports import CounterBuckets, Journal
 from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE
-from govmiddleware.core.windows import CalendarWindow, Window
+from govmiddleware.core.windows import ResettingWindow, Window
 from govmiddleware.services import records
 from govmiddleware.services.records import Record, amount_shown
 
@@ -96,7 +96,7 @@ class _Report:
 class UsageReports:
     """Answers what was used, from the journal."""
 
-    def __init__(self, journal: Journal, limits: Sequence[Limit]) -> None:
+    def __init__(self, journal: Journal, limits: Iterable[Limit]) -> None:
         self._journal = journal
         self._limits = limits
 
@@ -175,11 +175,15 @@ class UsageReports:
         now_ms = time.time_ns() // 1_000_000
         found = (await self._journal.snapshot(workspace, sorted(counters))).counters
         states: list[dict[str, object]] = []
-        for limit in self._limits:
-            prefix = f"{limit.scope}:{limit.meter}:{limit.window.name}:"
+        limits = [limit for limit in self._limits if limit.workspace in (None, workspace)]
+        pinned = {_counter_of(limit, limit.value) for limit in limits if limit.value is not None}
+        for limit in limits:
+            prefix = _counter_of(limit, "")
             for name in sorted(counters):
                 value = name.removeprefix(prefix)
                 if not name.startswith(prefix) or limit.value not in (None, value):
+                    continue
+                if limit.is_default and name in pinned:
                     continue
                 used, reserved = amounts_in_window(limit.window, found.get(name), now_ms)
                 states.append(
@@ -196,17 +200,24 @@ class UsageReports:
         return states
 
 
+def _counter_of(limit: Limit, value: str) -> str:
+    return Counter(limit.scope, limit.meter, limit.window, value, limit.mode is Mode.DRY_RUN).name
+
+
 def amounts_in_window(window: Window, counter: CounterBuckets | None, now_ms: int) -> tuple[int, int]:
     """Used and reserved of a stored counter, in the window as it stands at `now_ms`."""
     if counter is None:
         return 0, 0
     first = window.first_bucket(now_ms)
+    for bucket, at in counter.first_use.items():
+        if bucket >= first:
+            return max(0, now_ms - at) // 1000, 0
     buckets = [bucket for name, bucket in counter.buckets.items() if name >= first]
     return sum(bucket.used for bucket in buckets), sum(bucket.reserved for bucket in buckets)
 
 
 def _resets_at(window: Window, now_ms: int) -> str | None:
-    if isinstance(window, CalendarWindow):
+    if isinstance(window, ResettingWindow):
         return _rfc3339(datetime.fromtimestamp(window.bounds(now_ms)[1] / 1000, UTC))
     return None
 

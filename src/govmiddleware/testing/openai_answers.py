@@ -6,17 +6,14 @@ A token is a word here, in prompts and answers alike.
 from __future__ import annotations
 
 import base64
-import json
 import random
-import re
 import secrets
 import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-Json = dict[str, Any]
+from govmiddleware.testing.words import Json, dump, split, words_in, words_of
 
 SYSTEM_FINGERPRINT = "fp_5b26d85e12"
 _EMBEDDING_DIMENSIONS = 1536
@@ -72,12 +69,12 @@ class Completion:
     def _deltas(self, pieces: int) -> Iterator[tuple[Json, str | None]]:
         if self.tool is None:
             yield {"role": "assistant", "content": "", "refusal": None}, None
-            for piece in _split(self.text, pieces):
+            for piece in split(self.text, pieces):
                 yield {"content": piece}, None
         else:
             start = {"index": 0, **self._tool_call(self.tool, "")}
             yield {"role": "assistant", "content": None, "tool_calls": [start], "refusal": None}, None
-            for piece in _split(self.text, pieces):
+            for piece in split(self.text, pieces):
                 yield {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}, None
         yield {}, self.finish_reason
 
@@ -104,7 +101,7 @@ def complete(body: Json, *, text: str, tool: str | None, model: str | None, usag
         model: the model that says it has answered; None: the one asked for.
         usage: reported instead of counted words.
     """
-    words = _words(text)
+    words = words_of(text)
     most = body.get("max_completion_tokens") or body.get("max_tokens")
     kept = words if most is None else words[:most]
     choices = body.get("n") or 1
@@ -134,7 +131,7 @@ def embed(body: Json, *, model: str | None, usage: Json | None) -> bytes:
         if body.get("encoding_format") == "base64":
             vector = base64.b64encode(struct.pack(f"<{dimensions}f", *vector)).decode("ascii")
         data.append({"object": "embedding", "index": index, "embedding": vector})
-    tokens = sum(len(_words(item)) if isinstance(item, str) else len(item) for item in inputs)
+    tokens = sum(len(words_of(item)) if isinstance(item, str) else len(item) for item in inputs)
     return dump(
         {
             "object": "list",
@@ -174,29 +171,7 @@ def counted_usage(prompt: int, completion: int) -> Json:
 
 def prompt_tokens(messages: list[Json]) -> int:
     """The words in all messages."""
-    count = 0
-    for message in messages:
-        content = message.get("content") or ""
-        parts = [{"text": content}] if isinstance(content, str) else content
-        count += sum(len(_words(part.get("text", ""))) for part in parts)
-    return count
-
-
-def dump(value: Json) -> bytes:
-    """Compact JSON, as OpenAI sends it in streams."""
-    return json.dumps(value, separators=(",", ":")).encode()
-
-
-def _words(text: str) -> list[str]:
-    """Words, each with the space before it: joined, they are the text again."""
-    return re.findall(r"\s*\S+", text)
-
-
-def _split(text: str, pieces: int) -> Iterator[str]:
-    words = _words(text)
-    size = max(1, -(-len(words) // max(1, pieces)))
-    for start in range(0, len(words), size):
-        yield "".join(words[start : start + size])
+    return sum(words_in(message.get("content")) for message in messages)
 
 
 def _event(value: Json) -> bytes:

@@ -1,4 +1,4 @@
-"""A mock LLM provider that speaks OpenAI's API, does as it is told and remembers what it was asked."""
+"""A mock LLM provider that speaks OpenAI's API and Anthropic's, does as it is told and remembers what it was asked."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from dataclasses import dataclass, field
 
 from starlette.types import Message, Receive, Scope, Send
 
-from govmiddleware.testing import openai_answers
+from govmiddleware.testing import anthropic_answers, openai_answers
 from govmiddleware.testing.bell import Bell, Gate
-from govmiddleware.testing.openai_answers import Json
+from govmiddleware.testing.words import Json
 
 Headers = list[tuple[bytes, bytes]]
+
+_JSON = b"application/json"
+_EVENTS = b"text/event-stream; charset=utf-8"
 
 
 class BrokenOff(Exception):
@@ -32,6 +35,7 @@ class Script:
     Attributes:
         text: what is said, cut to the request's output limit; with `tool`, its arguments as JSON.
         tool: calls this function instead of talking.
+        thinking: said before the text, where Anthropic's API is asked to think.
         pieces: into how many deltas a stream cuts the text.
         delay: before the answer begins.
         interval: before each further chunk of a stream.
@@ -45,6 +49,7 @@ class Script:
 
     text: str = "The quick brown fox jumps over the lazy dog."
     tool: str | None = None
+    thinking: str = "Let me think about it."
     pieces: int = 5
     delay: float = 0.0
     interval: float = 0.0
@@ -84,22 +89,28 @@ class Exchange:
         """The first value of a header."""
         return next((value for found, value in self.headers if found == name), None)
 
+    @property
+    def asks_anthropic(self) -> bool:
+        """Whether the client takes the provider for Anthropic."""
+        return self.header(b"anthropic-version") is not None
+
 
 @dataclass
 class ScriptedProvider:
-    """An ASGI app: `*/chat/completions`, `*/embeddings`, `*/models`, and OpenAI's 404 for the rest.
+    """An ASGI app: `*/chat/completions`, `*/embeddings`, `*/models`, and OpenAI's 404 for the rest. To clients
+    that send `anthropic-version` it is Anthropic: `*/messages`, `*/messages/count_tokens`, `*/models`, and its 404.
 
     It may run in a thread of its own: scripts, records and gates can be used from any other.
 
     Attributes:
         script: how requests are answered for which nothing else was set with `next`.
-        api_key: where set, other keys are answered with 401.
+        api_key: where set, other keys are answered with 401. Anthropic's is taken in `x-api-key` alone.
         exchanges: every request, in order of arrival.
     """
 
     script: Script = field(default_factory=Script)
     api_key: str | None = None
-    models: tuple[str, ...] = ("gpt-4o-mini", "gpt-4o", "text-embedding-3-small")
+    models: tuple[str, ...] = ("gpt-4o-mini", "gpt-4o", "text-embedding-3-small", "claude-sonnet-5")
     exchanges: list[Exchange] = field(default_factory=list)
     _queue: deque[Script] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -168,12 +179,11 @@ class ScriptedProvider:
         streams = content_type.startswith(b"text/event-stream")
         if script.gate and not streams:
             await script.gate.passage()
-        headers = [
-            (b"content-type", content_type),
-            (b"openai-version", b"2020-10-01"),
-            (b"x-request-id", f"req_{secrets.token_hex(16)}".encode()),
-            *script.headers,
-        ]
+        request_id = f"req_{secrets.token_hex(16)}".encode()
+        named = [(b"openai-version", b"2020-10-01"), (b"x-request-id", request_id)]
+        if exchange.asks_anthropic:
+            named = [(b"request-id", request_id)]
+        headers = [(b"content-type", content_type), *named, *script.headers]
         if not streams:
             chunks = list(chunks)
             headers.append((b"content-length", b"%d" % sum(map(len, chunks))))
@@ -194,40 +204,75 @@ class ScriptedProvider:
 
     def _response(self, exchange: Exchange, script: Script) -> tuple[int, bytes, Iterable[bytes]]:
         """Status, content type and the body's chunks."""
-        json_type = b"application/json"
         if script.status != 200 or script.body is not None:
-            scripted = script.body or openai_answers.error("Scripted error.", kind="server_error")
-            return script.status, json_type, [scripted]
-        if (
-            self.api_key is not None
-            and exchange.header(b"authorization") != f"Bearer {self.api_key}".encode()
-        ):
+            scripted = "Scripted error."
+            body = script.body or (
+                anthropic_answers.error(scripted, kind="api_error")
+                if exchange.asks_anthropic
+                else openai_answers.error(scripted, kind="server_error")
+            )
+            return script.status, _JSON, [body]
+        return (self._as_anthropic if exchange.asks_anthropic else self._as_openai)(exchange, script)
+
+    def _as_openai(self, exchange: Exchange, script: Script) -> tuple[int, bytes, Iterable[bytes]]:
+        key = exchange.header(b"authorization")
+        if self.api_key is not None and key != f"Bearer {self.api_key}".encode():
             message = "Incorrect API key provided."
-            return 401, json_type, [openai_answers.error(message, code="invalid_api_key")]
+            return 401, _JSON, [openai_answers.error(message, code="invalid_api_key")]
         match exchange.method, exchange.path.rpartition("/")[2]:
             case "GET", "models":
-                return 200, json_type, [openai_answers.list_models(self.models)]
+                return 200, _JSON, [openai_answers.list_models(self.models)]
             case "POST", "embeddings" | "completions" if (
                 exchange.body is None or "model" not in exchange.body
             ):
-                return 400, json_type, [openai_answers.error("You must provide a model parameter.")]
+                return 400, _JSON, [openai_answers.error("You must provide a model parameter.")]
             case "POST", "embeddings" if exchange.body and "input" in exchange.body:
                 answer = openai_answers.embed(exchange.body, model=script.model, usage=script.usage)
-                return 200, json_type, [answer]
+                return 200, _JSON, [answer]
             case "POST", "completions" if exchange.body and "messages" in exchange.body:
                 return self._completion(exchange.body, script)
         url = f"{exchange.method} {exchange.path}"
-        return 404, json_type, [openai_answers.error(f"Invalid URL ({url})")]
+        return 404, _JSON, [openai_answers.error(f"Invalid URL ({url})")]
+
+    def _as_anthropic(self, exchange: Exchange, script: Script) -> tuple[int, bytes, Iterable[bytes]]:
+        key = exchange.header(b"x-api-key")
+        if self.api_key is not None and key != self.api_key.encode():
+            error = anthropic_answers.error("invalid x-api-key", kind="authentication_error")
+            return 401, _JSON, [error]
+        body = exchange.body or {}
+        match exchange.method, exchange.path.rpartition("/")[2]:
+            case "GET", "models":
+                return 200, _JSON, [anthropic_answers.list_models(self.models)]
+            case "POST", "messages" if {"model", "messages", "max_tokens"} <= body.keys():
+                return self._message(body, script)
+            case "POST", "count_tokens" if {"model", "messages"} <= body.keys():
+                return 200, _JSON, [anthropic_answers.count(body)]
+            case "POST", "messages" | "count_tokens":
+                return 400, _JSON, [anthropic_answers.error("Field required")]
+        return 404, _JSON, [anthropic_answers.error("Not found", kind="not_found_error")]
+
+    def _message(self, body: Json, script: Script) -> tuple[int, bytes, Iterator[bytes]]:
+        answer = anthropic_answers.answer(
+            body,
+            text=script.text,
+            tool=script.tool,
+            thinking=script.thinking,
+            model=script.model,
+            usage=script.usage,
+        )
+        if body.get("stream"):
+            return 200, _EVENTS, answer.as_events(pieces=script.pieces)
+        return 200, _JSON, iter([answer.as_json()])
 
     def _completion(self, body: Json, script: Script) -> tuple[int, bytes, Iterator[bytes]]:
         completion = openai_answers.complete(
             body, text=script.text, tool=script.tool, model=script.model, usage=script.usage
         )
         if not body.get("stream"):
-            return 200, b"application/json", iter([completion.as_json()])
+            return 200, _JSON, iter([completion.as_json()])
         include_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         events = completion.as_events(pieces=script.pieces, include_usage=include_usage)
-        return 200, b"text/event-stream; charset=utf-8", events
+        return 200, _EVENTS, events
 
     def _note_disconnect(self, exchange: Exchange) -> None:
         exchange.disconnected_at = time.monotonic()

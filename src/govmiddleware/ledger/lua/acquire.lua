@@ -37,7 +37,7 @@ end
 -- The largest output between `low` and `most` that fits into `room`; nil where not even `low` does.
 local function most_output(ask, room, low)
   local all = amount_at(ask, most)
-  if all <= room or all == 0 then return most end -- what costs nothing passes a limit that is used up
+  if all <= room then return most end
   if low == most or amount_at(ask, low) > room then return nil end
   local output = math.floor((room - ask.fixed) * 1e6 / ask.per_token)
   while amount_at(ask, output) > room do output = output - 1 end
@@ -105,7 +105,8 @@ for i = 1, count do
   ask.place = locate(key, now, ask.kind, ask.a, ask.b, ARGV[at + 7])
   if not ask.place then return {'stale', text(now)} end
   if ask.check ~= 'o' then
-    local room, fits = ask.hard - ask.place.used - ask.place.reserved
+    -- What costs nothing passes a limit that is used up, and one that debt has gone past.
+    local room, fits = math.max(0, ask.hard - ask.place.used - ask.place.reserved)
     -- A sliding window frees by itself soon: what would fit an empty one waits for that.
     if step == 'grow' or ask.kind == 'c' or amount_at(ask, most) > ask.hard then ask.low = least end
     if ask.kind == 'w' then fits = room > 0 and most else fits = most_output(ask, room, ask.low) end

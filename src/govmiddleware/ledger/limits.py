@@ -1,0 +1,29 @@
+"""The registry of limits on Redis: one hash."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+from govmiddleware.ledger.connection import PROBE_SECONDS, Client, store_call
+from govmiddleware.ledger.keys import LIMITS
+
+
+class RedisLimits:
+    """The port `core.registries.LimitStore`."""
+
+    def __init__(self, redis: Client) -> None:
+        self._redis = redis
+
+    async def read(self) -> Mapping[str, bytes]:
+        async with store_call(PROBE_SECONDS):  # there may be many, and no request waits for them
+            found = cast("dict[bytes, bytes]", await self._redis.hgetall(LIMITS))
+        return {name.decode(): limit for name, limit in found.items()}
+
+    async def put(self, name: str, limit: bytes) -> bool:
+        async with store_call():
+            return bool(await self._redis.hset(LIMITS, name, limit))
+
+    async def delete(self, name: str) -> bool:
+        async with store_call():
+            return bool(await self._redis.hdel(LIMITS, name))

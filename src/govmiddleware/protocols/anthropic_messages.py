@@ -1,0 +1,163 @@
+"""Anthropic's messages, as Anthropic and everyone who speaks its dialect serve them.
+
+POST …/v1/messages. Source: platform.claude.com/docs/en/api/messages, and the parameters that
+anthropic-sdk-python 2.12 knows (`types/beta/message_create_params.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from govmiddleware.core.body import RequestBody
+from govmiddleware.core.ports import RequestInfo, UsageReader
+from govmiddleware.core.refusals import InvalidRequest
+from govmiddleware.protocols.anthropic_base import AnthropicRoute
+from govmiddleware.protocols.anthropic_prompt import THINKING_TOKENS, MessagesPrompt
+from govmiddleware.protocols.anthropic_reader import JsonReader, StreamReader
+from govmiddleware.protocols.anthropic_user import read_user
+from govmiddleware.protocols.escapes import refuse_dear_tiers, refuse_other_output_limits
+from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, read, read_count, read_name, refuse_fields
+from govmiddleware.protocols.models import OTHER_MODELS, read_model
+
+LEAST_THINKING = 1024
+"""The smallest `thinking.budget_tokens` that is accepted."""
+
+REPEATED_OUTPUT = ("n", "best_of", "max_completion_tokens")
+"""Fields of OpenAI's by which an upstream that translates may generate more than `max_tokens`. Refused."""
+
+STANDARD = {"speed": "standard", "inference_geo": "global"}
+"""Fields by which a call can cost more, with the one value at which it does not."""
+
+JUDGED = frozenset(
+    {
+        "model",
+        "max_tokens",
+        "messages",
+        "system",
+        "tools",
+        "output_config",
+        "stream",
+        "thinking",
+        "metadata",
+        "mcp_servers",
+        "container",
+        "thread",
+        "context_management",
+        "service_tier",
+        *STANDARD,
+        *REPEATED_OUTPUT,
+        *OTHER_MODELS,
+    }
+)
+"""The fields that decide what a call costs or whom it counts for."""
+
+SETTINGS = frozenset(
+    {
+        "anthropic_version", "betas", "billing_policy", "cache_control", "diagnostics", "fallback_credit_token",
+        "stop_sequences", "temperature", "tool_choice", "top_k", "top_p", "user_profile_id", "workspace_id",
+    }
+)  # fmt: skip
+"""Fields that steer and are not said. What is neither here nor judged is counted as if it were prompt."""
+
+
+class AnthropicMessages(AnthropicRoute):
+    """The WireProtocol `anthropic.messages`."""
+
+    name = "anthropic.messages"
+
+    def recognises(self, method: str, path: str) -> bool:
+        return method == "POST" and path.endswith("/v1/messages")
+
+    def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
+        body.refuse_look_alikes(JUDGED)
+        model = read_model(body, path, query)
+        messages = read(body, "messages", list[Any])
+        if messages is None:
+            raise InvalidRequest("'messages' is missing.", param="messages")
+        output_tokens = _read_output_limit(body)
+        _refuse_what_costs_more(body)
+        prompt = MessagesPrompt(model)
+        prompt.add_system(read(body, "system", object))
+        prompt.add_messages(messages)
+        prompt.add_tools(_read_tools(body))
+        prompt.add_format(read(body, "output_config", dict[str, Any]) or {})
+        thinking = read(body, "thinking", dict[str, Any])
+        thinks = thinking.get("type") != "disabled" if thinking else None
+        prompt.overhead_tokens += THINKING_TOKENS if thinks else 0
+        prompt.unknown_parts += _unseen(body)
+        for name in body.names():
+            if name not in JUDGED and name not in SETTINGS:
+                prompt.add_unknown(body.raw(name) or b"")
+        return RequestInfo(
+            model=model,
+            stream=read(body, "stream", bool) or False,
+            output_tokens=output_tokens,
+            overhead_tokens=prompt.overhead_tokens,
+            texts=prompt.texts,
+            unknown_parts=prompt.unknown_parts,
+            user=read_user(body),
+            hides_output=thinks,  # at best, a summary of it is shown
+        )
+
+    def bound_output(self, body: RequestBody, tokens: int) -> None:
+        """Thinking has to stay below the limit, and below the least there is none."""
+        body.set("max_tokens", tokens)
+        thinking = read(body, "thinking", dict[str, Any]) or {}
+        budget = thinking.get("budget_tokens")
+        if isinstance(budget, int) and budget >= tokens:
+            lower = {**thinking, "budget_tokens": tokens - 1}
+            body.set("thinking", lower if tokens > LEAST_THINKING else {"type": "disabled"})
+
+    def usage_reader(
+        self, *, stream: bool, usage_was_injected: bool, may_be_cut: bool = False
+    ) -> UsageReader:
+        return StreamReader(may_be_cut=may_be_cut) if stream else JsonReader()
+
+
+def _read_output_limit(body: RequestBody) -> int:
+    """`max_tokens`, thinking included. Zero fills the cache and generates nothing."""
+    refuse_other_output_limits(body)
+    refuse_fields(body, REPEATED_OUTPUT, "it may lift the output limit. Use 'max_tokens'.")
+    limit = read_count(body, "max_tokens", least=0, most=LARGEST_TOKEN_LIMIT)
+    if limit is None:
+        raise InvalidRequest("'max_tokens' is missing.", param="max_tokens")
+    budget = (read(body, "thinking", dict[str, Any]) or {}).get("budget_tokens")
+    if budget is not None and not (isinstance(budget, int) and budget < max(1, limit)):
+        # With interleaved thinking it may be larger, and then lifts the limit.
+        problem = "'thinking.budget_tokens' must be a number below 'max_tokens'."
+        raise InvalidRequest(problem, param="thinking.budget_tokens")
+    return limit
+
+
+def _refuse_what_costs_more(body: RequestBody) -> None:
+    refuse_dear_tiers(body)
+    for name, standard in STANDARD.items():
+        if read_name(body, name) not in (None, standard):
+            problem = (
+                f"'{name}' is supported as {standard!r} alone: others cost more than the standard price."
+            )
+            raise InvalidRequest(problem, param=name)
+    management = read(body, "context_management", dict[str, Any]) or {}
+    edits = management.get("edits")
+    for edit in edits if isinstance(edits, list) else ():
+        if isinstance(edit, dict) and str(edit.get("type")).startswith("compact"):
+            problem = "Compaction as an edit is not supported here: what it generates is not in 'max_tokens'."
+            raise InvalidRequest(problem, param="context_management.edits")
+
+
+def _read_tools(body: RequestBody) -> list[dict[str, Any]]:
+    tools = read(body, "tools", list[dict[str, Any]]) or []
+    for index, tool in enumerate(tools):
+        if tool.get("type", "custom") != "custom" and "model" in tool:
+            problem = "A tool that calls another model is not supported here: it would go unpriced."
+            raise InvalidRequest(problem, param=f"tools[{index}].model")
+    return tools
+
+
+def _unseen(body: RequestBody) -> int:
+    """Parts of the prompt that are not in the request: tools of MCP servers, skills, a thread's messages."""
+    servers = read(body, "mcp_servers", list[Any]) or []
+    container = read(body, "container", object)
+    skills = container.get("skills") if isinstance(container, dict) else None
+    thread = read(body, "thread", dict[str, Any])
+    return len(servers) + (len(skills) if isinstance(skills, list) else 0) + (thread is not None)

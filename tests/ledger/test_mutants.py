@@ -1,0 +1,73 @@
+"""The state machine catches bugs: each of these, planted in the scripts, makes it fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.ledger.machine import run_machine
+
+from govmiddleware.ledger import scripts
+from govmiddleware.testing.clock import Clock
+
+if TYPE_CHECKING:
+    from tests.ledger.conftest import Bench
+
+MUTANTS = {
+    "the check forgets what is reserved": (
+        "ask.hard - ask.place.used - ask.place.reserved",
+        "ask.hard - ask.place.used",
+    ),
+    "the output is clamped to a token too many": ("  return output\nend", "  return output + 1\nend"),
+    "a refused extension keeps what it held": (
+        "step == 'extend' and (exceeded or ",
+        "step == 'extend' and not exceeded and (",
+    ),
+    "what limits in dry_run would refuse feeds them": (
+        "if ask.check ~= 'd' or not shadow_exceeded then",
+        "if true then",
+    ),
+    "a crossing is told twice": ("  redis.call('HSET', flag[1].key, flag[2], flag[1].place.window)\n", ""),
+    "a sliding window is a bucket too short": (
+        "local oldest = current - buckets\n",
+        "local oldest = current - buckets + 1\n",
+    ),
+    "buckets that left the window are not subtracted": (
+        "place.used, place.reserved = place.used - number(amounts[i]), place.reserved - number(amounts[i + 1])",
+        "",
+    ),
+    "a settlement can be repeated": (
+        "redis.call('DEL', reservation)\nreturn held_count",
+        "if fields.swept then redis.call('DEL', reservation) end\nreturn held_count",
+    ),
+    "a correction can be repeated": (
+        "redis.call('DEL', reservation)\nreturn held_count",
+        "if not fields.swept then redis.call('DEL', reservation) end\nreturn held_count",
+    ),
+    "debt is forgiven": (
+        "i == #hold.parts and actual or math.min(actual, part.amount)",
+        "math.min(actual, part.amount)",
+    ),
+    "a cancelled acquire is taken when it arrives": ("if fields.dead or fields.swept", "if fields.swept"),
+    "a sweep does not look at the lease": (
+        "if not lease_end or tonumber(lease_end) > now then",
+        "if not lease_end then",
+    ),
+    "time goes backwards": ("return math.max(now, number(redis.call('HGET', state, 'now')))", "return now"),
+}
+
+
+@pytest.mark.parametrize("gov_server", ["embedded"], indirect=True)
+@pytest.mark.parametrize("bug", MUTANTS)
+def test_a_bug_in_the_scripts_is_caught(
+    bug: str, make_bench: Callable[[Clock], Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = MUTANTS[bug]
+    found = {name: script for name, script in vars(scripts).items() if old in getattr(script, "source", "")}
+    assert found, f"the scripts do not have {old!r}"
+    for name, script in found.items():
+        assert script.source.count(old) == 1
+        monkeypatch.setattr(scripts, name, scripts.Script(script.source.replace(old, new)))
+    with pytest.raises(AssertionError):
+        run_machine(make_bench, lives=60, steps=40, fixed_seed=4)
