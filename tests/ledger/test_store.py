@@ -82,6 +82,9 @@ def test_the_names_of_keys_are_what_other_versions_expect() -> None:
         "journal": "gov:{acme}:journal",
         "reservation_prefix": "gov:{acme}:r:",
         "counter_prefix": "gov:{acme}:c:",
+        "adjustment_prefix": "gov:{acme}:a:",
+        "book_prefix": "gov:{acme}:b:",
+        "terms_prefix": "gov:{acme}:t:",
     }
     assert keys.reservation("req_1") == "gov:{acme}:r:req_1"
     assert keys.counter("user:cost_usd:month:ann") == "gov:{acme}:c:user:cost_usd:month:ann"
@@ -177,6 +180,8 @@ def test_only_scripts_that_end_what_has_begun_write_when_memory_is_short() -> No
     flags = {script.name: script.read_text("utf-8").split("\n", 1)[0] for script in SCRIPTS}
     assert flags == {
         "acquire.lua": "#!lua",
+        "adjust.lua": "#!lua flags=allow-oom",
+        "look.lua": "#!lua flags=no-writes",
         "expired.lua": "#!lua flags=no-writes",
         "renew.lua": "#!lua flags=allow-oom",
         "settle.lua": "#!lua flags=allow-oom",
