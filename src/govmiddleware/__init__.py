@@ -20,17 +20,19 @@ if TYPE_CHECKING:
         SyncAgentBudget,
         SyncSessionBudgets,
     )
-    from govmiddleware.core.call import Call, Principal, Role, current_call
+    from govmiddleware.core.call import Attribution, Call, Principal, Role, current_call
     from govmiddleware.core.refusals import Refusal
     from govmiddleware.errors import (
         BudgetExhaustedError,
         ConfigurationError,
         GovError,
         MissingPredecessor,
+        NoCaller,
         StoreUnavailable,
         UpstreamError,
         UpstreamTimeout,
         UpstreamUnreachable,
+        WrongEventLoop,
     )
     from govmiddleware.middleware import Authenticate, Budget, Estimate, Journal, Meter, RateLimit
     from govmiddleware.settings import Settings
@@ -50,12 +52,14 @@ _HOMES = {
         "Step",
     ),
     "govmiddleware.settings": ("Settings",),
-    "govmiddleware.core.call": ("Call", "Principal", "Role", "current_call"),
+    "govmiddleware.core.call": ("Attribution", "Call", "Principal", "Role", "current_call"),
     "govmiddleware.core.refusals": ("Refusal",),
     "govmiddleware.errors": (
         "GovError",
         "ConfigurationError",
         "MissingPredecessor",
+        "NoCaller",
+        "WrongEventLoop",
         "BudgetExhaustedError",
         "StoreUnavailable",
         "UpstreamError",
@@ -84,12 +88,15 @@ __all__ = [
     "Step",
     "Settings",
     "Call",
+    "Attribution",
     "Principal",
     "Role",
     "current_call",
     "GovError",
     "ConfigurationError",
     "MissingPredecessor",
+    "NoCaller",
+    "WrongEventLoop",
     "BudgetExhaustedError",
     "StoreUnavailable",
     "UpstreamError",

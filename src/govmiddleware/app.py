@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -26,6 +26,7 @@ from govmiddleware.budgets import (
     session_book,
 )
 from govmiddleware.core.addresses import TrustedProxies
+from govmiddleware.core.call import Attribution, Principal
 from govmiddleware.core.limits import Limit
 from govmiddleware.core.prices import PriceBook
 from govmiddleware.core.refusals import Unavailable
@@ -33,6 +34,7 @@ from govmiddleware.core.tokens import CL100K, O200K
 from govmiddleware.core.tokens import load as load_encoding
 from govmiddleware.core.webhook_signature import read_secret
 from govmiddleware.errors import ConfigurationError, StoreUnavailable
+from govmiddleware.inside import GovernedBlock, GovernedTransport, Home, InnerCalls, call_on, run_on
 from govmiddleware.ledger.adjustments import RedisAdjustments
 from govmiddleware.ledger.api_tokens import RedisApiTokens
 from govmiddleware.ledger.connection import PROBE_SECONDS, connect
@@ -136,6 +138,14 @@ class Governance:
             failed_logins=settings.login_throttle,
         )
         self.usage = UsageReports(self.journal, self.limits)
+        self._inner_calls = InnerCalls(
+            admit=self.admit,
+            estimate=self._estimate,
+            journal=self._journal,
+            reservations=self.reservations,
+            limits=self.limits,
+        )
+        self._home = Home()
         self._opening = asyncio.Lock()
         self._is_open = False
 
@@ -156,8 +166,9 @@ class Governance:
         """Start the embedded store, if it is the one, and the background work. Idempotent.
 
         Raises StoreUnavailable and ConfigurationError where the embedded store does not come up. A store
-        at a URL may be down: calls get 503 until it is back.
+        at a URL may be down: calls get 503 until it is back. WrongEventLoop where it is open on another one.
         """
+        self._home.check()
         if self._is_open:
             return
         async with self._opening:
@@ -170,12 +181,16 @@ class Governance:
                 with suppress(StoreUnavailable):  # no call passes until they are read
                     await self.limits.refresh()
                 self.upkeep.start()
+                self._home.enter()
                 self._is_open = True
 
     async def close(self) -> None:
         """Let settlements finish, end the background work, and leave the store. Idempotent."""
-        if not self._is_open:
-            return
+        if self._is_open:
+            await run_on(self._home.for_task(), self._close)
+        self._home.stop_thread()
+
+    async def _close(self) -> None:
         self._is_open = False
         await self.refusals.flush()
         await self.upkeep.stop()
@@ -185,6 +200,18 @@ class Governance:
         await self.limit_events.close()
         await asyncio.to_thread(self._sync_store.close)
         await self._close_store()
+        self._home.leave()
+
+    async def admit(self) -> None:
+        """Open for a request. Raises Unavailable where the store does not come up."""
+        try:
+            await self.open()
+        except StoreUnavailable as error:
+            logger.error("the store does not come up, calls are refused: %s", error)
+            raise Unavailable(
+                "The store that keeps the limits does not come up; try again shortly.",
+                code="store_unavailable",
+            ) from error
 
     @asynccontextmanager
     async def store(self) -> AsyncIterator[Self]:
@@ -231,13 +258,45 @@ class Governance:
         await self.close()
 
     def __enter__(self) -> Self:
-        """For synchronous budgets alone: it starts nothing, as the first use opens the store."""
+        """For threads, and scripts without an event loop: it starts nothing, as the first use opens what it needs."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._is_open:
+            call_on(self._home.for_thread(), self._close)
+        self._home.stop_thread()
         self._sync_store.close()
+
+    def transport(self, inner: Any = None, *, principal: Principal | None = None) -> Any:
+        """A transport for clients of httpx and httpx2, synchronous and asynchronous, that governs the model
+        calls of an app: see `inside.GovernedTransport`."""
+        return GovernedTransport(self._inner_calls, self._home, inner, principal=principal)
+
+    def call(
+        self,
+        model: str,
+        *,
+        input_tokens: int = 0,
+        messages: Sequence[Mapping[str, Any]] = (),
+        texts: Sequence[str] = (),
+        max_output_tokens: int | None = None,
+        attribution: Attribution | None = None,
+        principal: Principal | None = None,
+    ) -> GovernedBlock:
+        """A block of code that calls a model: see `inside.GovernedBlock`."""
+        return GovernedBlock(
+            self._inner_calls,
+            self._home,
+            model,
+            input_tokens=input_tokens,
+            messages=messages,
+            texts=texts,
+            max_output_tokens=max_output_tokens,
+            attribution=attribution,
+            principal=principal,
+        )
 
     def budget(self, name: str, **options: Unpack[BudgetOptions]) -> AgentBudget:
         """A budget for code that is not HTTP, such as an agent's loop; without caps it only counts.
@@ -299,15 +358,7 @@ class Governance:
         settings = self.settings
         app = Meter(app)
         app = Budget(app, reservations=self.reservations, limits=self.limits, metered=True)
-        app = Estimate(
-            app,
-            prices=self.prices,
-            providers=self.providers,
-            max_body_bytes=settings.max_body_bytes,
-            body_timeout=settings.body_timeout,
-            default_max_output_tokens=settings.default_max_output_tokens,
-            unknown_size_tokens=settings.unknown_size_tokens,
-        )
+        app = self._estimate(app)
         if sidecar:
             app = Routes(
                 app,
@@ -323,6 +374,21 @@ class Governance:
             trust_caller=settings.attribution == "trusted",
             trusted_proxies=self.trusted_proxies,
         )
+        return self._journal(app)
+
+    def _estimate(self, app: ASGIApp) -> Estimate:
+        settings = self.settings
+        return Estimate(
+            app,
+            prices=self.prices,
+            providers=self.providers,
+            max_body_bytes=settings.max_body_bytes,
+            body_timeout=settings.body_timeout,
+            default_max_output_tokens=settings.default_max_output_tokens,
+            unknown_size_tokens=settings.unknown_size_tokens,
+        )
+
+    def _journal(self, app: ASGIApp) -> Journal:
         return Journal(app, refusals=self.refusals, metrics=self.metrics)
 
 
@@ -344,15 +410,10 @@ class GovernanceMiddleware:
             await self.app(scope, receive, send)
             return
         try:
-            await self.governance.open()
-        except StoreUnavailable as error:
-            logger.error("the store does not come up, calls are refused: %s", error)
+            await self.governance.admit()
+        except Unavailable as refusal:
             call, send = enter(scope, send)
             assert call is not None, "it is an HTTP request"
-            refusal = Unavailable(
-                "The store that keeps the limits does not come up; try again shortly.",
-                code="store_unavailable",
-            )
             await refuse(call, refusal, scope, send)
             return
         await self.governed(scope, receive, send)

@@ -3,6 +3,8 @@
     GovError
     ├── ConfigurationError      a setting is wrong; names the key, the value and what would be right
     ├── MissingPredecessor      a middleware stands in a stack without the one it builds on
+    ├── NoCaller                a call leaves from inside an app, and nobody says on whose behalf
+    ├── WrongEventLoop          a Governance is open on another event loop, or would block its own
     ├── StoreUnavailable        Redis did not answer, or answered with an error
     ├── BudgetExhaustedError    a budget of code that is not HTTP has no room for what is planned
     ├── UpstreamError
@@ -45,6 +47,14 @@ class MissingPredecessor(GovError):
 
     def __init__(self, middleware: str, needs: str) -> None:
         super().__init__(f"{middleware} needs {needs} outside it in the stack")
+
+
+class NoCaller(GovError):
+    """A call leaves from inside an app where no governed request runs, and no principal was given."""
+
+
+class WrongEventLoop(GovError):
+    """A Governance is open on another event loop, or on one that has ended or would be blocked."""
 
 
 class StoreUnavailable(GovError):

@@ -16,7 +16,7 @@ WIDE = {"name": "wide", "scope": "deployment", "meter": "requests", "window": "d
 
 
 async def test_a_dry_run_lets_pass_and_records_what_it_would_have_refused(
-    governed, inside, post, journal
+    governed, inside, post, journal, caplog
 ) -> None:
     governance = await governed(limits=[CALLS], mode="dry_run")
     app = governance.stack(inside)
@@ -27,6 +27,9 @@ async def test_a_dry_run_lets_pass_and_records_what_it_would_have_refused(
     assert [each["decision"] for each in evaluations] == ["allow", "warn", "block", "block"]
     assert {each["mode"] for each in evaluations} == {"dry_run"}
     assert [each["consumed"] for each in evaluations] == [0, 1, 2, 2], "what it refused it does not count"
+    registry = governance.metrics.registry
+    assert registry.get_sample_value("govmiddleware_dry_run_refusals_total", {"limit": "calls"}) == 2
+    assert "has lost" not in caplog.text
 
 
 async def test_a_dry_run_predicts_what_enforcement_does(governed, inside, post, journal) -> None:

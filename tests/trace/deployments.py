@@ -30,7 +30,7 @@ def _step(request: Request) -> Step:
 
 
 async def _complete(request: Request) -> Response:
-    status, content_type, body = _step(request).answer()
+    status, content_type, body = _step(request).answer((await request.json())["max_tokens"])
     return Response(body, status, media_type=content_type)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -116,12 +117,12 @@ def shown(record: bytes) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name not in OWN}
 
 
-def run(kind: str, deployment: str, home: Path) -> Outcome:
+def run(kind: str, deployment: str, home: Path, **given: Any) -> Outcome:
     clock = Clock()
     with KINDS[kind](home / kind) as url:
 
         def make(**more: Any) -> Governance:
-            return Governance(Settings(redis_url=url, **trace.settings(), **more), clock=clock)
+            return Governance(Settings(redis_url=url, **(trace.settings() | given | more)), clock=clock)
 
         return asyncio.run(follow(DEPLOYMENTS[deployment], make, clock))
 
@@ -151,7 +152,17 @@ def test_the_trace_meets_every_limit_and_every_kind_of_answer(reference: Outcome
         if any(f"'name': '{limit['name']}'" in decision for decision in reference.decisions)
     }
     slots = {"token-slots"}  # one call at a time never lacks one
-    assert refusing == {limit["name"] for limit in trace.settings()["limits"]} - slots
+    enforced = {limit["name"] for limit in trace.settings()["limits"] if "mode" not in limit}
+    assert refusing == enforced - slots
+    records = [record for book in reference.books.values() for record in book]
+    seen = {
+        (each["limit"], each["decision"], each["mode"])
+        for record in records
+        for each in record["evaluations"]
+    }
+    assert {("watched", "block", "dry_run"), ("advised", "block", "suggest")} <= seen
+    for told in ("x-gov-max-output-tokens", "x-gov-warning", "x-gov-recommendation"):
+        assert any(told in decision for decision in reference.decisions), told
     assert {record["settlement"] for book in reference.books.values() for record in book} == {
         "exact",
         "estimated",
@@ -170,3 +181,25 @@ def test_every_store_decides_the_same_and_keeps_the_same_books(
     kind: str, reference: Outcome, tmp_path: Path
 ) -> None:
     assert_same(run(kind, "in-starlette", tmp_path), reference)
+
+
+def test_a_dry_run_predicts_what_enforcement_refuses(reference: Outcome, tmp_path: Path) -> None:
+    """Which requests, by which limits, though what was refused there was really made here."""
+    limits = [limit for limit in trace.settings()["limits"] if limit.get("mode") != "dry_run"]
+    dry = run("embedded", "in-starlette", tmp_path, mode="dry_run", limits=limits)
+    workspace_of = {f"secret-{token['name']}": token["workspace"] for token in trace.settings()["api_tokens"]}
+    records = {workspace: iter(book) for workspace, book in dry.books.items()}
+    predicted = 0
+    for step, enforced, decision in zip(trace.steps(), reference.decisions, dry.decisions, strict=True):
+        if decision.split()[1] in ("400", "401"):
+            continue  # it was refused for something else, and leaves no outcome
+        record = next(records[workspace_of[step.headers["authorization"].removeprefix("Bearer ")]])
+        blocking = {
+            each["limit"]
+            for each in record["evaluations"]
+            if (each["decision"], each["mode"]) == ("block", "dry_run")
+        }
+        assert blocking == set(re.findall(r"'name': '([\w-]+)'", enforced)), decision
+        assert (record["would_refuse"] or "none") in (enforced if blocking else "none"), decision
+        predicted += bool(blocking)
+    assert predicted > 1000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import msgspec
@@ -47,6 +48,16 @@ def settings() -> dict[str, Any]:
             {"name": "provider-hour", "scope": "provider", "meter": "total_tokens", "window": "hour", "hard": 38000},
             {"name": "model-rate", "scope": "model", "meter": "output_tokens", "rate": "7000/hour"},
             {"name": "model-day", "scope": "model", "meter": "requests", "window": "day", "hard": 140},
+            {"name": "team-month", "scope": "tag:team", "meter": "cost_usd", "window": "month", "timezone": "Asia/Kolkata", "hard": "0.4"},
+            {"name": "team-red", "scope": "tag:team", "value": "red", "meter": "requests", "window": "hour", "hard": 55},
+            {"name": "team-rest", "scope": "tag:team", "default": True, "meter": "requests", "window": "hour", "hard": 60},
+            {"name": "user-model", "scope": ["user", "model"], "meter": "total_tokens", "window": "day", "timezone": "America/St_Johns", "hard": 9000},
+            {"name": "all-calls", "scope": "deployment", "meter": "requests", "rate": "18/minute"},
+            {"name": "all-models", "scope": ["deployment", "model"], "meter": "cost_usd", "window": "10d", "anchor": date(2026, 1, 3), "hard": "0.9"},
+            {"name": "session-clock", "scope": "session", "value": "s7", "meter": "wall_clock", "hard": 500_000},
+            {"name": "agent-clock", "scope": "agent", "meter": "wall_clock", "window": "day", "hard": 60_000},
+            {"name": "watched", "scope": "user", "meter": "requests", "window": "day", "hard": 20, "mode": "dry_run"},
+            {"name": "advised", "scope": "workspace", "meter": "requests", "window": "day", "hard": 60, "mode": "suggest"},
         ],
     }  # fmt: skip
 
@@ -70,17 +81,18 @@ class Step:
     input_tokens: int
     output_tokens: int
 
-    def answer(self) -> tuple[int, str, bytes]:
-        """Status, content type and body."""
+    def answer(self, max_tokens: int) -> tuple[int, str, bytes]:
+        """Status, content type and body, within the output limit that the provider was told."""
         if self.status != 200:
             return self.status, "application/json", b'{"error":{"message":"no","type":"server_error"}}'
+        output_tokens = min(self.output_tokens, max_tokens)
         usage = {
             "prompt_tokens": self.input_tokens,
-            "completion_tokens": self.output_tokens,
-            "total_tokens": self.input_tokens + self.output_tokens,
+            "completion_tokens": output_tokens,
+            "total_tokens": self.input_tokens + output_tokens,
         }
         head = {"id": f"chatcmpl-{self.number}", "created": 0, "model": self.body["model"]}
-        text = "word " * self.output_tokens
+        text = " ".join(["word"] * output_tokens)
         if not self.body.get("stream"):
             message = {"role": "assistant", "content": text}
             answer = head | {
@@ -115,6 +127,8 @@ def steps() -> Iterator[Step]:
             headers["x-gov-user"] = user
         if dice.random() < 0.8:
             headers["x-gov-session"] = f"s{dice.randrange(20)}"
+        if dice.random() < 0.7:
+            headers["x-gov-tags"] = f"team={dice.choice(('red', 'blue'))}"
         if dice.random() < 0.5:
             headers["x-gov-agent"] = dice.choice(("coder", "critic"))
         body: dict[str, Any] = {

@@ -41,6 +41,23 @@ def read_attribution(
     )
 
 
+def first_named(*attributions: Attribution) -> Attribution:
+    """Each name from the first that has one; the tags of all, the first ones winning."""
+
+    def first(names: Iterable[str]) -> str:
+        return next((name for name in names if name != ANONYMOUS), ANONYMOUS)
+
+    tags: dict[str, str] = {}
+    for attribution in reversed(attributions):
+        tags.update(attribution.tags)
+    return Attribution(
+        user=first(attribution.user for attribution in attributions),
+        session=first(attribution.session for attribution in attributions),
+        agent=first(attribution.agent for attribution in attributions),
+        tags=tuple(sorted(tags.items())),
+    )
+
+
 def refuse_unprintable(name: str, param: str) -> None:
     """Refuse a name from a body that has control characters or line ends: names from clients become names
     of counters, and counters stand in the journal line by line. Raises InvalidRequest."""

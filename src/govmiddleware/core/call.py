@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.demand import Bound, Demand
-from govmiddleware.core.limits import Counter
-from govmiddleware.core.refusals import Evaluation, Refusal
-from govmiddleware.core.scopes import ANONYMOUS, TAG, Scope
+from govmiddleware.core.limits import Counter, Meter
+from govmiddleware.core.refusals import Evaluation, LimitRefusal, Refusal
+from govmiddleware.core.scopes import ANONYMOUS, TAG, Scope, counts_by_model
 from govmiddleware.core.usage import Usage
 
 if TYPE_CHECKING:
@@ -101,6 +101,10 @@ class Reservation:
     parts: dict[str, list[Counter]] = field(default_factory=dict)
     open: bool = True
 
+    def counters(self) -> Iterator[Counter]:
+        """Those of all parts."""
+        return (counter for part in self.parts.values() for counter in part)
+
 
 @dataclass(slots=True)
 class Call:
@@ -115,6 +119,10 @@ class Call:
     governed: bool = True
     """False where Authenticate's `paths` leave the request out: the middlewares inside let it pass."""
     started: float = field(default_factory=time.monotonic)
+    parent: Call | None = None
+    """The request of a host app that this call is made for, where it leaves from inside the app."""
+    has_inner_calls: bool = False
+    """Whether calls were made for this one: they are charged, and this one for no model any more."""
     answer_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     """Our headers on the answer; the outermost middleware puts them there."""
 
@@ -140,7 +148,7 @@ class Call:
     """Tokens of each choice that the limits leave it, where they do not leave it all that it demands."""
     reserved_output: int | None = None
     """Tokens of each choice that are reserved so far, where that is not all that it may generate."""
-    would_refuse: Refusal | None = None
+    would_refuse: LimitRefusal | None = None
     """What limits in dry_run would have answered."""
     shadow_output: int | None = None
     """Tokens of each choice that limits in dry_run would have left it, where that is not all."""
@@ -195,6 +203,19 @@ class Call:
         if self.provider is not None:
             subject[Scope.PROVIDER] = self.provider
         return subject
+
+    def counted_by_parent(self) -> Iterable[Counter]:
+        """The counters in which the parent counts for this call too: its requests, and its slots while it
+        runs. Per model and provider, each call counts for itself."""
+        reservation = self.parent.reservation if self.parent else None
+        if reservation is None:
+            return ()
+        meters = {Meter.REQUESTS, Meter.CONCURRENCY} if reservation.open else {Meter.REQUESTS}
+        return (
+            counter
+            for counter in reservation.counters()
+            if counter.meter in meters and not counts_by_model(counter.scope)
+        )
 
     def require_principal(self) -> Principal:
         """The principal; a caller that may run before it is known checks for None instead."""

@@ -49,6 +49,11 @@ def is_deployment_wide(scope: str) -> bool:
     return Scope.DEPLOYMENT in scope.split(PAIR)
 
 
+def counts_by_model(scope: str) -> bool:
+    """Whether it has a value for calls of models alone, by the model or its provider."""
+    return not {Scope.MODEL, Scope.PROVIDER}.isdisjoint(scope.split(PAIR))
+
+
 def value_in(scope: str, subject: Subject) -> str | None:
     """The value of a scope for a call; None where it has none (a model, where it calls none)."""
     if PAIR not in scope:

@@ -43,7 +43,7 @@ def enter(scope: Scope, send: Send) -> tuple[Call | None, Send]:
     # A dict of our own: some servers give all requests of a connection the same one.
     scope["state"] = {**state, STATE_KEY: call}
     current_call.set(call)
-    return call, _send_with_headers(call, send)
+    return call, with_answer_headers(call, send)
 
 
 def name_caller(
@@ -79,7 +79,9 @@ def covers(patterns: Sequence[str], path: str) -> bool:
     return any(fnmatchcase(path, pattern) for pattern in patterns)
 
 
-def _send_with_headers(call: Call, send: Send) -> Send:
+def with_answer_headers(call: Call, send: Send) -> Send:
+    """A `send` that puts `Call.answer_headers` on the answer, and notes its status."""
+
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             call.status = message["status"]

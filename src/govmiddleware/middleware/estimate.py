@@ -67,7 +67,7 @@ class Estimate:
         try:
             if call.model_call:
                 body, info = await self._read(call, scope, receive)
-                await self._estimate(call, body, info)
+                await self.estimate(call, body, info)
                 scope, receive = with_body_headers(scope, body), replay(body, receive)
             else:
                 call.provider = self._provider_for(None)
@@ -88,7 +88,8 @@ class Estimate:
 
         return parse() if len(raw) <= _INLINE_BYTES else await asyncio.to_thread(parse)
 
-    async def _estimate(self, call: Call, body: RequestBody, info: RequestInfo) -> None:
+    async def estimate(self, call: Call, body: RequestBody, info: RequestInfo) -> None:
+        """Fill the Call from what a request says. Raises ModelNotFound, ModelNotPriced, InvalidRequest."""
         refuse_unprintable(info.model, "model")
         refuse_unprintable(info.user or "", "user")
         call.body, call.model, call.stream = body, info.model, info.stream

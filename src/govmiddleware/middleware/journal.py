@@ -38,9 +38,10 @@ class Journal:
             await self.app(scope, receive, send)
         finally:
             if call.governed:
-                self._report(call)
+                self.report(call)
 
-    def _report(self, call: Call) -> None:
+    def report(self, call: Call) -> None:
+        """A call has ended."""
         self.metrics.ended(call)
         refusal = call.refusal
         if refusal is not None:

@@ -130,8 +130,12 @@ class Admission:
             if isinstance(error, StoreUnavailable):
                 raise store_unavailable(error) from error
             raise
-        if not isinstance(outcome, Granted | ApiTokenRevoked) and step is not Step.GROW:
-            del reservation.parts[workspace]  # the ledger has released it, or never had it
+        if step is not Step.GROW:
+            if isinstance(outcome, Granted):
+                if drop_shadows or outcome.shadow_output < 0:
+                    part[:] = [counter for counter in part if not counter.is_shadow]
+            elif step is Step.OPEN or not isinstance(outcome, ApiTokenRevoked):
+                del reservation.parts[workspace]  # the ledger has released it, or never had it
         return self._checked(call, workspace, holds, step, outcome)
 
     def _cancel(self, reservation: Reservation, workspace: str) -> None:
@@ -153,6 +157,7 @@ class Admission:
                     call.evaluations += evaluations
                     if outcome.shadow_output < 0:
                         call.would_refuse = refusal_for(evaluations, Mode.DRY_RUN)
+                        self._metrics.dry_run_refusals.labels(call.would_refuse.failures[0].limit.name).inc()
                 return outcome
             case LimitsExceeded():
                 self._upkeep.sweep_soon(workspace, outcome.expired)

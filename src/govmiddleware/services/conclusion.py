@@ -6,7 +6,7 @@ import time
 
 from govmiddleware.core.call import Call, Progress, Reservation
 from govmiddleware.core.ports import Ledger, Settled
-from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE
+from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE, counts_by_model
 from govmiddleware.errors import StoreUnavailable
 from govmiddleware.metrics import Metrics
 from govmiddleware.services import records
@@ -47,6 +47,7 @@ class Conclusion:
             ended: what ended the call before its time.
         """
         if reservation.open:
+            self._metrics.cut_streams.inc(call.was_cut)
             await self._end(call, reservation, _charge(call, ended))
 
     async def release(self, call: Call, reservation: Reservation) -> None:
@@ -93,6 +94,7 @@ class Conclusion:
         amounts = {
             counter.name: (shadow if counter.is_shadow else charge).amount(counter.meter)
             for counter in counters
+            if not (call.has_inner_calls and counts_by_model(counter.scope))
         }
         with self._metrics.store_trip("settle"):
             settled = await self._ledger.settle(workspace, reservation.id, counters, amounts, record)

@@ -29,7 +29,10 @@ class LimitEvents:
     def tell(self, event: LimitEvent) -> None:
         """Never waits: it is called on a request's way."""
         self._metrics.limit_events.labels(event.evaluation.limit.name, _past(event)).inc()
-        logger.warning("%s request_id=%s", sentence(event), event.request_id)
+        # A rate is crossed every day, and every second by whoever is in a hurry: no news for an operator.
+        level = logging.INFO if event.evaluation.limit.refuses_as_rate else logging.WARNING
+        if logger.isEnabledFor(level):
+            logger.log(level, "%s request_id=%s", sentence(event), event.request_id)
         if self._webhook is not None:
             self._webhook.send(event_id(event), message(event))
 

@@ -160,6 +160,7 @@ def _record(
     return Record(
         kind=kind,
         request_id=call.request_id,
+        parent_request_id=call.parent.request_id if call.parent else None,
         reservation_id=reservation_id,
         workspace=principal.workspace,
         api_token=principal.api_token,

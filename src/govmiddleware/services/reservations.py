@@ -110,6 +110,8 @@ class Reservations:
             await self._upkeep.finish(self._conclusion.release(call, reservation))
             raise
         call.reservation = reservation
+        if call.parent is not None:
+            call.parent.has_inner_calls = True
         self._upkeep.opened(reservation)
         return reservation
 
@@ -122,7 +124,7 @@ class Reservations:
         in_slices: bool,
     ) -> None:
         demand = call.demand or NOTHING
-        already = {counter for part in reservation.parts.values() for counter in part}
+        already = {*reservation.counters(), *call.counted_by_parent()}
         holds = [
             hold
             for hold in holds_for(limits, call.subject(), demand.amounts())

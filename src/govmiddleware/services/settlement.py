@@ -54,8 +54,9 @@ def charge_for(call: Call, *, crashed: bool = False, cancelled: bool = False) ->
 
     Once dispatched, the whole input is charged. A cut stream adds the output that was delivered. Charged
     as reserved, for what the provider generated is unknown: an unstreamed call that was cut or timed out,
-    an app that raised before it answered, and an answer that nobody could read. An answer of 4xx or 5xx
-    without usage, and a connection that failed, cost nothing; the request counts.
+    an app that raised before it answered, and an answer that nobody could read. A redirect, an answer of
+    4xx or 5xx without usage, and a connection that failed, cost nothing; the request counts. So does a call that was
+    answered by calls from inside the app: they are charged.
 
     Args:
         crashed: the app raised. An error page that it was given by somebody else is not an answer.
@@ -66,10 +67,10 @@ def charge_for(call: Call, *, crashed: bool = False, cancelled: bool = False) ->
     outcome = Outcome.UPSTREAM_ERROR if failed else Outcome.ABORTED if cut else Outcome.ANSWERED
     if call.was_cut:
         outcome = Outcome.CUT
-    if call.demand is None or call.progress is Progress.UNREACHED:
+    if call.demand is None or call.has_inner_calls or call.progress is Progress.UNREACHED:
         return Charge(_NOTHING, 0, Settlement.EXACT, outcome)
     answered = call.status is not None and call.refusal is None and not (crashed and failed)
-    if answered and failed and call.usage is None:
+    if answered and (call.status or 0) >= 300 and call.usage is None:
         return Charge(_NOTHING, 0, Settlement.EXACT, outcome)
     match call.reading:
         case Reading.WHOLE if call.usage is not None:
