@@ -3,16 +3,17 @@
 -- Where an amount of this kind falls now: its bucket, what is used and reserved in its window, and which window that
 -- is (for a sliding one also u and r, what is in the bucket). nil where the windows sent are not those of now.
 --   s: a = bucket width ms, b = bucket count
---   c, w: a = start of the window, b = its end, c = the end of the next, ms (lifetime: '0', '', '')
+--   c, w: a = start of the window, b = its end, c = the end of the next, ms (lifetime: 0, and none)
 local function locate(key, now, kind, a, b, c)
   if kind == 'n' then
     local reserved = number(redis.call('HGET', key, 'r0'))
     return {bucket = '0', used = 0, reserved = reserved, window = math.floor(now / 60000)}
   end
   if kind ~= 's' then
-    local start, ends, bucket = tonumber(a), tonumber(b), a
+    local start, ends = tonumber(a), tonumber(b)
     if ends and (now < start or now >= tonumber(c)) then return nil end
-    if ends and now >= ends then start, ends, bucket = ends, tonumber(c), b end
+    if ends and now >= ends then start, ends = ends, tonumber(c) end
+    local bucket = text(start)
     if kind == 'w' then
       local f = redis.call('HMGET', key, 'o', 'p', 'f' .. bucket)
       local used = f[3] and math.floor((now - f[3]) / 1000) or 0
