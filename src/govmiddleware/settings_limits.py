@@ -86,7 +86,7 @@ def _read_anchor(given: object) -> date:
         raise ValueError("a date, such as 2026-01-01") from None
 
 
-Amount = Annotated[Decimal, Field(ge=0, le=10**18)]  # what is larger, Decimal may not be able to divide
+Amount = Annotated[Decimal, Field(ge=0, le=LARGEST_LIMIT)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import pickle
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from govmiddleware import BudgetExhaustedError, BudgetUsage, Caps, ConfigurationError
+from govmiddleware import (
+    AgentBudget,
+    BudgetExhaustedError,
+    BudgetUsage,
+    Caps,
+    ConfigurationError,
+    SessionBudgets,
+    SyncAgentBudget,
+    SyncSessionBudgets,
+)
 from govmiddleware.core.refusals import ModelNotPriced
 from govmiddleware.testing.clock import Clock
 
@@ -410,6 +420,8 @@ async def test_every_change_is_a_record(budgets: Budgets) -> None:
     assert records[0]["usage"]["output_tokens"] == 5
     assert records[0]["holds"] == [10, 5, 20_000, 1, 0] * 2
     assert records[1]["holds"] == [-10, -5, -20_000, -1, 0]
+    report = await budgets.governance.usage.report(by="user")
+    assert (report["groups"], report["limits"]) == ([], []), "usage is of calls"
 
 
 async def test_a_consumption_of_the_same_key_counts_once(budgets: Budgets) -> None:
@@ -459,3 +471,18 @@ async def test_a_mistake_is_told_when_a_budget_is_made(
     with pytest.raises(error) as raised:
         budgets.budget(**options)
     assert str(raised.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(AgentBudget, SyncAgentBudget), (SessionBudgets, SyncSessionBudgets)]
+)
+def test_both_kinds_take_the_same(one: type, other: type) -> None:
+    def methods(of: type) -> dict[str, list[inspect.Parameter]]:
+        return {
+            name: list(inspect.signature(method).parameters.values())
+            for name, method in vars(of).items()
+            if inspect.isfunction(method) and name != "__init__"
+        }
+
+    assert methods(one) == methods(other)
+    assert len(methods(one)) >= 8

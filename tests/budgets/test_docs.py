@@ -41,7 +41,11 @@ def provider(gov_provider: tuple[ScriptedProvider, str]) -> tuple[ScriptedProvid
     return gov_provider
 
 
-NAMES = {"Governance": Governance, "conversation": [{"role": "user", "content": "Go on."}]}
+NAMES = {
+    "Governance": Governance,
+    "model": "gpt-4o-mini",
+    "conversation": [{"role": "user", "content": "Go on."}],
+}
 
 
 async def test_an_agent_loop_is_governed_in_five_lines(provider: tuple[ScriptedProvider, str]) -> None:

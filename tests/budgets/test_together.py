@@ -17,7 +17,10 @@ import pytest
 from redis import Redis
 
 from govmiddleware import Governance, Settings, StoreUnavailable
-from govmiddleware.budgets import asynchronous, synchronous
+from govmiddleware.budgets import asynchronous, budget_book, synchronous
+from govmiddleware.core.adjustments import Action, Adjusted, Adjustment, NotAdjusted
+from govmiddleware.core.prices import PriceBook
+from govmiddleware.core.usage import Usage
 from govmiddleware.ledger.adjustments import RedisAdjustments, SyncRedisAdjustments
 from govmiddleware.services.audit import audit
 
@@ -190,3 +193,15 @@ def test_an_embedded_store_serves_threads_without_an_event_loop_and_comes_back_w
         assert budget.usage_for().remaining == 10
     assert budget.allows_step(), "it is opened again where it is used again"
     governance._sync_store.close()
+
+
+def test_who_was_idle_is_forgotten_only_if_it_still_is() -> None:
+    book = budget_book("research", PriceBook(), {})
+    consuming = book.consume("ann", Usage(10), None, None, None)
+    next(consuming)
+    question = consuming.send(Adjusted((0,) * 10, (10, 0, 0, 1, 0) * 2, "{}", ("bob",)))
+    assert isinstance(question, Adjustment)
+    assert question.member is not None
+    assert (question.action, question.member.name, question.if_idle) == (Action.FORGET, "bob", True)
+    with pytest.raises(StopIteration):
+        consuming.send(NotAdjusted.BUSY)

@@ -18,6 +18,7 @@ from hypothesis.stateful import (
 )
 from tests.ledger.model import LEASE_MS, Model, State
 
+from govmiddleware.core.adjustments import Action, Adjusted, Adjustment
 from govmiddleware.core.limits import Amount, Counter, Hold, Limit, Meter, Mode, holds_for
 from govmiddleware.core.ports import (
     NO_OUTPUT,
@@ -30,6 +31,7 @@ from govmiddleware.core.ports import (
 )
 from govmiddleware.core.scopes import Scope
 from govmiddleware.core.windows import CalendarUnit, CalendarWindow, Lifetime, Now, SlidingWindow, Window
+from govmiddleware.ledger.adjustments import RedisAdjustments
 from govmiddleware.testing.clock import Clock
 
 if TYPE_CHECKING:
@@ -98,6 +100,7 @@ class Machine(RuleBasedStateMachine):
         self.clock, self.model = Clock(), Model()
         self.bench = make_bench(self.clock)
         self.bench.raw.flushall()
+        self.adjustments = RedisAdjustments(self.bench.redis, clock=self.clock)
         self.runner = asyncio.Runner()
         self.steps = 0
         self.limits = {limit.name: limit for limit in LIMITS}
@@ -147,7 +150,7 @@ class Machine(RuleBasedStateMachine):
     # Time and limits -----------------------------------------------------------------------------
 
     @initialize(
-        day=st.sampled_from(["2026-12-31 23:59:58", "2026-07-15 12:30:00", "2028-02-29 23:00:00"]),
+        day=st.sampled_from(["2012-02-29 23:00:00", "2013-07-15 12:30:00", "2014-12-31 23:59:58"]),
         offset=st.integers(-2000, 2000),
     )
     def begin(self, day: str, offset: int) -> None:
@@ -352,6 +355,33 @@ class Machine(RuleBasedStateMachine):
     def sweep(self, name: str) -> None:
         expected = self.model.sweep(name, self.now)
         assert self.run(self.bench.ledger.sweep(self.bench.workspace, name)) == expected
+
+    # What people do ------------------------------------------------------------------------------
+
+    @rule(
+        action=st.sampled_from(Action),
+        counters=st.sets(st.sampled_from(COUNTERS), min_size=1, max_size=4),
+        amount=st.integers(0, 30),
+        again=st.booleans(),
+    )
+    def adjust(self, action: Action, counters: set[Counter], amount: int, again: bool) -> None:
+        self.steps += 1
+        now, record = self.now, f"adjusted at {self.now}"
+        counting = [counter for counter in COUNTERS if counter in counters and counter.window != Now()]
+        amounts = {
+            counter: amount
+            * (COST if counter.meter is Meter.COST_USD else 1)
+            * (counter.meter is not Meter.WALL_CLOCK)
+            for counter in counting
+        }
+        adjustment = Adjustment(
+            f"a{self.steps}", action, tuple(counting), tuple(amounts.values()), record.encode()
+        )
+        expected = self.model.adjust(action, amounts, record, now)
+        for _ in range(1 + again):
+            outcome = self.run(self.adjustments.adjust(self.bench.workspace, adjustment))
+            assert isinstance(outcome, Adjusted)
+            same(list(zip(outcome.used, outcome.changes, strict=True)), expected, adjustment)
 
     # Looks ---------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from govmiddleware.core.adjustments import Action
 from govmiddleware.core.limits import Counter, Hold, Meter, Mode
 from govmiddleware.core.ports import Output, Settled, Step
 from govmiddleware.core.windows import CalendarUnit, CalendarWindow, Lifetime, Now, SlidingWindow
@@ -279,6 +280,32 @@ class Model:
         reservation.state = "swept"
         self.journal.append((reservation.record, now))
         return True
+
+    def adjust(
+        self, action: Action, amounts: dict[Counter, int], record: str, now: int
+    ) -> list[tuple[int, int]]:
+        """What each counter had used in its window, and what was added to it."""
+        self.seen = now
+        self.journal.append((record, now))
+        return [self.change(action, counter, amount, now) for counter, amount in amounts.items()]
+
+    def change(self, action: Action, counter: Counter, amount: int, now: int) -> tuple[int, int]:
+        used, reserved = self.amounts(counter, now)
+        is_clock = counter.meter is Meter.WALL_CLOCK
+        if action is Action.ADD:
+            self.first_use.setdefault((counter, span(counter, now)), now)
+        else:
+            amount = 0 if is_clock else -used
+            self.first_use.pop((counter, span(counter, now)), None)
+        if action is Action.FORGET and not reserved and not isinstance(counter.window, Now):
+            self.told = {each for each in self.told if each[2] != counter}
+        if action is Action.ADD:
+            self.entries[counter].append(Entry(counter, now, 0, used=amount))
+        else:  # each amount is taken back where it stands
+            for entry in self.entries[counter].copy():
+                if entry.used and counts(entry, now):
+                    self.entries[counter].append(Entry(counter, entry.at, 0, used=-entry.used))
+        return used, amount
 
     def forget(self, name: str) -> None:
         reservation = self.reservations.pop(name)

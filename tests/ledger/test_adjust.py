@@ -21,7 +21,8 @@ from govmiddleware.core.limits import Counter, Meter
 from govmiddleware.core.ports import Granted, LimitsExceeded, SettledHold
 from govmiddleware.core.scopes import Scope
 from govmiddleware.core.windows import CalendarUnit, CalendarWindow, Lifetime, SlidingWindow
-from govmiddleware.ledger.adjustments import RedisAdjustments
+from govmiddleware.ledger import sync_connection
+from govmiddleware.ledger.adjustments import RedisAdjustments, SyncRedisAdjustments
 
 if TYPE_CHECKING:
     from tests.ledger.conftest import Bench
@@ -139,6 +140,27 @@ async def test_a_caller_whose_clock_is_a_month_behind_counts_in_the_stores_windo
 async def test_many_at_once_lose_nothing(books: Books, bench: Bench) -> None:
     await asyncio.gather(*(books.add(1, 2, 3) for _ in range(10)))
     assert await books.used() == (10, 20, 30)
+    await bench.audited()
+
+
+async def test_nothing_is_added_to_what_is_open(books: Books, bench: Bench) -> None:
+    slot = bench.slot(of=1)
+    await books.add(1, counters=(slot.counter,))
+    assert isinstance(await bench.open("a", slot), Granted)
+    await bench.audited()
+
+
+async def test_a_synchronous_client_does_the_same(books: Books, bench: Bench) -> None:
+    redis = sync_connection.connect(bench.url)
+    try:
+        sync = SyncRedisAdjustments(redis, clock=bench.clock)
+        adjustment = Adjustment("once", Action.ADD, COUNTERS, (1, 2, 3), b"record", ann())
+        for _ in range(2):
+            assert sync.adjust(bench.workspace, adjustment) == Adjusted((0, 0, 0), (1, 2, 3), "first", ())
+        assert sync.look(bench.workspace, Look(COUNTERS)) == await books.look()
+        assert sync.members(bench.workspace, "research") == ["ann"]
+    finally:
+        redis.close()
     await bench.audited()
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tests.ledger.conftest import Bench
 
 
+@pytest.mark.timeout(600)  # 10,000 steps: half a minute on a machine that does nothing else
 def test_the_scripts_decide_and_keep_books_as_the_model_does(
     make_bench: Callable[[Clock], Bench], request: pytest.FixtureRequest
 ) -> None:

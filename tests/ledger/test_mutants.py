@@ -28,10 +28,10 @@ MUTANTS = {
         "if ask.check ~= 'd' or not shadow_exceeded then",
         "if true then",
     ),
-    "a crossing is told twice": ("  redis.call('HSET', flag[1].key, flag[2], flag[1].place.window)\n", ""),
+    "a crossing is told twice": ("  redis.call('HSET', flag[1].key, flag[2], flag[3])\n", ""),
     "a sliding window is a bucket too short": (
-        "local oldest = current - buckets\n",
-        "local oldest = current - buckets + 1\n",
+        "local oldest, bucket = current - buckets,",
+        "local oldest, bucket = current - buckets + 1,",
     ),
     "buckets that left the window are not subtracted": (
         "place.used, place.reserved = place.used - number(amounts[i]), place.reserved - number(amounts[i + 1])",

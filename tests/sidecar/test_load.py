@@ -16,7 +16,7 @@ from tests.sidecar.waiting import until
 
 from govmiddleware.core.ids import hash_api_token
 
-REQUESTS = 20_000
+REQUESTS = int(os.environ.get("GOV_LOAD_REQUESTS", "20000"))
 BOBS_LIMIT = 300
 
 

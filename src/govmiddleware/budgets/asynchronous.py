@@ -76,7 +76,7 @@ class AgentBudget:
 
     Every process that makes one of the same name, on the same store and in the same workspace, shares its counters. Its
     caps are code's: they hold as this process states them. Every method raises StoreUnavailable where the store does not
-    answer for about two seconds, and ValueError for a user's name that is empty, not printable or longer than 128
+    answer for some seconds, and ValueError for a user's name that is empty, not printable or longer than 128
     characters.
     """
 

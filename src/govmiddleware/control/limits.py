@@ -20,8 +20,8 @@ Workspaces = tuple[str, ...] | None
 def limit_routes(limits: LimitRegistry, access: Access) -> list[Route]:
     """`limits` (GET), and `limits/{name}` (GET, PUT, DELETE).
 
-    The admin token has all; a token of role owner or admin those whose `workspace` is its own. A limit is JSON in the
-    names of the file, and has its `source` beside: `file` or `store`.
+    The admin token has all; a token of role owner or admin those whose `workspace` is its own. A limit is JSON
+    in the names of the file, and has its `source` beside: `file` or `store`.
     """
 
     async def show_all(request: Request) -> Response:
@@ -77,7 +77,7 @@ async def _fields(request: Request) -> dict[str, object]:
             raise BodyTooLarge(f"A limit takes at most {_LARGEST_BODY} bytes.")
     try:
         fields = msgspec.json.decode(body, type=dict[str, object])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise InvalidRequest(
             f"The body is a limit as a JSON object, in the names of the file: {error}"
         ) from error

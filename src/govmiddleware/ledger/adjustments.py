@@ -126,7 +126,7 @@ def _adjust_trip(
     amounts = adjustment.amounts if is_add else (0,) * len(adjustment.counters)
     for counter, amount in zip(adjustment.counters, amounts, strict=True):
         kind, bounds = window_arguments(counter, now_ms)
-        arguments += [amount, kind, *bounds]
+        arguments += [amount, kind, *map(_or_empty, bounds)]
     own = [keys.state, keys.adjustment(adjustment.id), keys.journal, keys.book(book), keys.terms(book)]
     counters = [keys.counter(counter.name) for counter in adjustment.counters]
     return _Trip(scripts.adjust, own + counters, arguments)
@@ -137,7 +137,7 @@ def _look_trip(workspace: str, look: Look, now_ms: int, clock: Callable[[], int]
     arguments: list[Argument] = [clock() if clock else "", len(look.members), *look.members]
     for counter in look.counters:
         kind, bounds = window_arguments(counter, now_ms)
-        arguments += [kind, *bounds]
+        arguments += [kind, *map(_or_empty, bounds)]
     own = [keys.state, keys.book(look.book), keys.terms(look.book)]
     return _Trip(scripts.look, own + [keys.counter(counter.name) for counter in look.counters], arguments)
 

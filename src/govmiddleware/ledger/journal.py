@@ -78,7 +78,7 @@ class RedisJournal:
             {
                 name: _counter(_pairs(flat))
                 for name, flat in zip(counters, rest[split + 1 :], strict=True)
-                if flat
+                if b"o" in flat[::2] or b"r0" in flat[::2]  # else it has gone, and only tells of crossings
             },
         )
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
+import msgspec
+
 from govmiddleware.core.limits import Counter, Hold, Meter
 from govmiddleware.core.ports import (
     NO_OUTPUT,
@@ -92,7 +94,7 @@ class RedisLedger:
                         output.most,
                         output.least,
                         int(drop_shadows),
-                        *(argument for hold in holds for argument in _hold_arguments(hold, now)),
+                        msgspec.msgpack.encode([_hold_arguments(hold, now) for hold in holds]),
                     ],
                 )
             if answer[0] != b"stale":
@@ -238,29 +240,36 @@ class RedisLedger:
         return self._clock() if self._clock else time.time_ns() // 1_000_000
 
 
-def _hold_arguments(hold: Hold, now_ms: int) -> tuple[str | int, ...]:
-    """The ten arguments of one new hold, as `acquire.lua` describes them."""
+def _hold_arguments(hold: Hold, now_ms: int) -> tuple[str | int | None, ...]:
+    """What `acquire.lua` is told of one new hold."""
     kind, window = window_arguments(hold.counter, now_ms)
     check = "o" if hold.hard is None else "d" if hold.counter.is_shadow else "e"
-    amounts = hold.amount.fixed, hold.amount.per_token
-    return kind, check, *amounts, "" if hold.hard is None else hold.hard, *window, *_watch_arguments(hold)
+    return (
+        kind,
+        check,
+        hold.amount.fixed,
+        hold.amount.per_token,
+        hold.hard,
+        *window,
+        *_watch_arguments(hold),
+    )
 
 
-def window_arguments(counter: Counter, now_ms: int) -> tuple[str, tuple[int | str, int | str, int | str]]:
+def window_arguments(counter: Counter, now_ms: int) -> tuple[str, tuple[int | None, int | None, int | None]]:
     """The kind of a counter, and the a, b, c of `locate` in `_windows.lua`."""
     match counter.window:
         case SlidingWindow() as window:
-            return "s", (window.bucket_ms, window.bucket_count, "")
+            return "s", (window.bucket_ms, window.bucket_count, None)
         case Now():
-            return "n", ("", "", "")
+            return "n", (None, None, None)
         case Lifetime():
-            bounds: tuple[int | str, int | str, int | str] = (0, "", "")
+            bounds: tuple[int | None, int | None, int | None] = (0, None, None)
         case window:
             bounds = window.bounds(now_ms)
     return "w" if counter.meter is Meter.WALL_CLOCK else "c", bounds
 
 
-def _watch_arguments(hold: Hold) -> tuple[int | str, str]:
+def _watch_arguments(hold: Hold) -> tuple[int, str]:
     """From where on to look for crossings, and the limits to look at."""
     soft = {limit.name: limit.hard + 1 if limit.soft is None else limit.soft for limit in hold.limits}
     watch = " ".join(f"{limit.name} {soft[limit.name]} {limit.hard}" for limit in hold.limits)

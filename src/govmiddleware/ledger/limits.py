@@ -18,7 +18,7 @@ class RedisLimits:
     async def read(self) -> Mapping[str, bytes]:
         async with store_call(PROBE_SECONDS):  # there may be many, and no request waits for them
             found = cast("dict[bytes, bytes]", await self._redis.hgetall(LIMITS))
-        return {name.decode(): limit for name, limit in found.items()}
+        return {name.decode(errors="replace"): limit for name, limit in found.items()}
 
     async def put(self, name: str, limit: bytes) -> bool:
         async with store_call():

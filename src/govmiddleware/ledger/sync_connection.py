@@ -30,8 +30,9 @@ def connect(url: str) -> SyncClient:
         "socket_timeout": _SECONDS,
         "socket_connect_timeout": _SECONDS,
         "retry": Retry(NoBackoff(), 0),
+        # No HELLO, but redis-py's greeting: over TLS 1.3 it is the first answer that takes the session tickets from
+        # the wire, which look like a stray answer else.
         "protocol": 2,
-        "driver_info": None,
     }
     options: Any = {name: value for name, value in found.options.items() if name != "connection_class"}
     match found.kind:

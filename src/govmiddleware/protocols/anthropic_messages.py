@@ -122,7 +122,7 @@ def _read_output_limit(body: RequestBody) -> int:
     if limit is None:
         raise InvalidRequest("'max_tokens' is missing.", param="max_tokens")
     budget = (read(body, "thinking", dict[str, Any]) or {}).get("budget_tokens")
-    if budget is not None and not (isinstance(budget, int) and budget < max(1, limit)):
+    if budget is not None and not (isinstance(budget, int) and budget < limit):
         # With interleaved thinking it may be larger, and then lifts the limit.
         problem = "'thinking.budget_tokens' must be a number below 'max_tokens'."
         raise InvalidRequest(problem, param="thinking.budget_tokens")

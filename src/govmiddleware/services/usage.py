@@ -85,6 +85,8 @@ class _Report:
     groups: dict[str, Sums] = field(default_factory=dict)
 
     def sums_for(self, record: Record) -> list[Sums]:
+        if record.kind == "adjustment":  # of a counter: what calls used it changes nothing about
+            return []
         if self.by is None:
             return [self.totals]
         group = _group(record, self.by)

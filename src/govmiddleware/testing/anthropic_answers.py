@@ -41,7 +41,8 @@ class Answer:
         if self.tool is None:
             content.append({"type": "text", "text": self.text})
         else:
-            content.append(self._tool_use(self.tool) | {"input": json.loads(self.text)})
+            whole = self.stop_reason == "tool_use"
+            content.append(self._tool_use(self.tool) | {"input": json.loads(self.text) if whole else {}})
         return dump(
             {**self._head(), "content": content, "stop_reason": self.stop_reason, "usage": self.usage}
         )

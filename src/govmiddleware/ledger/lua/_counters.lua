@@ -15,7 +15,7 @@
 
 local DAY = 86400000
 
-local function text(number) return string.format('%.0f', number) end
+local function text(number) return string.format('%d', number) end
 
 local function number(value) return tonumber(value or '0') end
 

@@ -61,8 +61,8 @@ for i = 0, #KEYS - FIRST_KEY do
   if not ask.place then return {'stale', text(now)} end
   local change
   if action == 'add' then
-    ask.amount = tonumber(ARGV[at])
-    change = ask.place.bucket .. ' ' .. text(ask.kind == 'w' and 0 or ask.amount)
+    ask.amount = (ask.kind == 'w' or ask.kind == 'n') and 0 or tonumber(ARGV[at])
+    change = ask.place.bucket .. ' ' .. text(ask.amount)
   else
     change, ask.amount, ask.fields = all_of(ask)
   end
