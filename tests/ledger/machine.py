@@ -367,6 +367,8 @@ class Machine(RuleBasedStateMachine):
     def adjust(self, action: Action, counters: set[Counter], amount: int, again: bool) -> None:
         self.steps += 1
         now, record = self.now, f"adjusted at {self.now}"
+        if action is Action.FORGET:  # a budget's, which no call holds: what is forgotten nothing corrects
+            counters -= {entry.counter for each in self.model.reservations.values() for entry in each.entries}
         counting = [counter for counter in COUNTERS if counter in counters and counter.window != Now()]
         amounts = {
             counter: amount

@@ -88,7 +88,7 @@ async def test_a_dry_run_holds_a_call_to_no_output_and_counts_it_as_if(
     assert "x-gov-max-output-tokens" not in answer.headers
     [record] = await journal(governance)
     assert record["usage"]["output_tokens"] == 50
-    assert record["would_refuse"] is None
+    assert (record["would_refuse"], record["would_leave_output_tokens"]) == (None, 30)
     assert record["holds"]["dry_run:user:output_tokens:day:anonymous"] == 30
 
 

@@ -430,6 +430,25 @@ async def test_a_settlement_after_the_sweep_is_counted_and_corrects_it(
     assert await worker.stands() == (150, 0)
 
 
+async def test_a_release_after_the_sweep_takes_back_what_was_charged(
+    worker: Worker, make_worker: Callable[[str], Worker]
+) -> None:
+    other, call = make_worker(worker.url), worker.call()
+
+    async def left_by_its_client() -> None:
+        async with worker.reservations.hold(call, LIMITS):
+            worker.clock.advance(LEASE + 0.01)
+            assert await other.ledger.sweep("acme", call.request_id)
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await left_by_its_client()
+    assert await worker.stands() == (0, 0)
+    swept, correction = [records.decode(entry.record) for entry in await worker.records()]
+    assert (swept.cost_usd, correction.cost_usd) == ("0.000300000", "-0.000300000")
+    assert (await audit(worker.journal)).ok
+
+
 async def test_a_call_that_is_cancelled_while_it_is_extended_is_released(worker: Worker) -> None:
     call = worker.call()
     with pytest.raises(asyncio.CancelledError):

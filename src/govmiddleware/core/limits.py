@@ -25,7 +25,7 @@ class Meter(StrEnum):
 
 
 class Mode(StrEnum):
-    """What a limit does with a call that it has no room for. The milder ones come later."""
+    """What a limit does with a call that it has no room for; from the strictest to the mildest."""
 
     ENFORCED = "enforced"  # refuses it
     DRY_RUN = "dry_run"  # decides and counts as if it refused, and lets it pass

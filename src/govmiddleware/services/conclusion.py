@@ -10,7 +10,7 @@ from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE, counts_by_model
 from govmiddleware.errors import StoreUnavailable
 from govmiddleware.metrics import Metrics
 from govmiddleware.services import records
-from govmiddleware.services.settlement import Charge, charge_for, shadow_charge
+from govmiddleware.services.settlement import NOTHING_USED, Charge, charge_for, shadow_charge
 from govmiddleware.services.settlement_watch import SentSettlement, SettlementWatch
 from govmiddleware.services.upkeep import Upkeep
 
@@ -88,7 +88,10 @@ class Conclusion:
         sent = time.monotonic()
         if charge is None or record is None:
             with self._metrics.store_trip("settle"):
-                await self._ledger.settle(workspace, reservation.id, counters, {}, None)
+                released = await self._ledger.settle(workspace, reservation.id, counters, {}, None)
+                if released is Settled.SWEPT:
+                    record = self._record(call, reservation, workspace, NOTHING_USED, corrects=True)
+                    await self._ledger.settle(workspace, reservation.id, counters, {}, record, corrects=True)
             return
         shadow = shadow_charge(call, charge)
         amounts = {

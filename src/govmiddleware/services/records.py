@@ -58,6 +58,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     evaluations: list[RecordedEvaluation] = []
     would_refuse: str | None = None
     """The code of the refusal that limits in dry_run would have given."""
+    would_leave_output_tokens: int | None = None
+    """Of each choice, where limits in dry_run would have held the call to less than it was left."""
     outcome: str | None = None
     settlement: str | None = None
     status: int | None = None
@@ -192,6 +194,7 @@ def _record(
         price_version=price_version,
         evaluations=_recorded(call.evaluations),
         would_refuse=call.would_refuse.code if call.would_refuse else None,
+        would_leave_output_tokens=call.shadow_output,
         outcome=outcome,
         settlement=settlement,
         status=call.status,

@@ -13,7 +13,7 @@ from govmiddleware.core.demand import NOTHING, growth
 from govmiddleware.core.events import LimitEvent
 from govmiddleware.core.limits import Limit, holds_for
 from govmiddleware.core.ports import Ledger, Output, Step
-from govmiddleware.core.refusals import RateLimited, Refusal
+from govmiddleware.core.refusals import LimitRefusal, RateLimited, Refusal
 from govmiddleware.metrics import Metrics
 from govmiddleware.services.admission import Admission
 from govmiddleware.services.conclusion import Conclusion
@@ -171,13 +171,13 @@ class Reservations:
                 granted = await self._admission.take(
                     call, reservation, holds, Step.GROW, Output(most, min(most, _LEAST_GROWTH))
                 )
-            except RateLimited as refusal:
-                pause = (refusal.retry_after_ms or 0) / 1000
-                if not pause or time.monotonic() + pause > give_up:
-                    return False
-                await asyncio.sleep(pause)
-                continue
-            except Refusal:
+            except Refusal as refusal:
+                pause = (refusal.retry_after_ms or 0) / 1000 if isinstance(refusal, RateLimited) else 0
+                if pause and time.monotonic() + pause <= give_up:
+                    await asyncio.sleep(pause)
+                    continue
+                if isinstance(refusal, LimitRefusal):
+                    call.evaluations += refusal.failures  # if it is cut, the record says by which
                 return False
             call.reserved_output = reserved + granted.output
             if granted.shadow_output < granted.output:

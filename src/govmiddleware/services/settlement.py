@@ -48,6 +48,9 @@ class Charge:
 
 _NOTHING = Usage()
 
+NOTHING_USED = Charge(_NOTHING, 0, Settlement.EXACT, Outcome.ABORTED)
+"""Of a call that ended before it was made."""
+
 
 def charge_for(call: Call, *, crashed: bool = False, cancelled: bool = False) -> Charge:
     """The charge of a call that was dispatched.
