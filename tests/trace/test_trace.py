@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +90,16 @@ async def call(app: ASGIApp, step: trace.Step) -> str:
     return f"{step.number} {seen['status']} {sorted(told.items())} {error}"
 
 
-async def follow(governed: Governed, make: Callable[..., Governance], clock: Clock) -> Outcome:
+COMPARED = int(os.environ.get("GOV_TRACE_REQUESTS", trace.REQUESTS))
+"""How many requests of the trace every store and every deployment is compared by; the reference has all."""
+
+
+async def follow(governed: Governed, make: Callable[..., Governance], clock: Clock, requests: int) -> Outcome:
     clock.now_ms = round(datetime.fromisoformat(trace.BEGINS).replace(tzinfo=UTC).timestamp() * 1000)
     decisions = []
     async with governed(make) as (app, governance):
         async with governance:
-            for step in trace.steps():
+            for step in islice(trace.steps(), requests):
                 clock.advance(step.pause)
                 decisions.append(await call(app, step))
         async with governance.store():
@@ -117,23 +123,25 @@ def shown(record: bytes) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name not in OWN}
 
 
-def run(kind: str, deployment: str, home: Path, **given: Any) -> Outcome:
+def run(kind: str, deployment: str, home: Path, *, requests: int = trace.REQUESTS, **given: Any) -> Outcome:
     clock = Clock()
     with KINDS[kind](home / kind) as url:
 
         def make(**more: Any) -> Governance:
             return Governance(Settings(redis_url=url, **(trace.settings() | given | more)), clock=clock)
 
-        return asyncio.run(follow(DEPLOYMENTS[deployment], make, clock))
+        return asyncio.run(follow(DEPLOYMENTS[deployment], make, clock, requests))
 
 
 def assert_same(found: Outcome, expected: Outcome) -> None:
     """Line by line: pytest would take minutes to show how two long lists differ."""
-    for decision, wanted in zip(found.decisions, expected.decisions, strict=True):
+    assert len(found.decisions) == COMPARED
+    for decision, wanted in zip(found.decisions, expected.decisions, strict=False):
         assert decision == wanted
     assert found.books.keys() == expected.books.keys()
     for workspace, book in found.books.items():
-        for record, wanted_record in zip(book, expected.books[workspace], strict=True):
+        assert book
+        for record, wanted_record in zip(book, expected.books[workspace], strict=False):
             assert record == wanted_record
 
 
@@ -173,14 +181,14 @@ def test_the_trace_meets_every_limit_and_every_kind_of_answer(reference: Outcome
 def test_every_deployment_decides_the_same_and_keeps_the_same_books(
     deployment: str, reference: Outcome, tmp_path: Path
 ) -> None:
-    assert_same(run("embedded", deployment, tmp_path), reference)
+    assert_same(run("embedded", deployment, tmp_path, requests=COMPARED), reference)
 
 
 @pytest.mark.parametrize("kind", as_parameters()[1:])
 def test_every_store_decides_the_same_and_keeps_the_same_books(
     kind: str, reference: Outcome, tmp_path: Path
 ) -> None:
-    assert_same(run(kind, "in-starlette", tmp_path), reference)
+    assert_same(run(kind, "in-starlette", tmp_path, requests=COMPARED), reference)
 
 
 def test_a_dry_run_predicts_what_enforcement_refuses(reference: Outcome, tmp_path: Path) -> None:
