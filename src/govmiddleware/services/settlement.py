@@ -56,7 +56,7 @@ def charge_for(call: Call, *, crashed: bool = False, cancelled: bool = False) ->
     """The charge of a call that was dispatched.
 
     Once dispatched, the whole input is charged. A cut stream adds the output that was delivered. Charged
-    as reserved, for what the provider generated is unknown: an unstreamed call that was cut or timed out,
+    its whole bound, for what the provider generated is unknown: an unstreamed call that was cut or timed out,
     an app that raised before it answered, and an answer that nobody could read. A redirect, an answer of
     4xx or 5xx without usage, and a connection that failed, cost nothing; the request counts. So does a call that was
     answered by calls from inside the app: they are charged.

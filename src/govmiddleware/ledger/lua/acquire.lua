@@ -113,7 +113,7 @@ for i, wanted in ipairs(cmsgpack.unpack(ARGV[11])) do
     if step == 'grow' or ask.kind == 'c' or ask.all > ask.hard then ask.low = least end
     if ask.kind == 'w' then fits = room > 0 and most else fits = most_output(ask, room, ask.low) end
     ask.fails, fits = not fits, fits or -1
-    shadow_output = math.min(shadow_output, fits)
+    shadow_output = math.min(shadow_output, fits) -- what an enforced limit refuses, a dry run counts no more either
     if ask.check == 'e' then output = math.min(output, fits) end
   end
   asks[i] = ask
