@@ -10,7 +10,7 @@ from typing import Any, cast
 from redis.asyncio import ConnectionPool, Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError
 
@@ -69,6 +69,16 @@ class _Cluster(_InTurn, RedisCluster):  # type: ignore[misc]
             raise ConnectionError("the connection was closed as it was taken") from error
 
 
+class _MasterPool(SentinelConnectionPool):
+    """Lets go of a connection that was in use while the sentinels named another master: the old one may come back
+    and take itself for the master still, and what it acknowledges then is lost."""
+
+    async def release(self, connection: Any) -> None:
+        if (connection.host, connection.port) != self.master_address:
+            await connection.disconnect()
+        await super().release(connection)
+
+
 class _Master(_Server):
     """The master that the sentinels name, looked up for each new connection."""
 
@@ -120,7 +130,7 @@ def _master(url: StoreUrl) -> Client:
         **_NO_RETRIES,
         **_NO_HANDSHAKE,
     )
-    client: Client = sentinel.master_for(url.service, redis_class=_Master)
+    client: Client = sentinel.master_for(url.service, redis_class=_Master, connection_pool_class=_MasterPool)
     return client
 
 
