@@ -177,6 +177,8 @@ class Call:
     refusal: Refusal | None = None
     was_cut: bool = False
     """Whether a limit ended its stream."""
+    without_room: tuple[Evaluation, ...] = ()
+    """What the limits said that last had no room for more of its stream."""
 
     @property
     def bound(self) -> Bound | None:

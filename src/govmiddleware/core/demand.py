@@ -44,25 +44,28 @@ class Demand:
     def bound(self, output: int | None = None) -> Bound:
         """Limited to `output` tokens of each choice; all by default. Each part rounded up."""
         output = self.output if output is None else output
-        amounts = self.amounts()
-        return Bound(
-            input_tokens=self.input_tokens,
-            output_tokens=amounts[Meter.OUTPUT_TOKENS].at(output),
-            cost=amounts[Meter.COST_USD].at(output),
-        )
+        return Bound(self.input_tokens, self._output_tokens.at(output), self._cost.at(output))
 
     def amounts(self) -> Mapping[Meter, Amount]:
         """Of the whole call."""
-        per_token = self.choices * _WHOLE
+        output = self._output_tokens
         return {
             Meter.REQUESTS: Amount(1),
             Meter.INPUT_TOKENS: Amount(self.input_tokens),
-            Meter.OUTPUT_TOKENS: Amount(self.predicted_tokens, per_token),
-            Meter.TOTAL_TOKENS: Amount(self.input_tokens + self.predicted_tokens, per_token),
-            Meter.COST_USD: Amount(self.fixed_cost, self.choices * self.output_femto),
+            Meter.OUTPUT_TOKENS: output,
+            Meter.TOTAL_TOKENS: Amount(self.input_tokens + output.fixed, output.per_token),
+            Meter.COST_USD: self._cost,
             Meter.CONCURRENCY: Amount(1),
             Meter.WALL_CLOCK: Amount(0),
         }
+
+    @property
+    def _output_tokens(self) -> Amount:
+        return Amount(self.predicted_tokens, self.choices * _WHOLE)
+
+    @property
+    def _cost(self) -> Amount:
+        return Amount(self.fixed_cost, self.choices * self.output_femto)
 
 
 NOTHING = Demand(input_tokens=0, output=0, fixed_cost=0, output_femto=0)

@@ -183,6 +183,7 @@ class Tap:
         """End the stream in its protocol's own way, its settlement first."""
         call = self._call
         call.was_cut = self._ended = True
+        call.evaluations += call.without_room  # so that the record says which limit it was
         self.close()
         if call.conclude is not None:
             await call.conclude()

@@ -177,7 +177,7 @@ class Reservations:
                     await asyncio.sleep(pause)
                     continue
                 if isinstance(refusal, LimitRefusal):
-                    call.evaluations += refusal.failures  # if it is cut, the record says by which
+                    call.without_room = refusal.failures
                 return False
             call.reserved_output = reserved + granted.output
             if granted.shadow_output < granted.output:
