@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -240,6 +241,23 @@ async def test_the_loops_outlive_an_outage(
         await until(lambda: "the store does not answer" in caplog.text)
         worker.clock.advance(LEASE)
     await until(lambda: worker.metric("swept_reservations_total") == 1)
+
+
+async def test_a_stream_gets_no_slice_of_a_store_that_hangs_and_settles_what_it_used(
+    worker_of_own: Worker, outage: Outage
+) -> None:
+    """The store carries the growth out when it is back, with nobody waiting for it."""
+    worker, call = worker_of_own, worker_of_own.call()
+    call.demand = Demand(100, output=8000, fixed_cost=100_000, output_femto=10**9, grows=True)
+    roomy = (replace(LIMITS[0], hard=10**6),)
+    async with worker.reservations.hold(call, roomy, in_slices=True):
+        assert call.grow is not None
+        with outage():
+            assert not await call.grow(2000)
+        answer(call)
+    await until(lambda: not worker.upkeep._tasks)
+    assert await worker.stands() == (150, 0)
+    assert (await audit(worker.journal)).ok
 
 
 # The sweep's turn --------------------------------------------------------------------------------
