@@ -14,6 +14,12 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(autouse=True)
+def own_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each test's store is empty at first, and so must be the journal that remembers stores."""
+    monkeypatch.setenv("GOV_DATA_DIR", str(tmp_path / "data"))
+
+
 @pytest.fixture
 def nothing_around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No environment and no configuration file but the test's own."""

@@ -35,6 +35,8 @@ from govmiddleware.core.tokens import load as load_encoding
 from govmiddleware.core.webhook_signature import read_secret
 from govmiddleware.errors import ConfigurationError, StoreUnavailable
 from govmiddleware.inside import GovernedBlock, GovernedTransport, Home, InnerCalls, call_on, run_on
+from govmiddleware.journal.database import Database
+from govmiddleware.journal.history import SqlHistory
 from govmiddleware.ledger.adjustments import RedisAdjustments
 from govmiddleware.ledger.api_tokens import RedisApiTokens
 from govmiddleware.ledger.connection import PROBE_SECONDS, connect
@@ -96,6 +98,8 @@ class Governance:
             raise ConfigurationError("redis_url", shown, f"the URL of a store ({error})") from None
         self.ledger = RedisLedger(self._redis, journal_max_records=settings.journal_max_records, clock=clock)
         self.journal = RedisJournal(self._redis)
+        self._database = Database(settings.journal_database)
+        self.history = SqlHistory(self._database)
         self.adjustments = RedisAdjustments(self._redis, clock=clock)
         self._sync_store = SyncRedisStore(
             self._embedded.url if self._embedded else settings.redis_url,
@@ -245,6 +249,7 @@ class Governance:
 
     async def _close_store(self) -> None:
         await self._redis.aclose()
+        await self._database.close()
         if self._embedded is not None:
             await asyncio.to_thread(self._embedded.close)
 

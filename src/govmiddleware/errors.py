@@ -6,6 +6,7 @@
     ├── NoCaller                a call leaves from inside an app, and nobody says on whose behalf
     ├── WrongEventLoop          a Governance is open on another event loop, or would block its own
     ├── StoreUnavailable        Redis did not answer, or answered with an error
+    ├── HistoryUnavailable      the journal's SQL database did not answer, or answered with an error
     ├── BudgetExhaustedError    a budget of code that is not HTTP has no room for what is planned
     ├── UpstreamError
     │   ├── UpstreamUnreachable no connection, or it broke before the answer's end
@@ -59,6 +60,11 @@ class WrongEventLoop(GovError):
 
 class StoreUnavailable(GovError):
     """The store did not answer in time or not at all. What was sent may have been carried out."""
+
+
+class HistoryUnavailable(GovError):
+    """The SQL database of the journal did not answer in time or not at all. What was sent may have been carried
+    out."""
 
 
 class BudgetExhaustedError(GovError):

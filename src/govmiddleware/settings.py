@@ -92,6 +92,13 @@ def _redis_url(url: str) -> str:
     return url
 
 
+def _journal_url(url: SecretStr) -> SecretStr:
+    scheme, _, rest = url.get_secret_value().partition("://")
+    if scheme not in ("sqlite", "postgresql") or not rest.strip("/"):
+        raise ValueError("sqlite:///PATH, or postgresql://USER:PASSWORD@HOST/DATABASE")
+    return url
+
+
 def _base_url(url: str) -> str:
     expected = "an http or https URL with a host, perhaps a path prefix, and nothing else"
     try:
@@ -267,6 +274,7 @@ class Settings(BaseSettings):
     slice_output_tokens: Annotated[int, BeforeValidator(no_bool), Field(ge=0)] = 1024
     unknown_size_tokens: PositiveInt = 2000
     body_timeout: Positive = 30
+    journal_url: Annotated[SecretStr, AfterValidator(_journal_url)] | None = None
     journal_max_records: PositiveInt = 5_000_000
     login_throttle: Rate = "10/minute"
     webhook_url: Annotated[SecretStr, AfterValidator(_webhook_url)] | None = None
@@ -333,6 +341,13 @@ class Settings(BaseSettings):
         if self.upstreams:
             return self.upstreams
         return (UpstreamSettings(name="default", url=self.upstream, api_key=self.upstream_api_key),)
+
+    @property
+    def journal_database(self) -> str:
+        """`journal_url`, or a file in `data_dir`."""
+        if self.journal_url is None:
+            return f"sqlite:///{self.data_dir.absolute() / 'journal.sqlite3'}"
+        return self.journal_url.get_secret_value()
 
     @property
     def limit_defaults(self) -> LimitDefaults:

@@ -19,7 +19,8 @@ from govmiddleware.ledger.connection import LONG_PATIENCE_SECONDS, Client, store
 from govmiddleware.ledger.directory import read_directory
 from govmiddleware.ledger.keys import WorkspaceKeys
 
-_PAGE = 1000
+_PAGE = 200
+"""Records of one answer: few enough that a cluster's node, which has half a second, can give them under load."""
 
 
 class RedisJournal:

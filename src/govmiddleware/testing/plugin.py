@@ -6,6 +6,7 @@ It is loaded wherever the package is installed, so everything else is imported w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -55,12 +56,14 @@ def gov_provider() -> Iterator[tuple[ScriptedProvider, str]]:
 
 
 @pytest.fixture
-def make_governance(gov_store: str) -> Callable[..., Governance]:
-    """Makes a Governance on the test's store from settings as keywords, and `clock=`."""
+def make_governance(gov_store: str, tmp_path: Path) -> Callable[..., Governance]:
+    """Makes a Governance on the test's store, with a journal of the test's own, from settings as keywords, and
+    `clock=`."""
     from govmiddleware.app import Governance
     from govmiddleware.settings import Settings
 
     def make(*, clock: Callable[[], int] | None = None, **settings: Any) -> Governance:
-        return Governance(Settings(redis_url=gov_store, **settings), clock=clock)
+        own = {"redis_url": gov_store, "data_dir": tmp_path / "gov"}
+        return Governance(Settings(**own | settings), clock=clock)
 
     return make

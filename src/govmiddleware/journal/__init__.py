@@ -1,0 +1,1 @@
+"""The journal in SQL: records in, history out. Nobody else knows SQL."""

@@ -1,0 +1,136 @@
+"""The SQL database: its connections, and the one border where its exceptions become ours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from govmiddleware.errors import ConfigurationError, HistoryUnavailable
+from govmiddleware.journal.tables import metadata
+
+_PATIENCE_SECONDS = 30.0
+"""For one transaction; nobody's request waits for it."""
+_CONNECT_SECONDS = 5
+
+_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg"}
+
+
+def read_journal_url(url: str) -> URL:
+    """The URL with the driver that we use for it. Raises ConfigurationError."""
+    try:
+        found = make_url(url)
+    except (ArgumentError, ValueError):
+        found = None
+    if (
+        found is None
+        or found.drivername not in _DRIVERS
+        or (found.drivername == "sqlite" and not found.database)
+    ):
+        shown = "…" if found is None else found.render_as_string()
+        raise ConfigurationError(
+            "journal_url", shown, "sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE"
+        )
+    if found.drivername == "postgresql" and find_spec("psycopg") is None:
+        install = "the driver that pip install 'govmiddleware[postgres]' brings"
+        raise ConfigurationError("journal_url", found.render_as_string(), install)
+    return found.set(drivername=_DRIVERS[found.drivername])
+
+
+class Database:
+    """Connects at its first use, and then makes the tables that are missing.
+
+    Args:
+        url: `journal_url`. Raises ConfigurationError.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = read_journal_url(url)
+        self._engine: AsyncEngine | None = None
+        self._opening = asyncio.Lock()
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self._url.get_backend_name() == "sqlite"
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that sees one state of the database. Raises HistoryUnavailable."""
+        async with self._transaction(gov_writes=False) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that is committed at the end, or rolled back by an exception. Raises HistoryUnavailable."""
+        async with self._transaction(gov_writes=True) as connection:
+            yield connection
+
+    async def close(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.dispose()
+
+    @asynccontextmanager
+    async def _transaction(self, **options: Any) -> AsyncIterator[AsyncConnection]:
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                engine = await self._open()
+                async with engine.connect() as connection:
+                    await connection.execution_options(**options)
+                    async with connection.begin():
+                        yield connection
+        except (SQLAlchemyError, OSError, TimeoutError) as error:
+            cause = getattr(error, "orig", None) or error
+            raise HistoryUnavailable(f"{type(cause).__name__}: {cause}".rstrip(": ")) from error
+
+    async def _open(self) -> AsyncEngine:
+        async with self._opening:
+            if self._engine is None:
+                engine = self._made()
+                try:
+                    async with engine.connect() as connection:
+                        await connection.execution_options(gov_writes=True)
+                        async with connection.begin():
+                            await connection.run_sync(metadata.create_all)
+                except BaseException:
+                    await engine.dispose()
+                    raise
+                self._engine = engine
+            return self._engine
+
+    def _made(self) -> AsyncEngine:
+        if not self.is_sqlite:
+            # REPEATABLE READ: one state for all queries of a transaction.
+            return create_async_engine(
+                self._url,
+                connect_args={"connect_timeout": _CONNECT_SECONDS},
+                isolation_level="REPEATABLE READ",
+                pool_pre_ping=True,
+            )
+        assert self._url.database is not None
+        Path(self._url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        engine = create_async_engine(self._url)
+        event.listen(engine.sync_engine, "connect", _set_up_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        return engine
+
+
+def _set_up_sqlite(connection: Any, _: object) -> None:
+    """Readers beside one writer (WAL), and each commit on the disk: the stream is trimmed after it."""
+    connection.isolation_level = None  # or the driver begins transactions as it likes
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "busy_timeout = 10000", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Any) -> None:
+    """A write takes the lock at its start: one that asked for it later could not wait for its turn."""
+    writes = connection.get_execution_options().get("gov_writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
