@@ -360,7 +360,7 @@ def test_all_mistakes_are_told_at_once(written) -> None:
         ("[[api_tokens]]\nname = 'a'\nworkspace = 'w'\nsecret = 's3cr3t'", "api_tokens[0].secret"),
         ("admin_token = 's3cr3t'\n" + (LIMIT + "rate = '1/minute'\n") * 2, "limits[1].name"),
         ("upstream_api_key = 's3cr3t'\nlease_seconds = 0", "lease_seconds"),
-        ("journal_url = 'postgresql://user:s3cr3t@h/db'", "journal_url"),
+        ("journal_url = 'mysql://user:s3cr3t@h/db'", "journal_url"),
         ("[[upstreams]]\napi_key = 's3cr3t'", "upstreams[0].name"),
         ("[[upstreams]]\nname = 'a'\napi_key = 's3cr3t'\napi_key_env = 'A'", "upstreams[0]"),
         ("[[upstreams]]\nname = 'a'\napi_key = ['s3cr3t']", "upstreams[0].api_key"),

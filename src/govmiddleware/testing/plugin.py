@@ -63,7 +63,7 @@ def make_governance(gov_store: str, tmp_path: Path) -> Callable[..., Governance]
     from govmiddleware.settings import Settings
 
     def make(*, clock: Callable[[], int] | None = None, **settings: Any) -> Governance:
-        own = {"redis_url": gov_store, "data_dir": tmp_path / "gov"}
+        own: dict[str, Any] = {"redis_url": gov_store, "data_dir": tmp_path / "gov"}
         return Governance(Settings(**own | settings), clock=clock)
 
     return make
