@@ -64,7 +64,8 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that sees one state of the database. Raises HistoryUnavailable."""
-        async with self._transaction(gov_writes=False) as connection:
+        one_state = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        async with self._transaction(gov_writes=False, **one_state) as connection:
             yield connection
 
     @asynccontextmanager
@@ -108,12 +109,8 @@ class Database:
 
     def _made(self) -> AsyncEngine:
         if not self.is_sqlite:
-            # REPEATABLE READ: one state for all queries of a transaction.
             return create_async_engine(
-                self._url,
-                connect_args={"connect_timeout": _CONNECT_SECONDS},
-                isolation_level="REPEATABLE READ",
-                pool_pre_ping=True,
+                self._url, connect_args={"connect_timeout": _CONNECT_SECONDS}, pool_pre_ping=True
             )
         assert self._url.database is not None
         Path(self._url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -7,6 +7,7 @@
 | tag      | each tag of a record                                                                          |
 | counter  | each counter that a record speaks of                                                          |
 | hold     | what a record did to one bucket of a counter                                                  |
+| audit_entry | each entry of the audit log, chained                                                       |
 
 Amounts and money are integers, money in nano-USD; times are Unix milliseconds.
 """
@@ -88,4 +89,17 @@ holds = Table(
     Column("bucket", BigInteger, primary_key=True),
     Column("amount", BigInteger, nullable=False),
     Index("gov_hold_counter", "counter", "bucket", "amount"),
+)
+
+audit_entries = Table(
+    "gov_audit_entry",
+    metadata,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("workspace", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("details", Text, nullable=False),
+    Column("mac", Text, nullable=False),
 )
