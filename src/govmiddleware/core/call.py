@@ -141,6 +141,8 @@ class Call:
     provider: str | None = None
     stream: bool = False
     """Whether a stream was asked for; Meter corrects it to what is answered."""
+    runs_on: bool = False
+    """Whether the provider goes on generating when the client is gone."""
     price: ModelPrice | None = None
     estimated_input_tokens: int | None = None
     demand: Demand | None = None

@@ -92,7 +92,7 @@ class Estimate:
         """Fill the Call from what a request says. Raises ModelNotFound, ModelNotPriced, InvalidRequest."""
         refuse_unprintable(info.model, "model")
         refuse_unprintable(info.user or "", "user")
-        call.body, call.model, call.stream = body, info.model, info.stream
+        call.body, call.model, call.stream, call.runs_on = body, info.model, info.stream, info.runs_on
         call.provider = self._provider_for(info.model)
         if info.user and call.trust_caller and call.attribution.user == ANONYMOUS:
             call.attribution = replace(call.attribution, user=info.user)

@@ -22,12 +22,13 @@ OTHER_OUTPUT_LIMITS = (
     "n_predict",  # llama.cpp
     "additional_drop_params",  # LiteLLM drops the fields that it names, `max_tokens` among them
 )
-"""Fields by which an upstream may generate more than `max_tokens` says. Refused."""
+"""Fields by which an upstream may generate more than the protocol's own limit says. Refused."""
 
 
-def refuse_other_output_limits(body: RequestBody) -> None:
-    """Raises InvalidRequest."""
-    refuse_fields(body, OTHER_OUTPUT_LIMITS, "it may lift the output limit. Use 'max_tokens'.")
+def refuse_other_output_limits(body: RequestBody, own: str = "max_tokens") -> None:
+    """Raises InvalidRequest. `own` is what the limit is called in the request's protocol."""
+    others = (name for name in OTHER_OUTPUT_LIMITS if name != own)
+    refuse_fields(body, others, f"it may lift the output limit. Use '{own}'.")
 
 
 def refuse_dear_tiers(body: RequestBody) -> None:

@@ -58,6 +58,14 @@ def stream_error(refusal: Refusal) -> bytes:
     return b"data: " + error_body(refusal) + b"\n\n"
 
 
+def stream_error_event(refusal: Refusal) -> bytes:
+    """The same in a stream of typed events: the flat `error` event of the responses API, and in it the envelope's
+    `error`, without which openai-python would pass it on as an event like any other."""
+    envelope = msgspec.json.decode(error_body(refusal))
+    flat = {"code": refusal.code, "message": str(refusal), "param": refusal.param, "sequence_number": 0}
+    return b"event: error\ndata: " + msgspec.json.encode({"type": "error", **flat, **envelope}) + b"\n\n"
+
+
 def _type_of(refusal: Refusal) -> str:
     if isinstance(refusal, BudgetExhausted):
         return "insufficient_quota"

@@ -14,6 +14,7 @@ from govmiddleware.protocols.anthropic_messages import AnthropicMessages
 from govmiddleware.protocols.openai_base import OpenAIRoute
 from govmiddleware.protocols.openai_chat import OpenAIChat
 from govmiddleware.protocols.openai_embeddings import OpenAIEmbeddings
+from govmiddleware.protocols.openai_responses import OpenAIResponses
 
 
 class _Unread:
@@ -40,6 +41,7 @@ class UnrecognisedAnthropic(_Unread, AnthropicRoute):
 
 PROTOCOLS: tuple[WireProtocol, ...] = (
     OpenAIChat(),
+    OpenAIResponses(),
     OpenAIEmbeddings(),
     AnthropicMessages(),
     AnthropicCountTokens(),

@@ -56,7 +56,8 @@ def charge_for(call: Call, *, crashed: bool = False, cancelled: bool = False) ->
     """The charge of a call that was dispatched.
 
     Once dispatched, the whole input is charged. A cut stream adds the output that was delivered. Charged
-    its whole bound, for what the provider generated is unknown: an unstreamed call that was cut or timed out,
+    its whole bound, for what the provider generated is unknown: an unstreamed call that was cut or timed out, one in
+    the background that has only been accepted, or whose stream was cut,
     an app that raised before it answered, and an answer that nobody could read. A redirect, an answer of
     4xx or 5xx without usage, and a connection that failed, cost nothing; the request counts. So does a call that was
     answered by calls from inside the app: they are charged.
@@ -80,7 +81,7 @@ def charge_for(call: Call, *, crashed: bool = False, cancelled: bool = False) ->
             return _priced(call, call.usage, Settlement.EXACT, outcome)
         case Reading.WHOLE:
             return _priced(call, _delivered(call), Settlement.ESTIMATED, outcome)
-        case Reading.CUT if call.stream and (answered or not crashed):
+        case Reading.CUT if call.stream and not call.runs_on and (answered or not crashed):
             return _priced(call, _delivered(call), Settlement.ABORTED, outcome)
         case _:
             return charge_as_bound(call.bound, Settlement.ABORTED if cut else Settlement.ESTIMATED, outcome)

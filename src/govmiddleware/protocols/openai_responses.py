@@ -1,0 +1,138 @@
+"""OpenAI's responses, as OpenAI and everyone who speaks its dialect serve them.
+
+POST …/responses. Source: platform.openai.com/docs/api-reference/responses, and the parameters that
+openai-python 3.54 knows (`types/responses/response_create_params.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from govmiddleware.core.body import RequestBody
+from govmiddleware.core.ports import RequestInfo, UsageReader
+from govmiddleware.core.refusals import InvalidRequest, Refusal
+from govmiddleware.protocols import openai_errors
+from govmiddleware.protocols.escapes import refuse_dear_tiers, refuse_other_output_limits
+from govmiddleware.protocols.fields import (
+    LARGEST_TOKEN_LIMIT,
+    LONGEST_CALLER,
+    read,
+    read_count,
+    read_name,
+    refuse_fields,
+)
+from govmiddleware.protocols.models import OTHER_MODELS, read_model
+from govmiddleware.protocols.openai_base import OpenAIRoute
+from govmiddleware.protocols.openai_responses_prompt import ResponsesPrompt
+from govmiddleware.protocols.openai_responses_reader import JsonReader, StreamReader
+
+OUTPUT_LIMIT = "max_output_tokens"
+
+REPEATED_OUTPUT = ("n", "best_of", "max_tokens", "max_completion_tokens")
+"""Fields of chat completions by which an upstream that translates may generate more than the limit. Refused."""
+
+ELSEWHERE = ("previous_response_id", "conversation", "prompt")
+"""Fields that name a part of the prompt which is not in the request: each is of unknown size."""
+
+HIDING = ("reasoning", "context_management", "background")
+"""Fields by which a client can have output generated that its stream does not show, or not to the end."""
+
+JUDGED = frozenset(
+    {
+        "model",
+        "input",
+        "instructions",
+        "tools",
+        "text",
+        "stream",
+        OUTPUT_LIMIT,
+        "safety_identifier",
+        "user",
+        "service_tier",
+        *ELSEWHERE,
+        *HIDING,
+        *REPEATED_OUTPUT,
+        *OTHER_MODELS,
+    }
+)
+"""The fields that decide what a call costs or whom it counts for."""
+
+SETTINGS = frozenset(
+    {
+        "access_programs", "background_options", "client_metadata", "image", "include", "max_tool_calls",
+        "metadata", "moderation", "parallel_tool_calls", "prompt_cache_key", "prompt_cache_options",
+        "prompt_cache_retention", "provider", "store", "stream_options", "temperature", "tool_choice",
+        "top_logprobs", "top_p", "truncation",
+    }
+)  # fmt: skip
+"""Fields that steer and are not said. What is neither here nor judged is counted as if it were prompt."""
+
+
+class OpenAIResponses(OpenAIRoute):
+    """The WireProtocol `openai.responses`."""
+
+    name = "openai.responses"
+
+    def recognises(self, method: str, path: str) -> bool:
+        return method == "POST" and path.endswith("/responses")
+
+    def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
+        body.refuse_look_alikes(JUDGED)
+        model = read_model(body, path, query)
+        refuse_dear_tiers(body)
+        refuse_other_output_limits(body, own=OUTPUT_LIMIT)
+        refuse_fields(body, REPEATED_OUTPUT, f"it may lift the output limit. Use '{OUTPUT_LIMIT}'.")
+        prompt = ResponsesPrompt(model)
+        prompt.add_instructions(read(body, "instructions", object))
+        prompt.add_input(read(body, "input", object))
+        prompt.add_tools(_read_tools(body))
+        prompt.add_format(read(body, "text", dict[str, Any]) or {})
+        _add_what_is_elsewhere(body, prompt)
+        for name in body.names():
+            if name not in JUDGED and name not in SETTINGS:
+                prompt.add_unknown(body.raw(name) or b"")
+        background = read(body, "background", bool) or False
+        hides = background or prompt.has_hosted_tools or any(read(body, name, object) for name in HIDING)
+        return RequestInfo(
+            model=model,
+            stream=read(body, "stream", bool) or False,
+            output_tokens=read_count(body, OUTPUT_LIMIT, least=1, most=LARGEST_TOKEN_LIMIT),
+            overhead_tokens=prompt.overhead_tokens,
+            texts=prompt.texts,
+            unknown_parts=prompt.unknown_parts,
+            user=read_name(body, "safety_identifier", LONGEST_CALLER)
+            or read_name(body, "user", LONGEST_CALLER),
+            hides_output=True if hides else None,
+            runs_on=background,
+        )
+
+    def bound_output(self, body: RequestBody, tokens: int) -> None:
+        body.set(OUTPUT_LIMIT, tokens)
+
+    def usage_reader(
+        self, *, stream: bool, usage_was_injected: bool, may_be_cut: bool = False
+    ) -> UsageReader:
+        return StreamReader(may_be_cut=may_be_cut) if stream else JsonReader()
+
+    def stream_error(self, refusal: Refusal, request_id: str) -> bytes:
+        return openai_errors.stream_error_event(refusal)
+
+
+def _read_tools(body: RequestBody) -> list[dict[str, Any]]:
+    tools = read(body, "tools", list[dict[str, Any]]) or []
+    for index, tool in enumerate(tools):
+        if tool.get("type") == "image_generation":
+            problem = (
+                "'image_generation' is not supported here: it calls another model, which would go unpriced."
+            )
+            raise InvalidRequest(problem, param=f"tools[{index}].type")
+    return tools
+
+
+def _add_what_is_elsewhere(body: RequestBody, prompt: ResponsesPrompt) -> None:
+    for name in ELSEWHERE:
+        named = read(body, name, object)
+        if named:
+            prompt.unknown_parts += 1
+        if isinstance(named, dict):
+            prompt.add(named.get("variables"))  # of a prompt template
