@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from govmiddleware.core.usage import Usage
 from govmiddleware.protocols.anthropic_reader import JsonReader, StreamReader
 from govmiddleware.protocols.readers import LARGEST_COUNT
-from govmiddleware.protocols.registry import recognise
 
 STARTED = {
     "input_tokens": 3,
@@ -172,12 +171,3 @@ def test_any_bytes_pass_as_they_came(raw: bytes) -> None:
 def test_an_answer_that_is_an_error_has_no_usage() -> None:
     assert read_json({"type": "error", "error": {"type": "overloaded_error"}}).usage is None
     assert not read(event("error", error={"type": "overloaded_error"})).finished
-
-
-def test_counted_tokens_were_not_used() -> None:
-    protocol = recognise("POST", "/v1/messages/count_tokens")
-    assert protocol is not None
-    reader = protocol.usage_reader(stream=False, usage_was_injected=False)
-    reader.feed(b'{"input_tokens": 2095}')
-    reader.close()
-    assert (reader.usage, reader.finished, reader.take_delivered()) == (Usage(), True, [])

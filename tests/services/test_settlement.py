@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from govmiddleware.core.call import Call, Progress, Reading, Settlement
+from govmiddleware.core.demand import NOTHING as FREE
 from govmiddleware.core.demand import Bound, Demand
 from govmiddleware.core.limits import Meter
 from govmiddleware.core.model_price import ModelPrice, Rates
@@ -83,6 +84,27 @@ TABLE = [
         Outcome.ABORTED,
     ),
     Row("stream that crashed on its way", answering | stream, delivered, ABORTED, Outcome.ABORTED, True),
+    Row(
+        "cut stream of a call in the background, which goes on",
+        answering | stream | {"runs_on": True},
+        RESERVED,
+        ABORTED,
+        Outcome.ABORTED,
+    ),
+    Row(
+        "call in the background that was accepted",
+        unread | {"status": 200, "runs_on": True},
+        RESERVED,
+        ESTIMATED,
+        Outcome.ANSWERED,
+    ),
+    Row(
+        "free, whatever it counted",
+        complete | {"demand": FREE, "usage": REPORTED},
+        NOTHING,
+        EXACT,
+        Outcome.ANSWERED,
+    ),
     Row("stream cut before its answer", dispatched | stream, Usage(ESTIMATE), ABORTED, Outcome.ABORTED),
     Row("crash before a stream's answer", dispatched | stream, RESERVED, ABORTED, Outcome.ABORTED, True),
     Row("unstreamed, cut before its answer", dispatched, RESERVED, ABORTED, Outcome.ABORTED),

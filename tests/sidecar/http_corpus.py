@@ -21,6 +21,7 @@ CHAT = b'{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Hi"}],"max
 """One body for all: what a lenient upstream would make a chat completion of, wherever it arrives."""
 
 EMBEDDING = b'{"model":"text-embedding-3-small","input":"Hi"}'
+PROMPT = b'{"model":"gpt-3.5-turbo-instruct","prompt":"hi","max_tokens":3}'
 
 
 class Fate(Enum):
@@ -120,7 +121,8 @@ PLAIN = [
     Case("a HEAD", get(b"/v1/models", method=b"HEAD"), READ),
     Case("a file's deletion", get(b"/v1/files/a%3Ab", method=b"DELETE"), FORWARDED),
     Case("an image", chat(b"/v1/images/generations"), FORWARDED),
-    Case("a completion of old", chat(b"/v1/completions"), FORWARDED),
+    Case("a completion of old", chat(b"/v1/completions", body=PROMPT), METERED),
+    Case("a stored response", get(b"/v1/responses/resp_1"), READ),
     Case("a stored completion's update", chat(b"/v1/chat/completions/id"), FORWARDED),
     Case("the health", get(b"/gov/healthz"), ANSWERED),
     Case("no token", STRANGER, REFUSED),

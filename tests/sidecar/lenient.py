@@ -48,4 +48,4 @@ def is_image(path: str) -> bool:
 
 def is_metered(path: str) -> bool:
     """Whether a path is that of a model call, whatever stands before."""
-    return re.search(r"/(chat/completions|embeddings)/*\Z", path) is not None
+    return re.search(r"/(completions|embeddings)/*\Z", path) is not None

@@ -26,6 +26,8 @@ class Family:
         percent: the most that their tokenizer takes of a text, against OpenAI's.
         margin: tokens added to every bound.
         hides_reasoning: whether they may generate, and bill, output that their answers do not show.
+        responses_template, responses_tools: the same as `template` and `tools` in OpenAI's responses API, where that
+            adds something else.
     """
 
     pattern: str
@@ -34,17 +36,34 @@ class Family:
     percent: int
     margin: int
     hides_reasoning: bool = False
+    responses_template: int | None = None
+    responses_tools: int | None = None
 
 
 FAMILIES = (
     Family(r"gpt-oss", template=66, tools=100, percent=110, margin=24),
-    Family(r"gpt-[34]|chatgpt|embedding-(?:3|ada)", template=1, tools=16, percent=104, margin=16),
-    Family(r"gpt-\d|(?:^|[/:])o\d", template=0, tools=96, percent=104, margin=24, hides_reasoning=True),
+    Family(
+        r"gpt-[34]|chatgpt|embedding-(?:3|ada)",
+        template=1,
+        tools=16,
+        percent=104,
+        margin=24,
+        responses_tools=9,
+    ),
+    Family(
+        r"gpt-\d|(?:^|[/:])o\d",
+        template=0,
+        tools=96,
+        percent=104,
+        margin=24,
+        hides_reasoning=True,
+        responses_tools=15,
+    ),
     Family(r"claude", template=2, tools=500, percent=160, margin=48, hides_reasoning=True),
     Family(r"llama-?4", template=2, tools=657, percent=120, margin=24),
     Family(r"llama", template=32, tools=150, percent=120, margin=24),
     Family(r"gemini|gemma", template=0, tools=16, percent=140, margin=48, hides_reasoning=True),
-    Family(r"deepseek", template=0, tools=230, percent=140, margin=48),
+    Family(r"deepseek", template=0, tools=230, percent=140, margin=48, responses_template=76),
     Family(r"qwen", template=6, tools=120, percent=140, margin=32),
     Family(
         r"mistral|ministral|magistral|mixtral|codestral|pixtral|devstral",

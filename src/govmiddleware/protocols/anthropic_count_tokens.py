@@ -5,12 +5,8 @@ POST …/v1/messages/count_tokens. Source: platform.claude.com/docs/en/api/messa
 
 from __future__ import annotations
 
-import msgspec
-
 from govmiddleware.core.body import RequestBody
-from govmiddleware.core.ports import RequestInfo, UsageReader
-from govmiddleware.core.usage import Usage
-from govmiddleware.protocols import readers
+from govmiddleware.core.ports import RequestInfo
 from govmiddleware.protocols.anthropic_base import AnthropicRoute
 from govmiddleware.protocols.models import OTHER_MODELS, read_model
 
@@ -29,15 +25,3 @@ class AnthropicCountTokens(AnthropicRoute):
     def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
         body.refuse_look_alikes(JUDGED)
         return RequestInfo(model=read_model(body, path, query), generates=False, free=True)
-
-    def usage_reader(
-        self, *, stream: bool, usage_was_injected: bool, may_be_cut: bool = False
-    ) -> UsageReader:
-        return _NothingUsed()
-
-
-class _NothingUsed(readers.JsonReader):
-    """What was counted was not used."""
-
-    def _read(self, answer: dict[str, msgspec.Raw]) -> None:
-        self.usage = Usage()

@@ -38,13 +38,16 @@ OTHER_MODELS = (
 _BEFORE_A_MODEL = re.compile("/(?:engines|deployments)/", re.IGNORECASE)
 """What stands before the model in Azure's path, and in two of LiteLLM's, where it beats the one in the body."""
 
-_BEHIND_A_MODEL = re.compile(r"(?:/chat/completions|/embeddings)\Z", re.IGNORECASE)
+_BEHIND_A_MODEL = re.compile(
+    r"(?:(?:/chat)?/completions|/responses|/embeddings|/moderations)\Z", re.IGNORECASE
+)
 
 
-def read_model(body: RequestBody, path: str = "", query: bytes = b"") -> str:
+def read_model(body: RequestBody, path: str = "", query: bytes = b"", default: str | None = None) -> str:
     """The one model that the request names. Raises InvalidRequest where it names none, or several.
 
     Args:
+        default: what serves a request that names none.
         path: decoded, for `/deployments/MODEL/…`.
         query: raw, for `?model=`, which LiteLLM prefers to the body.
     """
@@ -62,6 +65,8 @@ def read_model(body: RequestBody, path: str = "", query: bytes = b"") -> str:
     models = {name for name in named if name is not None}
     if len(models) > 1:
         raise InvalidRequest("The request names different models in its body and its address.", param="model")
+    if not models and default is not None:
+        return default
     if not models:
         raise InvalidRequest("'model' is missing.", param="model")
     model = models.pop()

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.refusals import InvalidRequest
@@ -26,6 +24,7 @@ from govmiddleware.protocols.openai_base import OpenAIRoute
 from govmiddleware.protocols.openai_chat_reader import JsonReader, StreamReader
 from govmiddleware.protocols.openai_models import wants_completion_limit
 from govmiddleware.protocols.openai_prompt import ChatPrompt
+from govmiddleware.protocols.openai_usage import ask_for_usage
 
 MOST_CHOICES = 128
 
@@ -121,13 +120,7 @@ class OpenAIChat(OpenAIRoute):
             body.set(name, tokens)
 
     def request_usage(self, body: RequestBody) -> bool:
-        if not read(body, "stream", bool):
-            return False
-        options = read(body, "stream_options", dict[str, msgspec.Raw]) or {}
-        if bytes(options.get("include_usage", b"")) == b"true":
-            return False
-        body.set("stream_options", {**options, "include_usage": True})
-        return True
+        return ask_for_usage(body)
 
     def usage_reader(
         self, *, stream: bool, usage_was_injected: bool, may_be_cut: bool = False

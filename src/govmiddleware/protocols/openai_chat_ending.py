@@ -22,6 +22,8 @@ class Ending:
         with_usage: whether the client asked for usage, and gets the chunk that says it.
     """
 
+    _object, _id_prefix = "chat.completion.chunk", "chatcmpl"
+
     def __init__(self, *, with_usage: bool) -> None:
         self._no_usage: dict[str, Any] = {"usage": None} if with_usage else {}
         self._owes_usage = with_usage
@@ -43,18 +45,17 @@ class Ending:
     def write(self, usage: Usage, model: str, request_id: str) -> bytes:
         """The chunks that end each choice, the one with `usage` if it is owed, and `[DONE]`."""
         head = {
-            "id": f"chatcmpl-{request_id}",
-            "object": "chat.completion.chunk",
+            "id": f"{self._id_prefix}-{request_id}",
+            "object": self._object,
             "created": int(time.time()),
             "model": model,
             **{name: self._head[name] for name in _HEAD if name in self._head},
         }
-        delta: dict[str, Any] = {}
-        if not self._finished:  # nothing was said yet
+        nothing = self._nothing(begins=not self._finished)
+        if not self._finished:
             self._finished[0] = False
-            delta = {"role": "assistant", "content": ""}
         choices = [
-            {"index": index, "delta": delta, "logprobs": None, "finish_reason": "length"}
+            {"index": index, **nothing, "logprobs": None, "finish_reason": "length"}
             for index, finished in sorted(self._finished.items())
             if not finished
         ]
@@ -62,6 +63,19 @@ class Ending:
         if self._owes_usage:
             events.append(_event({**head, "choices": [], "usage": _reported(usage)}))
         return b"".join(events) + b"data: [DONE]\n\n"
+
+    def _nothing(self, *, begins: bool) -> dict[str, Any]:
+        """What a choice says that says nothing more, or has not said anything yet."""
+        return {"delta": {"role": "assistant", "content": ""} if begins else {}}
+
+
+class TextEnding(Ending):
+    """Of a stream of legacy completions."""
+
+    _object, _id_prefix = "text_completion", "cmpl"
+
+    def _nothing(self, *, begins: bool) -> dict[str, Any]:
+        return {"text": ""}
 
 
 def _reported(usage: Usage) -> dict[str, int]:

@@ -34,13 +34,14 @@ class JsonReader(readers.JsonReader):
 class StreamReader(readers.StreamReader):
     """Reads a stream of chunks as they pass.
 
-    With `strip_usage` the client gets what the provider would have sent without `include_usage`.
+    With `strip_usage` the client gets what the provider would have sent without `include_usage`. `ending` is how the
+    stream's dialect ends one before its time.
     """
 
-    def __init__(self, *, strip_usage: bool, may_be_cut: bool = False) -> None:
+    def __init__(self, *, strip_usage: bool, may_be_cut: bool = False, ending: type[Ending] = Ending) -> None:
         super().__init__(holds=strip_usage or may_be_cut)
         self._strip = strip_usage
-        self._ending = Ending(with_usage=not strip_usage) if may_be_cut else None
+        self._ending = ending(with_usage=not strip_usage) if may_be_cut else None
 
     def _pass(self, event: bytes) -> bytes:
         chunk = self._read(event)
@@ -118,6 +119,8 @@ def collect_delivered(choices: object, part: str, into: list[str]) -> None:
     """The texts of every choice's `part` (`delta` or `message`) that a model generated."""
     for choice in choices if isinstance(choices, list) else ():
         spoken = choice.get(part) if isinstance(choice, dict) else None
+        if isinstance(choice, dict):
+            _collect_text(choice.get("text"), into)  # of legacy completions
         if not isinstance(spoken, dict):
             continue
         for name in _SPOKEN:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo
-from govmiddleware.core.refusals import InvalidRequest
-from govmiddleware.protocols.fields import LONGEST_CALLER, read, read_name
+from govmiddleware.protocols.fields import LONGEST_CALLER, read_name
 from govmiddleware.protocols.models import OTHER_MODELS, read_model
 from govmiddleware.protocols.openai_base import OpenAIRoute
+from govmiddleware.protocols.openai_texts import read_texts
 
 JUDGED = frozenset({"model", "input", "user", *OTHER_MODELS})
 
@@ -22,7 +22,7 @@ class OpenAIEmbeddings(OpenAIRoute):
 
     def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
         body.refuse_look_alikes(JUDGED)
-        texts, tokens = _read_input(body)
+        texts, tokens, _ = read_texts(body, "input")
         return RequestInfo(
             model=read_model(body, path, query),
             generates=False,
@@ -30,30 +30,3 @@ class OpenAIEmbeddings(OpenAIRoute):
             texts=texts,
             user=read_name(body, "user", LONGEST_CALLER),
         )
-
-
-def _read_input(body: RequestBody) -> tuple[list[str], int]:
-    """The texts to count, and the tokens that come counted: the input is a string, a list of strings,
-    a list of token ids, or a list of such lists. Raises InvalidRequest."""
-    given = read(body, "input", object)
-    texts: list[str] = []
-    tokens = 0
-    for item in given if isinstance(given, list) else [given]:
-        match item:
-            case str():
-                texts.append(item)
-            case bool():
-                raise _wrong_input()
-            case int() if isinstance(given, list):
-                tokens += 1
-            case list() if all(type(token) is int for token in item):
-                tokens += len(item)
-            case _:
-                raise _wrong_input()
-    return texts, tokens
-
-
-def _wrong_input() -> InvalidRequest:
-    return InvalidRequest(
-        "'input' must be a string, a list of strings, or lists of token ids.", param="input"
-    )

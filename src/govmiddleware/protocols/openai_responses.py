@@ -10,7 +10,7 @@ from typing import Any
 
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo, UsageReader
-from govmiddleware.core.refusals import InvalidRequest, Refusal
+from govmiddleware.core.refusals import Refusal
 from govmiddleware.protocols import openai_errors
 from govmiddleware.protocols.escapes import refuse_dear_tiers, refuse_other_output_limits
 from govmiddleware.protocols.fields import (
@@ -84,10 +84,15 @@ class OpenAIResponses(OpenAIRoute):
         refuse_fields(body, REPEATED_OUTPUT, f"it may lift the output limit. Use '{OUTPUT_LIMIT}'.")
         prompt = ResponsesPrompt(model)
         prompt.add_instructions(read(body, "instructions", object))
-        prompt.add_input(read(body, "input", object))
-        prompt.add_tools(_read_tools(body))
+        reasoning = read(body, "reasoning", dict[str, Any]) or {}
+        prompt.add_input(read(body, "input", object), all_turns=reasoning.get("context") == "all_turns")
+        prompt.add_tools(read(body, "tools", list[Any]) or [])
         prompt.add_format(read(body, "text", dict[str, Any]) or {})
         _add_what_is_elsewhere(body, prompt)
+        prompt.unknown_parts += reasoning.get("mode") not in (
+            None,
+            "standard",
+        )  # it asks itself more than once
         for name in body.names():
             if name not in JUDGED and name not in SETTINGS:
                 prompt.add_unknown(body.raw(name) or b"")
@@ -116,17 +121,6 @@ class OpenAIResponses(OpenAIRoute):
 
     def stream_error(self, refusal: Refusal, request_id: str) -> bytes:
         return openai_errors.stream_error_event(refusal)
-
-
-def _read_tools(body: RequestBody) -> list[dict[str, Any]]:
-    tools = read(body, "tools", list[dict[str, Any]]) or []
-    for index, tool in enumerate(tools):
-        if tool.get("type") == "image_generation":
-            problem = (
-                "'image_generation' is not supported here: it calls another model, which would go unpriced."
-            )
-            raise InvalidRequest(problem, param=f"tools[{index}].type")
-    return tools
 
 
 def _add_what_is_elsewhere(body: RequestBody, prompt: ResponsesPrompt) -> None:

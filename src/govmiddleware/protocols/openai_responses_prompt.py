@@ -1,4 +1,7 @@
-"""What in a responses request becomes prompt. Source: openai-python 3.54, `types/responses/response_input_item.py`."""
+"""What in a responses request becomes prompt.
+
+Source: openai-python 3.54, `types/responses/response_input_item_param.py`; the figures are read off the recordings.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,21 @@ from typing import Any
 
 from govmiddleware.core.estimate import family_of
 from govmiddleware.core.refusals import InvalidRequest
-from govmiddleware.protocols.openai_models import reads_typescript
-from govmiddleware.protocols.openai_prompt import MESSAGE_TOKENS, REPLY_TOKENS, TOOL_CALL_TOKENS
-from govmiddleware.protocols.openai_tools import rendered
+from govmiddleware.protocols.openai_models import forgets_reasoning, reads_typescript, seals_reasoning
+from govmiddleware.protocols.openai_tools import format_schema, rendered
 from govmiddleware.protocols.prompt import Prompt
+
+MESSAGE_TOKENS = 4
+REPLY_TOKENS = 2
+TOOL_CALL_TOKENS = 12
+FORMAT_TOKENS = 7
+LATE_TOOLS_TOKENS = 90
+"""What is added to each item, once for the reply's opening, to each call of a tool, to a structured output, and to
+each item that brings further tools."""
+
+SEALED_CHARACTERS = 1080
+SEALED_CHARACTERS_PER_TOKEN = 6
+"""Of `encrypted_content`: what sealed reasoning has around it, and for each of its tokens."""
 
 _ELSEWHERE = {
     "input_image": ("image_url", "file_id"),
@@ -22,23 +36,23 @@ _ELSEWHERE = {
 }
 """Of each kind of item and part, the members that stand for a part whose size the request does not show."""
 
-_UNSAID = {"encrypted_content", "status", "phase", "execution", "strict", "defer_loading"}
-"""Members of items that the model does not read as text."""
-
-_TOOLS = frozenset({"function", "custom"})
-"""Kinds of tools that the client runs: all of them that the model reads is in the request."""
-
 
 class ResponsesPrompt(Prompt):
-    """Collects what one responses request puts before the model."""
+    """Collects what one responses request puts before the model.
+
+    Attributes:
+        has_hosted_tools: whether the provider runs tools of its own, which it does as often as it likes.
+    """
 
     def __init__(self, model: str) -> None:
         super().__init__()
         self._model = model
-        self._family = family_of(model)
         self._has_tools = False
         self.has_hosted_tools = False
-        self.overhead_tokens = REPLY_TOKENS + self._family.template
+        family = family_of(model)
+        template, tools = family.responses_template, family.responses_tools
+        self._tools_tokens = family.tools if tools is None else tools
+        self.overhead_tokens = REPLY_TOKENS + (family.template if template is None else template)
 
     def add_instructions(self, instructions: object) -> None:
         """Raises InvalidRequest where they are not a string."""
@@ -48,52 +62,102 @@ class ResponsesPrompt(Prompt):
             self.overhead_tokens += MESSAGE_TOKENS
             self.add(instructions)
 
-    def add_input(self, given: object) -> None:
-        """A string or a list of items. Raises InvalidRequest for anything else."""
+    def add_input(self, given: object, *, all_turns: bool = False) -> None:
+        """A string or a list of items. Raises InvalidRequest for anything else.
+
+        Args:
+            all_turns: whether the reasoning of earlier turns is kept.
+        """
         if not isinstance(given, str | list | None):
             raise InvalidRequest("'input' must be a string or a list of items.", param="input")
-        for index, item in enumerate([given] if isinstance(given, str) else given or ()):
+        items = [given] if isinstance(given, str) else given or []
+        for index, item in enumerate(items):
             if not isinstance(item, dict | str):
                 raise InvalidRequest("An item must be an object.", param=f"input[{index}]")
+        turn = max((place for place, item in enumerate(items) if _begins_a_turn(item)), default=0)
+        forgotten = 0 if all_turns or not forgets_reasoning(self._model) else turn
+        for place, item in enumerate(items):
+            if isinstance(item, dict) and item.get("type") == "reasoning":
+                if place >= forgotten:
+                    self._add_reasoning(item)
+                continue
             self.overhead_tokens += MESSAGE_TOKENS
             if isinstance(item, dict) and str(item.get("type")).endswith("_call"):
                 self.overhead_tokens += TOOL_CALL_TOKENS
             self.add(item)
 
-    def add_tools(self, tools: list[Any]) -> None:
-        """Definitions of tools. What those that OpenAI runs find, becomes prompt."""
+    def add_tools(self, tools: list[Any], param: str = "tools") -> None:
+        """Definitions of tools. Of those that the provider runs, what they find becomes prompt. Raises InvalidRequest
+        for one that calls another model."""
         if tools and not self._has_tools:
             self._has_tools = True
-            self.overhead_tokens += self._family.tools
-        for tool in tools:
-            if not isinstance(tool, dict) or tool.get("type") not in _TOOLS:
-                self.has_hosted_tools = True
-                self.unknown_parts += 1
-            text = _rendered(tool) if reads_typescript(self._model) else None
-            self.add_schema(tool) if text is None else self.texts.append(text)
+            self.overhead_tokens += self._tools_tokens
+        pending = list(tools)
+        while pending:
+            tool = pending.pop()
+            kind = tool.get("type") if isinstance(tool, dict) else None
+            if kind == "namespace":
+                pending += _list(tool.get("tools"))
+                self.add([tool.get("name"), tool.get("description")])
+            else:
+                self._add_tool(tool, kind, param)
 
     def add_format(self, text: dict[str, Any]) -> None:
         """The schema of a structured output."""
         form = text.get("format")
-        if isinstance(form, dict) and "schema" in form:
+        if not isinstance(form, dict) or "schema" not in form:
+            return
+        if reads_typescript(self._model):
+            self.overhead_tokens += FORMAT_TOKENS
+            self.add({"name": form.get("name"), "description": form.get("description")})
+            self.add_schema(format_schema(form["schema"]))
+        else:
             self.add_schema(form)
+
+    def _add_tool(self, tool: Any, kind: object, param: str) -> None:
+        if kind == "image_generation":
+            problem = (
+                "'image_generation' is not supported here: it calls another model, which would go unpriced."
+            )
+            raise InvalidRequest(problem, param=param)
+        if kind == "custom":
+            self.add(tool)  # whose input has a grammar at most, and no schema
+            return
+        if kind != "function":
+            self.has_hosted_tools = True
+            self.unknown_parts += 1
+        text = _rendered(tool) if kind == "function" and reads_typescript(self._model) else None
+        self.add_schema(tool) if text is None else self.texts.append(text)
+
+    def _add_reasoning(self, item: dict[str, Any]) -> None:
+        sealed = item.get("encrypted_content")
+        if isinstance(sealed, str):
+            self.overhead_tokens += max(0, len(sealed) - SEALED_CHARACTERS) // SEALED_CHARACTERS_PER_TOKEN
+        elif not item.get("content"):
+            self.unknown_parts += 1  # what the provider has stored
+        if not seals_reasoning(self._model):
+            self.overhead_tokens += MESSAGE_TOKENS
+            self.add([item.get("content"), item.get("summary")])
 
     def _said(self, part: dict[str, Any]) -> list[Any]:
         elsewhere = _ELSEWHERE.get(str(part.get("type")), ())
         self.unknown_parts += any(part.get(name) for name in elsewhere)
         tools = part.get("tools")
         if isinstance(tools, list):
-            self.add_tools(tools)
+            self.overhead_tokens += LATE_TOOLS_TOKENS
+            self.add_tools(tools, "input")
         return super()._said(
-            {
-                name: member
-                for name, member in part.items()
-                if name not in elsewhere and name not in _UNSAID and name != "tools"
-            }
+            {name: member for name, member in part.items() if name not in elsewhere and name != "tools"}
         )
 
 
-def _rendered(tool: object) -> str | None:
-    if not isinstance(tool, dict) or tool.get("type") != "function":
-        return None
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _begins_a_turn(item: object) -> bool:
+    return isinstance(item, str) or (isinstance(item, dict) and item.get("role") == "user")
+
+
+def _rendered(tool: dict[str, Any]) -> str | None:
     return rendered({name: member for name, member in tool.items() if name not in ("type", "defer_loading")})

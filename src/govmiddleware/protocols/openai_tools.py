@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-_PLAIN = frozenset({"type", "description", "properties", "required", "enum", "items", "additionalProperties"})
+_PLAIN = {
+    "object": frozenset({"type", "description", "properties", "required", "additionalProperties"}),
+    "array": frozenset({"type", "description", "items"}),
+    **dict.fromkeys(("string", "number", "integer", "boolean", "null"), frozenset({"type", "description"})),
+    "enum": frozenset({"type", "description", "enum"}),
+    "anyOf": frozenset({"description", "anyOf"}),
+}
+"""What a schema of each kind may say for its rendering to be known."""
+
 _DEEPEST = 8
 
 
@@ -19,58 +27,89 @@ class _NotPlain(Exception):
 def rendered(function: dict[str, Any]) -> str | None:
     """One function as the model reads it; None where its schema is not plain, so that nothing in it can
     go uncounted."""
-    name, description = function.get("name"), function.get("description") or ""
+    name = function.get("name")
     parameters = function.get("parameters") or {"type": "object", "properties": {}}
-    if not isinstance(name, str) or not isinstance(description, str):
-        return None
-    if function.keys() - {"name", "description", "parameters", "strict"}:
+    if not isinstance(name, str) or function.keys() - {"name", "description", "parameters", "strict"}:
         return None
     try:
         members = _members(parameters, 0)
+        comments = _comment(function) + _comment(parameters)
     except _NotPlain:
         return None
-    comment = f"// {description}\n" if description else ""
     arguments = f"(_: {{\n{members}\n}})" if members else "()"
-    return f"{comment}type {name} = {arguments} => any;\n\n"
+    return f"{comments}type {name} = {arguments} => any;\n\n"
+
+
+def format_schema(schema: object) -> object:
+    """The schema of a structured output without what its models are not shown (read off the recordings): which
+    members an object must have, and that it has no others."""
+    if isinstance(schema, list):
+        return [format_schema(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    shown = {name: format_schema(value) for name, value in schema.items()}
+    properties, required = schema.get("properties"), schema.get("required")
+    if (
+        isinstance(properties, dict)
+        and isinstance(required, list)
+        and all(each in properties for each in required)
+    ):
+        del shown["required"]
+    if shown.get("additionalProperties") is False:
+        del shown["additionalProperties"]
+    return shown
 
 
 def _members(schema: Any, depth: int) -> str:
-    _require_plain(schema, depth)
+    if _kind(schema, depth) != "object":
+        raise _NotPlain
     properties, required = schema.get("properties") or {}, schema.get("required") or []
     if not isinstance(properties, dict) or not isinstance(required, list):
+        raise _NotPlain
+    if any(name not in properties for name in map(str, required)):
         raise _NotPlain
     lines = []
     for name, member in properties.items():
         kind = _type(member, depth + 1)
-        if member.get("description"):
-            lines.append(f"// {member['description']}")
-        lines.append(f"{name}{'' if name in required else '?'}: {kind},")
+        lines.append(f"{_comment(member)}{name}{'' if name in required else '?'}: {kind},")
     return "\n".join(lines)
 
 
 def _type(schema: Any, depth: int) -> str:
-    _require_plain(schema, depth)
-    if "enum" in schema:
-        return " | ".join(f'"{value}"' for value in schema["enum"])
-    match schema.get("type"):
+    match _kind(schema, depth):
+        case "enum":
+            return " | ".join(f'"{value}"' for value in schema["enum"])
+        case "anyOf":
+            return " | ".join(_comment(one) + _type(one, depth + 1) for one in schema["anyOf"])
         case "object":
             members = _members(schema, depth)
             return f"{{\n{members}\n}}" if members else "object"
         case "array":
-            return f"{_type(schema['items'], depth + 1)}[]" if "items" in schema else "any[]"
+            items = schema.get("items")
+            return "any[]" if items is None else f"{_comment(items)}{_type(items, depth + 1)}[]"
         case "integer":
             return "number"
-        case "string" | "number" | "boolean" | "null" as kind:
-            return str(kind)
-    raise _NotPlain
+        case kind:
+            return kind
 
 
-def _require_plain(schema: Any, depth: int) -> None:
-    if not isinstance(schema, dict) or schema.keys() - _PLAIN or depth > _DEEPEST:
+def _kind(schema: Any, depth: int) -> str:
+    """What a schema is, for one that says nothing that is not rendered."""
+    if not isinstance(schema, dict) or depth > _DEEPEST:
         raise _NotPlain
-    if not isinstance(schema.get("description", ""), str | None) or not isinstance(
-        schema.get("enum", []), list
-    ):
+    kind = next((name for name in ("enum", "anyOf") if name in schema), schema.get("type"))
+    if not isinstance(kind, str) or schema.keys() - _PLAIN.get(kind, frozenset()):
         raise _NotPlain
     if not isinstance(schema.get("additionalProperties", False), bool):
         raise _NotPlain
+    if not all(isinstance(schema.get(name, []), list) for name in ("enum", "anyOf")):
+        raise _NotPlain
+    return kind
+
+
+def _comment(schema: Any) -> str:
+    """What is said of something, on a line before it."""
+    description = schema.get("description") if isinstance(schema, dict) else None
+    if not isinstance(description, str | None):
+        raise _NotPlain
+    return f"// {description}\n" if description else ""

@@ -8,8 +8,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
+from govmiddleware.core.body import RequestBody
 from govmiddleware.core.usage import Usage
+from govmiddleware.protocols.fields import read
 from govmiddleware.protocols.readers import count_or_none
+
+
+def ask_for_usage(body: RequestBody) -> bool:
+    """Have a stream report its usage; whether the request had to be edited for it."""
+    if not read(body, "stream", bool):
+        return False
+    options = read(body, "stream_options", dict[str, msgspec.Raw]) or {}
+    if bytes(options.get("include_usage", b"")) == b"true":
+        return False
+    body.set("stream_options", {**options, "include_usage": True})
+    return True
 
 
 def usage_of(answer: dict[str, Any]) -> Usage | None:

@@ -24,6 +24,9 @@ _MARKS = frozenset(
         "detail",
         "format",
         "call_id",
+        "status",
+        "phase",
+        "execution",
     }
 )
 """Fields that mark and are not said; counted all the same where they are longer than marks are."""

@@ -13,7 +13,9 @@ from govmiddleware.protocols.anthropic_count_tokens import AnthropicCountTokens
 from govmiddleware.protocols.anthropic_messages import AnthropicMessages
 from govmiddleware.protocols.openai_base import OpenAIRoute
 from govmiddleware.protocols.openai_chat import OpenAIChat
+from govmiddleware.protocols.openai_completions import OpenAICompletions
 from govmiddleware.protocols.openai_embeddings import OpenAIEmbeddings
+from govmiddleware.protocols.openai_moderations import OpenAIModerations
 from govmiddleware.protocols.openai_responses import OpenAIResponses
 
 
@@ -42,7 +44,9 @@ class UnrecognisedAnthropic(_Unread, AnthropicRoute):
 PROTOCOLS: tuple[WireProtocol, ...] = (
     OpenAIChat(),
     OpenAIResponses(),
+    OpenAICompletions(),
     OpenAIEmbeddings(),
+    OpenAIModerations(),
     AnthropicMessages(),
     AnthropicCountTokens(),
 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from govmiddleware.core.call import Call, Progress, Reading, Settlement
-from govmiddleware.core.demand import Bound
+from govmiddleware.core.demand import NOTHING, Bound
 from govmiddleware.core.limits import Meter
 from govmiddleware.core.usage import Usage
 
@@ -57,10 +57,9 @@ def charge_for(call: Call, *, crashed: bool = False, cancelled: bool = False) ->
 
     Once dispatched, the whole input is charged. A cut stream adds the output that was delivered. Charged
     its whole bound, for what the provider generated is unknown: an unstreamed call that was cut or timed out, one in
-    the background that has only been accepted, or whose stream was cut,
-    an app that raised before it answered, and an answer that nobody could read. A redirect, an answer of
-    4xx or 5xx without usage, and a connection that failed, cost nothing; the request counts. So does a call that was
-    answered by calls from inside the app: they are charged.
+    the background that was accepted alone or whose stream was cut, an app that raised before it answered, and an
+    answer that nobody could read. A redirect, an answer of 4xx or 5xx without usage, and a connection that failed,
+    cost nothing; the request counts. So does a call that was answered by calls from inside the app: they are charged.
 
     Args:
         crashed: the app raised. An error page that it was given by somebody else is not an answer.
@@ -71,7 +70,8 @@ def charge_for(call: Call, *, crashed: bool = False, cancelled: bool = False) ->
     outcome = Outcome.UPSTREAM_ERROR if failed else Outcome.ABORTED if cut else Outcome.ANSWERED
     if call.was_cut:
         outcome = Outcome.CUT
-    if call.demand is None or call.has_inner_calls or call.progress is Progress.UNREACHED:
+    is_free = call.demand is None or call.demand is NOTHING
+    if is_free or call.has_inner_calls or call.progress is Progress.UNREACHED:
         return Charge(_NOTHING, 0, Settlement.EXACT, outcome)
     answered = call.status is not None and call.refusal is None and not (crashed and failed)
     if answered and (call.status or 0) >= 300 and call.usage is None:
