@@ -10,9 +10,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from govmiddleware.app import Governance
 from govmiddleware.control import control_plane
+from govmiddleware.core.ids import new_request_id
 from govmiddleware.core.paths import is_under, raw_path
 from govmiddleware.core.ports import UpstreamClient
+from govmiddleware.core.refusals import RouteNotMetered
 from govmiddleware.errors import ConfigurationError, StoreUnavailable
+from govmiddleware.protocols.registry import recognise, unrecognised
 from govmiddleware.settings import UpstreamSettings
 from govmiddleware.upstream import ByProvider, Connections, Forwarder, open_client
 
@@ -21,12 +24,15 @@ logger = logging.getLogger("govmiddleware.sidecar")
 _POLICY_VIOLATION = 1008
 """RFC 6455, 7.4.1."""
 
+_UPGRADE_REQUIRED = 426
+"""RFC 9110, 15.5.22. What Codex takes for "use HTTP" (codex-rs, `core/src/client.rs`)."""
+
 
 class Sidecar:
     """The ASGI app that `govmiddleware serve` runs.
 
     The lifespan opens and drains the governance. Paths under `control_prefix` belong to the control
-    plane; everything else is governed and forwarded. WebSockets are refused: nothing meters them yet.
+    plane; everything else is governed and forwarded. WebSockets are refused: nothing meters them.
 
     Args:
         speaks: whether it says what is worth saying once; of several workers one does.
@@ -64,14 +70,7 @@ class Sidecar:
             case "lifespan":
                 await self._lifespan(receive, send)
             case "websocket":
-                await receive()
-                await send(
-                    {
-                        "type": "websocket.close",
-                        "code": _POLICY_VIOLATION,
-                        "reason": "WebSockets are not metered here",
-                    }
-                )
+                await _refuse_websocket(scope, receive, send)
             case _ if is_under(raw_path(scope).decode("latin-1"), self.prefix):
                 await self.control(scope, receive, send)
             case _:
@@ -133,3 +132,24 @@ class Sidecar:
                 "there is no API token yet, so every call is refused; create one with:"
                 " govmiddleware token create NAME"
             )
+
+
+async def _refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer the handshake with an error in the protocol's envelope where the server can, else with a bare 403.
+    Responses are to be had over HTTP too, and the status says so."""
+    await receive()
+    if "websocket.http.response" not in (scope.get("extensions") or {}):
+        close = {
+            "type": "websocket.close",
+            "code": _POLICY_VIOLATION,
+            "reason": "WebSockets are not metered here",
+        }
+        await send(close)
+        return
+    refusal = RouteNotMetered("WebSockets are not metered here: use HTTP.")
+    answer = unrecognised(scope["headers"]).refusal(refusal, new_request_id())
+    status, headers = answer.status, answer.headers
+    if recognise("POST", scope["path"]):
+        status, headers = _UPGRADE_REQUIRED, [*headers, (b"upgrade", b"HTTP/1.1")]
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": answer.body})

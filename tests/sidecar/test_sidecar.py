@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import json
 from collections.abc import Callable
 
 import httpx
@@ -10,6 +10,8 @@ import pytest
 from tests.sidecar.books import Books
 from tests.sidecar.conftest import SECRET, RunningSidecar
 from tests.sidecar.waiting import until
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from govmiddleware.testing import Script
 
@@ -17,16 +19,15 @@ Run = Callable[..., RunningSidecar]
 HEADERS = {"authorization": f"Bearer {SECRET}"}
 
 
-def test_a_websocket_is_refused_with_a_clear_close(run_sidecar: Run) -> None:
+@pytest.mark.parametrize(("path", "status"), [("/v1/realtime", 403), ("/v1/responses", 426)])
+def test_a_websocket_is_refused_in_its_handshake(run_sidecar: Run, path: str, status: int) -> None:
     sidecar = run_sidecar()
-    host, port = sidecar.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=5) as connection:
-        connection.sendall(
-            b"GET /v1/realtime HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        )
-        answer = connection.recv(4096)
-    assert answer.startswith(b"HTTP/1.1 403")
+    url = sidecar.url.replace("http", "ws") + path
+    with pytest.raises(InvalidStatus) as refused, connect(url, additional_headers=HEADERS):
+        pass
+    answer = refused.value.response
+    assert answer.status_code == status
+    assert json.loads(answer.body or b"")["error"]["code"] == "route_not_metered"
     assert sidecar.provider.exchanges == []
 
 

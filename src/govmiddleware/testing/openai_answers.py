@@ -142,6 +142,14 @@ def embed(body: Json, *, model: str | None, usage: Json | None) -> bytes:
     )
 
 
+def moderate(body: Json) -> bytes:
+    """Answer a moderations request: nothing is ever flagged."""
+    inputs = body["input"] if isinstance(body["input"], list) else [body["input"]]
+    results = [{"flagged": False, "categories": {}, "category_scores": {}} for _ in inputs]
+    model = body.get("model") or "omni-moderation-latest"
+    return dump({"id": f"modr-{secrets.token_hex(12)}", "model": model, "results": results})
+
+
 def list_models(models: tuple[str, ...]) -> bytes:
     """The answer to `GET /models`."""
     data = [{"id": model, "object": "model", "created": 1715367049, "owned_by": "system"} for model in models]

@@ -10,11 +10,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from starlette.types import Message, Receive, Scope, Send
 
-from govmiddleware.testing import anthropic_answers, openai_answers
+from govmiddleware.testing import (
+    anthropic_answers,
+    openai_answers,
+    openai_completions_answers,
+    openai_responses_answers,
+)
 from govmiddleware.testing.bell import Bell, Gate
 from govmiddleware.testing.words import Json
 
@@ -97,8 +102,8 @@ class Exchange:
 
 @dataclass
 class ScriptedProvider:
-    """An ASGI app: `*/chat/completions`, `*/embeddings`, `*/models`, and OpenAI's 404 for the rest. To clients
-    that send `anthropic-version` it is Anthropic: `*/messages`, `*/messages/count_tokens`, `*/models`, and its 404.
+    """An ASGI app: `*/chat/completions`, `*/responses`, `*/completions`, `*/embeddings`, `*/moderations`, `*/models`,
+    and OpenAI's 404 for the rest. To clients that send `anthropic-version` it is Anthropic: `*/messages`, `*/messages/count_tokens`, `*/models`, and its 404.
 
     It may run in a thread of its own: scripts, records and gates can be used from any other.
 
@@ -222,7 +227,9 @@ class ScriptedProvider:
         match exchange.method, exchange.path.rpartition("/")[2]:
             case "GET", "models":
                 return 200, _JSON, [openai_answers.list_models(self.models)]
-            case "POST", "embeddings" | "completions" if (
+            case "POST", "moderations" if exchange.body and "input" in exchange.body:
+                return 200, _JSON, [openai_answers.moderate(exchange.body)]
+            case "POST", "embeddings" | "completions" | "responses" if (
                 exchange.body is None or "model" not in exchange.body
             ):
                 return 400, _JSON, [openai_answers.error("You must provide a model parameter.")]
@@ -231,6 +238,13 @@ class ScriptedProvider:
                 return 200, _JSON, [answer]
             case "POST", "completions" if exchange.body and "messages" in exchange.body:
                 return self._completion(exchange.body, script)
+            case "POST", "completions" if exchange.body and "prompt" in exchange.body:
+                return self._text_completion(exchange.body, script)
+            case "POST", "responses" if exchange.body and "input" in exchange.body:
+                return self._response_object(exchange.body, script)
+            case "GET", response_id if "/responses/" in exchange.path:
+                stored = self._respond({"model": self.models[0]}, script)
+                return 200, _JSON, [replace(stored, id=response_id).as_json()]
         url = f"{exchange.method} {exchange.path}"
         return 404, _JSON, [openai_answers.error(f"Invalid URL ({url})")]
 
@@ -273,6 +287,26 @@ class ScriptedProvider:
         include_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         events = completion.as_events(pieces=script.pieces, include_usage=include_usage)
         return 200, _EVENTS, events
+
+    def _text_completion(self, body: Json, script: Script) -> tuple[int, bytes, Iterator[bytes]]:
+        completion = openai_completions_answers.complete(
+            body, text=script.text, model=script.model, usage=script.usage
+        )
+        if not body.get("stream"):
+            return 200, _JSON, iter([completion.as_json()])
+        include_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+        return 200, _EVENTS, completion.as_events(pieces=script.pieces, include_usage=include_usage)
+
+    def _response_object(self, body: Json, script: Script) -> tuple[int, bytes, Iterator[bytes]]:
+        response = self._respond(body, script)
+        if body.get("stream"):
+            return 200, _EVENTS, response.as_events(pieces=script.pieces)
+        return 200, _JSON, iter([response.as_json()])
+
+    def _respond(self, body: Json, script: Script) -> openai_responses_answers.Response:
+        return openai_responses_answers.respond(
+            body, text=script.text, tool=script.tool, model=script.model, usage=script.usage
+        )
 
     def _note_disconnect(self, exchange: Exchange) -> None:
         exchange.disconnected_at = time.monotonic()
