@@ -28,8 +28,8 @@ from govmiddleware.protocols.openai_texts import read_texts
 from govmiddleware.protocols.openai_usage import ask_for_usage
 from govmiddleware.protocols.prompt import Prompt
 
-LIMITS_OF_CHAT = ("max_completion_tokens",)
-"""Fields of chat completions by which an upstream that translates may generate more. Refused."""
+LIFTING = ("max_completion_tokens", "prompt_embeds")
+"""Fields by which an upstream may generate more: one of chat's, and vLLM's prompts that nobody here counts. Refused."""
 
 JUDGED = frozenset(
     {
@@ -43,7 +43,7 @@ JUDGED = frozenset(
         "max_tokens",
         "user",
         "service_tier",
-        *LIMITS_OF_CHAT,
+        *LIFTING,
         *OTHER_MODELS,
     }
 )
@@ -71,7 +71,7 @@ class OpenAICompletions(OpenAIRoute):
         model = read_model(body, path, query)
         refuse_dear_tiers(body)
         refuse_other_output_limits(body)
-        refuse_fields(body, LIMITS_OF_CHAT, "it may lift the output limit. Use 'max_tokens'.")
+        refuse_fields(body, LIFTING, "it may lift the output limit. Use 'max_tokens'.")
         read(body, "stream_options", dict[str, Any])
         prompt = Prompt()
         has_prompt = read(body, "prompt", object) is not None
@@ -86,7 +86,7 @@ class OpenAICompletions(OpenAIRoute):
             model=model,
             stream=read(body, "stream", bool) or False,
             output_tokens=read_count(body, "max_tokens", least=1, most=LARGEST_TOKEN_LIMIT),
-            choices=prompts * max(choices),
+            choices=max(1, prompts) * max(choices),
             input_tokens=tokens,
             texts=prompt.texts,
             user=read_name(body, "user", LONGEST_CALLER),

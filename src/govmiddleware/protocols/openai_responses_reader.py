@@ -17,7 +17,7 @@ from govmiddleware.protocols.readers import text_or_none
 from govmiddleware.protocols.sse import data_of
 
 _HEAD = ("model", "status", "usage", "tool_usage", "output")
-_ONGOING = frozenset({"queued", "in_progress"})
+_ONGOING = ("queued", "in_progress")
 _LAST = frozenset({"response.completed", "response.incomplete", "response.failed", "error"})
 _SPOKEN = ("text", "refusal", "name", "arguments", "input", "code", "content", "summary")
 """Of items and their parts, what the model generated. What tools put out has other names."""
