@@ -44,6 +44,7 @@ def test_what_a_request_asks_for_is_read() -> None:
     assert (info.model, info.stream, info.output_tokens, info.user) == ("gpt-4o", True, 7, "ann")
     assert (info.choices, info.generates, info.runs_on, info.hides_output) == (1, True, False, None)
     assert read(user="ann", safety_identifier="bob").user == "bob"
+    assert read(metadata={"user_id": "cid"}).user == "cid"
     assert read(background=True).runs_on
 
 

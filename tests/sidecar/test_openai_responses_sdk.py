@@ -208,13 +208,12 @@ def test_legacy_completions_are_metered_in_json_and_in_streams(run_sidecar: Run,
         assert record.bound["output_tokens"] == 40
 
 
-def test_moderations_are_free(run_sidecar: Run, books: Books) -> None:
+def test_moderations_and_counted_tokens_are_free(run_sidecar: Run, books: Books) -> None:
     limit = {"name": "poor", "scope": "workspace", "meter": "cost_usd", "window": "month", "hard": 0.000001}
     with run_sidecar(limits=[limit]).client() as client:
         assert not client.moderations.create(input="Hello").results[0].flagged
-    [record] = books.records()
-    assert (record.protocol, record.settlement, record.cost_usd) == (
-        "openai.moderations",
-        "exact",
-        "0.000000000",
-    )
+        assert client.responses.input_tokens.count(model="gpt-4o", input="One two").input_tokens == 2
+    assert [(record.protocol, record.settlement, record.cost_usd) for record in books.records()] == [
+        ("openai.moderations", "exact", "0.000000000"),
+        ("openai.input_tokens", "exact", "0.000000000"),
+    ]

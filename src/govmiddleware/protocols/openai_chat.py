@@ -13,11 +13,8 @@ from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols.escapes import refuse_dear_tiers, refuse_other_output_limits
 from govmiddleware.protocols.fields import (
     LARGEST_TOKEN_LIMIT,
-    LONGEST_CALLER,
-    bounded_name,
     read,
     read_count,
-    read_name,
 )
 from govmiddleware.protocols.models import OTHER_MODELS, read_model
 from govmiddleware.protocols.openai_base import OpenAIRoute
@@ -25,6 +22,7 @@ from govmiddleware.protocols.openai_chat_reader import JsonReader, StreamReader
 from govmiddleware.protocols.openai_models import wants_completion_limit
 from govmiddleware.protocols.openai_prompt import ChatPrompt
 from govmiddleware.protocols.openai_usage import ask_for_usage
+from govmiddleware.protocols.openai_user import read_user
 
 MOST_CHOICES = 128
 
@@ -103,7 +101,7 @@ class OpenAIChat(OpenAIRoute):
             overhead_tokens=prompt.overhead_tokens,
             texts=prompt.texts,
             unknown_parts=prompt.unknown_parts,
-            user=_read_user(body),
+            user=read_user(body),
             predicted_texts=predicted,
             # What is rejected of a prediction is billed too.
             hides_output=True if predicted or any(name in HIDING for name in body.names()) else None,
@@ -156,13 +154,3 @@ def _predicted(body: RequestBody) -> list[str]:
     predicted = ChatPrompt("")
     predicted.add(read(body, "prediction", dict[str, Any]))
     return predicted.texts
-
-
-def _read_user(body: RequestBody) -> str | None:
-    """The end user: OpenAI's names for it first, then LiteLLM's."""
-    named = read_name(body, "safety_identifier", LONGEST_CALLER) or read_name(body, "user", LONGEST_CALLER)
-    if named is not None:
-        return named
-    metadata = read(body, "metadata", dict[str, Any]) or {}
-    user = metadata.get("user_id")
-    return bounded_name(user, "metadata.user_id", LONGEST_CALLER) if isinstance(user, str) else None

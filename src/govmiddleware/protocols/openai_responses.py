@@ -15,16 +15,15 @@ from govmiddleware.protocols import openai_errors
 from govmiddleware.protocols.escapes import refuse_dear_tiers, refuse_other_output_limits
 from govmiddleware.protocols.fields import (
     LARGEST_TOKEN_LIMIT,
-    LONGEST_CALLER,
     read,
     read_count,
-    read_name,
     refuse_fields,
 )
 from govmiddleware.protocols.models import OTHER_MODELS, read_model
 from govmiddleware.protocols.openai_base import OpenAIRoute
 from govmiddleware.protocols.openai_responses_prompt import ResponsesPrompt
 from govmiddleware.protocols.openai_responses_reader import JsonReader, StreamReader
+from govmiddleware.protocols.openai_user import read_user
 
 OUTPUT_LIMIT = "max_output_tokens"
 
@@ -48,6 +47,7 @@ JUDGED = frozenset(
         OUTPUT_LIMIT,
         "safety_identifier",
         "user",
+        "metadata",
         "service_tier",
         *ELSEWHERE,
         *HIDING,
@@ -60,7 +60,7 @@ JUDGED = frozenset(
 SETTINGS = frozenset(
     {
         "access_programs", "background_options", "client_metadata", "image", "include", "max_tool_calls",
-        "metadata", "moderation", "parallel_tool_calls", "prompt_cache_key", "prompt_cache_options",
+        "moderation", "parallel_tool_calls", "prompt_cache_key", "prompt_cache_options",
         "prompt_cache_retention", "provider", "store", "stream_options", "temperature", "tool_choice",
         "top_logprobs", "top_p", "truncation",
     }
@@ -105,8 +105,7 @@ class OpenAIResponses(OpenAIRoute):
             overhead_tokens=prompt.overhead_tokens,
             texts=prompt.texts,
             unknown_parts=prompt.unknown_parts,
-            user=read_name(body, "safety_identifier", LONGEST_CALLER)
-            or read_name(body, "user", LONGEST_CALLER),
+            user=read_user(body),
             hides_output=True if hides else None,
             runs_on=background,
         )

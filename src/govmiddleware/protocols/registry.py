@@ -15,6 +15,7 @@ from govmiddleware.protocols.openai_base import OpenAIRoute
 from govmiddleware.protocols.openai_chat import OpenAIChat
 from govmiddleware.protocols.openai_completions import OpenAICompletions
 from govmiddleware.protocols.openai_embeddings import OpenAIEmbeddings
+from govmiddleware.protocols.openai_input_tokens import OpenAIInputTokens
 from govmiddleware.protocols.openai_moderations import OpenAIModerations
 from govmiddleware.protocols.openai_responses import OpenAIResponses
 
@@ -44,6 +45,7 @@ class UnrecognisedAnthropic(_Unread, AnthropicRoute):
 PROTOCOLS: tuple[WireProtocol, ...] = (
     OpenAIChat(),
     OpenAIResponses(),
+    OpenAIInputTokens(),
     OpenAICompletions(),
     OpenAIEmbeddings(),
     OpenAIModerations(),

@@ -117,6 +117,11 @@ def respond(body: Json, *, text: str, tool: str | None, model: str | None, usage
     )
 
 
+def count(body: Json) -> bytes:
+    """Answer a request for the number of its input tokens."""
+    return dump({"object": "response.input_tokens", "input_tokens": _prompt_tokens(body)})
+
+
 def counted_usage(given: int, generated: int) -> Json:
     """A response's `usage`."""
     return {

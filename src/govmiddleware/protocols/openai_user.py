@@ -1,0 +1,18 @@
+"""Whom an OpenAI request says it is made for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from govmiddleware.core.body import RequestBody
+from govmiddleware.protocols.fields import LONGEST_CALLER, bounded_name, read, read_name
+
+
+def read_user(body: RequestBody) -> str | None:
+    """The end user: OpenAI's names for it first, then LiteLLM's."""
+    named = read_name(body, "safety_identifier", LONGEST_CALLER) or read_name(body, "user", LONGEST_CALLER)
+    if named is not None:
+        return named
+    metadata = read(body, "metadata", dict[str, Any]) or {}
+    user = metadata.get("user_id")
+    return bounded_name(user, "metadata.user_id", LONGEST_CALLER) if isinstance(user, str) else None
