@@ -241,6 +241,26 @@ def test_any_tools_are_read_or_refused_for_every_family(tools: list[Any]) -> Non
             pass
 
 
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"type": "object", "description": "SAID"},
+        {"type": "object", "properties": {"x": {"type": "array", "items": {"type": "string", "description": "SAID"}}}},
+        {"type": "object", "properties": {"x": {"anyOf": [{"type": "null"}, {"type": "string", "description": "SAID"}]}}},
+        {"type": "object", "properties": {"x": {"type": "string", "properties": {"SAID": {"type": "string"}}}}},
+        {"type": "object", "properties": {}, "required": ["SAID"]},
+        {"type": "object", "properties": {}, "required": [["SAID"]]},
+        {"type": "object", "properties": {"x": {"type": "enum", "description": "SAID"}}},
+        {"type": "object", "properties": {"x": {"enum": "SAID"}}},
+        {"type": "object", "properties": {"x": {"type": ["SAID"]}}},
+        {"anyOf": [{"type": "object", "properties": {"SAID": {"type": "string"}}}]},
+    ],
+)  # fmt: skip
+def test_nothing_that_a_tools_schema_says_goes_uncounted(parameters: dict[str, Any]) -> None:
+    info = read(tools=[{"type": "function", "function": {"name": "f", "parameters": parameters}}])
+    assert "SAID" in "".join(info.texts)
+
+
 def test_a_hundred_thousand_messages_are_read_soon() -> None:
     begun = time.perf_counter()
     info = read(messages=HELLO * 100_000)

@@ -1,7 +1,7 @@
 """From counted texts to what a prompt will probably take, and to what it will hardly exceed.
 
 Tokens are counted with OpenAI's vocabularies whoever's model it is. What other makers' tokenizers and
-hidden templates add is data, in `FAMILIES`: templates read off the recorded exchanges, percentages from the
+hidden templates add is data, in `FAMILIES` (2026-11): templates read off the recorded exchanges, percentages from the
 ratios of tokenizers over English, code, JSON and Chinese texts. tests/protocols/test_recordings.py measures
 what the bound covers. Templates fitted on the even half of the recordings alone cover 98 % of the odd half.
 """

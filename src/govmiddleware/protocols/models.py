@@ -47,9 +47,9 @@ def read_model(body: RequestBody, path: str = "", query: bytes = b"", default: s
     """The one model that the request names. Raises InvalidRequest where it names none, or several.
 
     Args:
-        default: what serves a request that names none.
         path: decoded, for `/deployments/MODEL/…`.
         query: raw, for `?model=`, which LiteLLM prefers to the body.
+        default: what serves a request that names none.
     """
     refuse_fields(body, OTHER_MODELS, "it may change the model. Name one model in 'model'.")
     refuse_fields(body, REPEATS, "the call may be made and paid for more than once.")

@@ -13,12 +13,7 @@ from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.refusals import Refusal
 from govmiddleware.protocols import openai_errors
 from govmiddleware.protocols.escapes import refuse_dear_tiers, refuse_other_output_limits
-from govmiddleware.protocols.fields import (
-    LARGEST_TOKEN_LIMIT,
-    read,
-    read_count,
-    refuse_fields,
-)
+from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, read, read_count, refuse_fields
 from govmiddleware.protocols.models import OTHER_MODELS, read_model
 from govmiddleware.protocols.openai_base import OpenAIRoute
 from govmiddleware.protocols.openai_responses_prompt import ResponsesPrompt
@@ -89,15 +84,12 @@ class OpenAIResponses(OpenAIRoute):
         prompt.add_tools(read(body, "tools", list[Any]) or [])
         prompt.add_format(read(body, "text", dict[str, Any]) or {})
         _add_what_is_elsewhere(body, prompt)
-        prompt.unknown_parts += reasoning.get("mode") not in (
-            None,
-            "standard",
-        )  # it asks itself more than once
+        if reasoning.get("mode") not in (None, "standard"):
+            prompt.unknown_parts += 1  # it asks itself more than once
         for name in body.names():
             if name not in JUDGED and name not in SETTINGS:
                 prompt.add_unknown(body.raw(name) or b"")
-        background = read(body, "background", bool) or False
-        hides = background or prompt.has_hosted_tools or any(read(body, name, object) for name in HIDING)
+        hides = prompt.has_hosted_tools or any(read(body, name, object) for name in HIDING)
         return RequestInfo(
             model=model,
             stream=read(body, "stream", bool) or False,
@@ -107,7 +99,7 @@ class OpenAIResponses(OpenAIRoute):
             unknown_parts=prompt.unknown_parts,
             user=read_user(body),
             hides_output=True if hides else None,
-            runs_on=background,
+            runs_on=read(body, "background", bool) or False,
         )
 
     def bound_output(self, body: RequestBody, tokens: int) -> None:

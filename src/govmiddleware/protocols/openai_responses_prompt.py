@@ -71,20 +71,10 @@ class ResponsesPrompt(Prompt):
         if not isinstance(given, str | list | None):
             raise InvalidRequest("'input' must be a string or a list of items.", param="input")
         items = [given] if isinstance(given, str) else given or []
-        for index, item in enumerate(items):
-            if not isinstance(item, dict | str):
-                raise InvalidRequest("An item must be an object.", param=f"input[{index}]")
-        turn = max((place for place, item in enumerate(items) if _begins_a_turn(item)), default=0)
-        forgotten = 0 if all_turns or not forgets_reasoning(self._model) else turn
+        forgets = forgets_reasoning(self._model) and not all_turns
+        turn = _last_turn(items) if forgets else 0
         for place, item in enumerate(items):
-            if isinstance(item, dict) and item.get("type") == "reasoning":
-                if place >= forgotten:
-                    self._add_reasoning(item)
-                continue
-            self.overhead_tokens += MESSAGE_TOKENS
-            if isinstance(item, dict) and str(item.get("type")).endswith("_call"):
-                self.overhead_tokens += TOOL_CALL_TOKENS
-            self.add(item)
+            self._add_item(item, place, is_forgotten=place < turn)
 
     def add_tools(self, tools: list[Any], param: str = "tools") -> None:
         """Definitions of tools. Of those that the provider runs, what they find becomes prompt. Raises InvalidRequest
@@ -95,12 +85,10 @@ class ResponsesPrompt(Prompt):
         pending = list(tools)
         while pending:
             tool = pending.pop()
-            kind = tool.get("type") if isinstance(tool, dict) else None
-            if kind == "namespace":
+            if isinstance(tool, dict) and tool.get("type") == "namespace":
                 pending += _list(tool.get("tools"))
-                self.add([tool.get("name"), tool.get("description")])
-            else:
-                self._add_tool(tool, kind, param)
+                tool = {**tool, "tools": None}
+            self._add_tool(tool, param)
 
     def add_format(self, text: dict[str, Any]) -> None:
         """The schema of a structured output."""
@@ -114,16 +102,34 @@ class ResponsesPrompt(Prompt):
         else:
             self.add_schema(form)
 
-    def _add_tool(self, tool: Any, kind: object, param: str) -> None:
+    def _add_item(self, item: Any, place: int, *, is_forgotten: bool) -> None:
+        if not isinstance(item, dict | str):
+            raise InvalidRequest("An item must be an object.", param=f"input[{place}]")
+        if isinstance(item, dict):
+            kind = item.get("type")
+            if kind == "reasoning":
+                if not is_forgotten:
+                    self._add_reasoning(item)
+                return
+            if isinstance(kind, str) and kind.endswith("_call"):
+                self.overhead_tokens += TOOL_CALL_TOKENS
+            elif not kind and not item.get("role"):
+                self.unknown_parts += 1  # a reference, by its id alone
+        self.overhead_tokens += MESSAGE_TOKENS
+        self.add(item)
+
+    def _add_tool(self, tool: Any, param: str) -> None:
+        kind = tool.get("type") if isinstance(tool, dict) else None
         if kind == "image_generation":
             problem = (
                 "'image_generation' is not supported here: it calls another model, which would go unpriced."
             )
             raise InvalidRequest(problem, param=param)
-        if kind == "custom":
-            self.add(tool)  # whose input has a grammar at most, and no schema
+        if kind in ("custom", "namespace"):  # of text for the most part, which as JSON would count more
+            for member in tool.values():
+                self.texts.append(member) if isinstance(member, str) else self.add_schema(member)
             return
-        if kind != "function":
+        if kind not in ("function", None):  # None in the list of an MCP server's
             self.has_hosted_tools = True
             self.unknown_parts += 1
         text = _rendered(tool) if kind == "function" and reads_typescript(self._model) else None
@@ -131,7 +137,7 @@ class ResponsesPrompt(Prompt):
 
     def _add_reasoning(self, item: dict[str, Any]) -> None:
         sealed = item.get("encrypted_content")
-        if isinstance(sealed, str):
+        if isinstance(sealed, str) and sealed:
             self.overhead_tokens += max(0, len(sealed) - SEALED_CHARACTERS) // SEALED_CHARACTERS_PER_TOKEN
         elif not item.get("content"):
             self.unknown_parts += 1  # what the provider has stored
@@ -140,23 +146,29 @@ class ResponsesPrompt(Prompt):
             self.add([item.get("content"), item.get("summary")])
 
     def _said(self, part: dict[str, Any]) -> list[Any]:
-        elsewhere = _ELSEWHERE.get(str(part.get("type")), ())
-        self.unknown_parts += any(part.get(name) for name in elsewhere)
-        tools = part.get("tools")
+        kind, tools = part.get("type"), part.get("tools")
+        elsewhere = _ELSEWHERE.get(kind, ()) if isinstance(kind, str) else ()
+        if elsewhere:
+            self.unknown_parts += any(part.get(name) for name in elsewhere)
+            part = {name: member for name, member in part.items() if name not in elsewhere}
         if isinstance(tools, list):
             self.overhead_tokens += LATE_TOOLS_TOKENS
             self.add_tools(tools, "input")
-        return super()._said(
-            {name: member for name, member in part.items() if name not in elsewhere and name != "tools"}
-        )
+            part = {name: member for name, member in part.items() if name != "tools"}
+        return super()._said(part)
 
 
 def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _begins_a_turn(item: object) -> bool:
-    return isinstance(item, str) or (isinstance(item, dict) and item.get("role") == "user")
+def _last_turn(items: list[Any]) -> int:
+    """Where the turn at hand begins: at what the user said last."""
+    for place in range(len(items) - 1, -1, -1):
+        item = items[place]
+        if isinstance(item, str) or (isinstance(item, dict) and item.get("role") == "user"):
+            return place
+    return 0
 
 
 def _rendered(tool: dict[str, Any]) -> str | None:

@@ -17,7 +17,9 @@ _PLAIN = {
 }
 """What a schema of each kind may say for its rendering to be known."""
 
+_CHOICES = ("enum", "anyOf")
 _DEEPEST = 8
+"""Schemas nested more deeply are counted as the JSON that they are."""
 
 
 class _NotPlain(Exception):
@@ -40,19 +42,21 @@ def rendered(function: dict[str, Any]) -> str | None:
     return f"{comments}type {name} = {arguments} => any;\n\n"
 
 
-def format_schema(schema: object) -> object:
+def format_schema(schema: object, depth: int = 0) -> object:
     """The schema of a structured output without what its models are not shown (read off the recordings): which
     members an object must have, and that it has no others."""
+    if depth > 4 * _DEEPEST:
+        return schema
     if isinstance(schema, list):
-        return [format_schema(each) for each in schema]
+        return [format_schema(each, depth + 1) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    shown = {name: format_schema(value) for name, value in schema.items()}
+    shown = {name: format_schema(value, depth + 1) for name, value in schema.items()}
     properties, required = schema.get("properties"), schema.get("required")
     if (
         isinstance(properties, dict)
         and isinstance(required, list)
-        and all(each in properties for each in required)
+        and properties.keys() >= set(map(str, required))
     ):
         del shown["required"]
     if shown.get("additionalProperties") is False:
@@ -66,7 +70,7 @@ def _members(schema: Any, depth: int) -> str:
     properties, required = schema.get("properties") or {}, schema.get("required") or []
     if not isinstance(properties, dict) or not isinstance(required, list):
         raise _NotPlain
-    if any(name not in properties for name in map(str, required)):
+    if not properties.keys() >= set(map(str, required)):
         raise _NotPlain
     lines = []
     for name, member in properties.items():
@@ -97,12 +101,12 @@ def _kind(schema: Any, depth: int) -> str:
     """What a schema is, for one that says nothing that is not rendered."""
     if not isinstance(schema, dict) or depth > _DEEPEST:
         raise _NotPlain
-    kind = next((name for name in ("enum", "anyOf") if name in schema), schema.get("type"))
+    kind = next((name for name in _CHOICES if name in schema), schema.get("type"))
+    if kind in _CHOICES and not isinstance(schema.get(kind), list):
+        raise _NotPlain
     if not isinstance(kind, str) or schema.keys() - _PLAIN.get(kind, frozenset()):
         raise _NotPlain
     if not isinstance(schema.get("additionalProperties", False), bool):
-        raise _NotPlain
-    if not all(isinstance(schema.get(name, []), list) for name in ("enum", "anyOf")):
         raise _NotPlain
     return kind
 
