@@ -191,6 +191,35 @@ def test_a_tool_that_calls_another_model_is_refused_by_name(run_sidecar: Run) ->
     assert refused.value.param == "tools"
 
 
+def test_a_conversation_is_compacted_as_a_whole_or_not_at_all(run_sidecar: Run, books: Books) -> None:
+    ask: Any = {"model": "gpt-4o-mini", "input": "A long conversation"}
+    limit = {"name": "out", "scope": "workspace", "meter": "output_tokens", "window": "day", "hard": 16_400}
+    with run_sidecar(limits=[limit]).client() as client:
+        [item] = client.responses.compact(**ask).output
+        assert item.type == "compaction"
+        client.responses.create(**HELLO)  # so that less than the model's maximum is left
+        client.responses.create(**HELLO)
+        with pytest.raises(openai.RateLimitError):
+            client.responses.compact(**ask)
+    compacted, *_ = books.records()
+    assert compacted.usage is not None
+    assert (compacted.protocol, compacted.settlement) == ("openai.compact", "exact")
+    assert (compacted.usage.input_tokens, compacted.usage.output_tokens) == (3, 3)
+    assert compacted.bound is not None
+    assert compacted.bound["output_tokens"] == 16_384
+
+
+def test_nothing_is_written_into_a_request_that_takes_no_limit(run_sidecar: Run, books: Books) -> None:
+    price = {"model": "local", "input_usd_per_mtok": 1, "output_usd_per_mtok": 1}
+    sidecar = run_sidecar(prices=[price])
+    with sidecar.client() as client:
+        client.responses.compact(model="local", input="One two")
+    assert sidecar.provider.exchanges[0].body == {"model": "local", "input": "One two"}
+    [record] = books.records()
+    assert record.bound is not None
+    assert record.bound["output_tokens"] == 4096
+
+
 def test_legacy_completions_are_metered_in_json_and_in_streams(run_sidecar: Run, books: Books) -> None:
     ask: Any = {"model": "gpt-3.5-turbo-instruct", "prompt": ["One two", "Three"], "max_tokens": 20}
     with run_sidecar().client() as client:

@@ -30,6 +30,7 @@ class Demand:
         predicted_tokens: output tokens that may be billed whatever the limit.
         fixed_cost: nano-USD whatever the output.
         output_femto: femto-USD an output token.
+        can_be_limited: whether less output than that can be asked of the provider.
         grows: whether the answer shows what it generates as it comes, so that it can be reserved in slices.
     """
 
@@ -39,6 +40,7 @@ class Demand:
     output_femto: int
     choices: int = 1
     predicted_tokens: int = 0
+    can_be_limited: bool = True
     grows: bool = False
 
     def bound(self, output: int | None = None) -> Bound:

@@ -76,6 +76,7 @@ class RequestInfo:
         predicted_texts: what may be billed as output beyond the output limit (rejected predictions).
         hides_output: whether the client asks for output that is billed and not shown, or for none such; None
             leaves it to the model.
+        can_be_limited: whether the provider takes an output limit at all; else the call is made as a whole or not.
         runs_on: whether the provider goes on generating, and bills it, when the client is gone.
     """
 
@@ -92,6 +93,7 @@ class RequestInfo:
     user: str | None = None
     predicted_texts: Sequence[str] = ()
     hides_output: bool | None = None
+    can_be_limited: bool = True
     runs_on: bool = False
 
 

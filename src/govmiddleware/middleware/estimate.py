@@ -120,6 +120,7 @@ class Estimate:
             predicted_tokens=predicted,
             fixed_cost=nano_from_femto(input_femto + predicted * output_femto),
             output_femto=output_femto,
+            can_be_limited=info.can_be_limited,
             grows=info.stream and not hides_output,
         )
 
@@ -132,12 +133,13 @@ class Estimate:
 
     def _output_bound(self, call: Call, body: RequestBody, info: RequestInfo, price: ModelPrice) -> int:
         """Of each choice: what the client asked for, else the model's maximum, else our default, which then
-        must bind."""
+        must bind where anything can."""
         if not info.generates:
             return 0
         if info.output_tokens is not None:
             return info.output_tokens
-        if price.max_output_tokens is None:
+        if price.max_output_tokens is not None:
+            return price.max_output_tokens
+        if info.can_be_limited:
             call.protocol.bound_output(body, self.default_max_output_tokens)
-            return self.default_max_output_tokens
-        return price.max_output_tokens
+        return self.default_max_output_tokens

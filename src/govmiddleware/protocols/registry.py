@@ -13,6 +13,7 @@ from govmiddleware.protocols.anthropic_count_tokens import AnthropicCountTokens
 from govmiddleware.protocols.anthropic_messages import AnthropicMessages
 from govmiddleware.protocols.openai_base import OpenAIRoute
 from govmiddleware.protocols.openai_chat import OpenAIChat
+from govmiddleware.protocols.openai_compact import OpenAICompact
 from govmiddleware.protocols.openai_completions import OpenAICompletions
 from govmiddleware.protocols.openai_embeddings import OpenAIEmbeddings
 from govmiddleware.protocols.openai_input_tokens import OpenAIInputTokens
@@ -45,6 +46,7 @@ class UnrecognisedAnthropic(_Unread, AnthropicRoute):
 PROTOCOLS: tuple[WireProtocol, ...] = (
     OpenAIChat(),
     OpenAIResponses(),
+    OpenAICompact(),
     OpenAIInputTokens(),
     OpenAICompletions(),
     OpenAIEmbeddings(),

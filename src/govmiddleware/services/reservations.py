@@ -135,9 +135,8 @@ class Reservations:
         wanted = demand.output
         if in_slices and demand.grows and self._slice:
             wanted = min(wanted, self._slice)
-        granted = await self._admission.take(
-            call, reservation, holds, step, Output(wanted, min(wanted, self._clamp_min))
-        )
+        least = min(wanted, self._clamp_min) if demand.can_be_limited else wanted
+        granted = await self._admission.take(call, reservation, holds, step, Output(wanted, least))
         if wanted < demand.output:
             call.reserved_output = granted.output
             call.grow = lambda tokens: self._grow(call, reservation, limits, tokens)

@@ -117,6 +117,21 @@ def respond(body: Json, *, text: str, tool: str | None, model: str | None, usage
     )
 
 
+def compact(body: Json, *, usage: Json | None) -> bytes:
+    """Answer a request to compact a conversation: into one sealed item, of as many words as it had."""
+    words = _prompt_tokens(body)
+    item = {"id": f"cmp_{secrets.token_hex(25)}", "type": "compaction", "encrypted_content": "gAAAA" * 20}
+    return dump(
+        {
+            "id": f"resp_{secrets.token_hex(25)}",
+            "object": "response.compaction",
+            "created_at": int(time.time()),
+            "output": [item],
+            "usage": usage or counted_usage(words, words),
+        }
+    )
+
+
 def count(body: Json) -> bytes:
     """Answer a request for the number of its input tokens."""
     return dump({"object": "response.input_tokens", "input_tokens": _prompt_tokens(body)})

@@ -102,7 +102,7 @@ class Exchange:
 
 @dataclass
 class ScriptedProvider:
-    """An ASGI app: `*/chat/completions`, `*/responses`, `*/responses/input_tokens`, `*/responses/ID`, `*/completions`,
+    """An ASGI app: `*/chat/completions`, `*/responses`, `*/responses/{compact,input_tokens,ID}`, `*/completions`,
     `*/embeddings`, `*/moderations`, `*/models`, and OpenAI's 404 for the rest. To clients that send `anthropic-version` it is Anthropic: `*/messages`, `*/messages/count_tokens`, `*/models`, and its 404.
 
     It may run in a thread of its own: scripts, records and gates can be used from any other.
@@ -242,6 +242,8 @@ class ScriptedProvider:
                 return self._text_completion(exchange.body, script)
             case "POST", "responses" if exchange.body and "input" in exchange.body:
                 return self._response_object(exchange.body, script)
+            case "POST", "compact" if exchange.body:
+                return 200, _JSON, [openai_responses_answers.compact(exchange.body, usage=script.usage)]
             case "POST", "input_tokens" if exchange.body:
                 return 200, _JSON, [openai_responses_answers.count(exchange.body)]
             case "GET", response_id if "/responses/" in exchange.path:
