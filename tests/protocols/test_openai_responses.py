@@ -139,7 +139,7 @@ def test_everything_that_reaches_the_model_is_counted(model: str) -> None:
         {"input": [{"type": "item_reference", "id": "msg_1"}]},
         {"input": [{"type": None, "id": "msg_1"}]},
         {"input": [{"type": "reasoning", "id": "rs_1", "summary": []}]},
-        {"input": [{"type": "compaction", "encrypted_content": "x" * 9999}]},
+        {"input": [{"type": "compaction", "id": "cmp_1"}]},
         {"input": [{"type": "computer_call_output", "output": {"type": "computer_screenshot", "file_id": "f"}}]},
         {"input": [{"type": "image_generation_call", "result": "x" * 9999}]},
         {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "data:image/png;base64,x"}]}]},
@@ -164,6 +164,7 @@ def test_sealed_reasoning_counts_by_its_length_and_only_where_the_model_sees_it(
         return read(model=model, input=items, **fields).overhead_tokens
 
     assert tokens("gpt-5", [*turn, call]) - tokens("gpt-5", [asked, call]) == 1000
+    assert tokens("gpt-4o", [sealed | {"type": "compaction"}, asked]) - tokens("gpt-4o", [asked]) == 1000
     assert "SUMMARY" not in read(model="gpt-5", input=turn).texts
     assert "SUMMARY" in read(model="qwen3", input=turn).texts
     later = [*turn, answered, asked]

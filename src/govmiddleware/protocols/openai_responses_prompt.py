@@ -23,7 +23,8 @@ each item that brings further tools."""
 
 SEALED_CHARACTERS = 1080
 SEALED_CHARACTERS_PER_TOKEN = 6
-"""Of `encrypted_content`: what sealed reasoning has around it, and for each of its tokens."""
+"""Of `encrypted_content`, which holds reasoning or what a conversation was compacted to: how long it is when it holds
+nothing, and what each of its tokens adds."""
 
 _ELSEWHERE = {
     "input_image": ("image_url", "file_id"),
@@ -32,7 +33,6 @@ _ELSEWHERE = {
     "computer_screenshot": ("image_url", "file_id"),
     "image_generation_call": ("result",),
     "item_reference": ("id",),
-    "compaction": ("encrypted_content",),
 }
 """Of each kind of item and part, the members that stand for a part whose size the request does not show."""
 
@@ -111,6 +111,9 @@ class ResponsesPrompt(Prompt):
                 if not is_forgotten:
                     self._add_reasoning(item)
                 return
+            if kind == "compaction":
+                self._add_sealed(item)
+                return
             if isinstance(kind, str) and kind.endswith("_call"):
                 self.overhead_tokens += TOOL_CALL_TOKENS
             elif not kind and not item.get("role"):
@@ -136,14 +139,18 @@ class ResponsesPrompt(Prompt):
         self.add_schema(tool) if text is None else self.texts.append(text)
 
     def _add_reasoning(self, item: dict[str, Any]) -> None:
-        sealed = item.get("encrypted_content")
-        if isinstance(sealed, str) and sealed:
-            self.overhead_tokens += max(0, len(sealed) - SEALED_CHARACTERS) // SEALED_CHARACTERS_PER_TOKEN
-        elif not item.get("content"):
-            self.unknown_parts += 1  # what the provider has stored
+        if item.get("encrypted_content") or not item.get("content"):
+            self._add_sealed(item)
         if not seals_reasoning(self._model):
             self.overhead_tokens += MESSAGE_TOKENS
             self.add([item.get("content"), item.get("summary")])
+
+    def _add_sealed(self, item: dict[str, Any]) -> None:
+        sealed = item.get("encrypted_content")
+        if isinstance(sealed, str) and sealed:
+            self.overhead_tokens += max(0, len(sealed) - SEALED_CHARACTERS) // SEALED_CHARACTERS_PER_TOKEN
+        else:
+            self.unknown_parts += 1  # what the provider has stored
 
     def _said(self, part: dict[str, Any]) -> list[Any]:
         kind, tools = part.get("type"), part.get("tools")
