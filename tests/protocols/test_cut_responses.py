@@ -60,6 +60,14 @@ def check(client: Client, sent: bytes) -> Any:
         begun = [_place(event) for event in events if event.type == f"response.{what}.added"]
         ended = [_place(event) for event in events if event.type == f"response.{what}.done"]
         assert sorted(begun) == sorted(ended), what
+    ended_items: set[int] = set()
+    for event in events:
+        if event.type == "response.output_item.done":
+            ended_items.add(event.output_index)
+        else:
+            assert getattr(event, "output_index", None) not in ended_items, (
+                "an item ends last of all that is in it"
+            )
     items = {event.output_index: event.item for event in events if event.type == "response.output_item.done"}
     assert [item.to_dict() for _, item in sorted(items.items())] == [
         item.to_dict() for item in last.response.output

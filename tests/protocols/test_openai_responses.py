@@ -62,6 +62,7 @@ def test_what_a_request_asks_for_is_read() -> None:
         {"service_tier": "ultrafast"},
         {"fallbacks": ["gpt-5-pro"]},
         {"Max_Output_Tokens": 9},
+        {"MAX_TOKENS": 9},
         {"max_output_tokens": 0},
         {"max_output_tokens": 2**40},
         {"max_output_tokens": "9"},

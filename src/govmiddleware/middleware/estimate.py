@@ -133,13 +133,12 @@ class Estimate:
 
     def _output_bound(self, call: Call, body: RequestBody, info: RequestInfo, price: ModelPrice) -> int:
         """Of each choice: what the client asked for, else the model's maximum, else our default, which then
-        must bind where anything can."""
+        must bind."""
         if not info.generates:
             return 0
         if info.output_tokens is not None:
             return info.output_tokens
-        if price.max_output_tokens is not None:
-            return price.max_output_tokens
-        if info.can_be_limited:
+        if price.max_output_tokens is None:
             call.protocol.bound_output(body, self.default_max_output_tokens)
-        return self.default_max_output_tokens
+            return self.default_max_output_tokens
+        return price.max_output_tokens
