@@ -133,7 +133,7 @@ def test_a_response_that_has_ended_gets_no_second_end() -> None:
 
 
 @recordings("openai.responses")
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.data())
 def test_a_recorded_response_ends_validly_wherever_it_is_cut(client: Client, data: st.DataObject) -> None:
     streams = [raw for raw in recorded_streams("openai.responses") if b"web_search_call" not in raw]
@@ -143,7 +143,7 @@ def test_a_recorded_response_ends_validly_wherever_it_is_cut(client: Client, dat
     check(client, cut_after(reader_of(RESPONSES), raw, places))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(
         st.dictionaries(

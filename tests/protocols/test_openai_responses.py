@@ -201,7 +201,7 @@ json_values = st.recursive(
 names = ["input", "tools", "text", "instructions", "reasoning", "prompt", "conversation", "stream", "other"]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.dictionaries(st.sampled_from(names), json_values), st.sampled_from(["gpt-4o", "gpt-5", "qwen3"]))
 def test_any_json_is_read_or_refused(fields: dict[str, Any], model: str) -> None:
     try:
@@ -341,7 +341,7 @@ def test_a_part_never_exceeds_its_whole() -> None:
     assert (usage.cached_tokens, usage.cache_write_tokens) == (100, 100)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["usage", "output", "status", "model", "tool_usage", "type", "response"]), json_values

@@ -65,7 +65,7 @@ def test_usage_is_what_every_provider_reports() -> None:
     assert searched >= 20
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.data())
 def test_usage_does_not_depend_on_how_a_stream_is_cut(data: st.DataObject) -> None:
     streams = [raw for _, raw, stream in answered(NAME) if stream]
