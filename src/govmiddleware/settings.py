@@ -229,15 +229,20 @@ class PriceSettings(Frozen):
     output_usd_per_mtok: Annotated[Decimal, Field(ge=0)] | None = None
     cached_input_usd_per_mtok: Annotated[Decimal, Field(ge=0)] | None = None
     cache_write_usd_per_mtok: Annotated[Decimal, Field(ge=0)] | None = None
+    cache_write_1h_usd_per_mtok: Annotated[Decimal, Field(ge=0)] | None = None
     request_usd: Annotated[Decimal, Field(ge=0)] | None = None
+    image_usd: Annotated[Decimal, Field(ge=0)] | None = None
+    audio_minute_usd: Annotated[Decimal, Field(ge=0)] | None = None
     max_output_tokens: PositiveInt | None = None
     same_as: str | None = None
 
     @model_validator(mode="after")
     def _has_a_price(self) -> PriceSettings:
         per_token = self.input_usd_per_mtok is not None and self.output_usd_per_mtok is not None
-        if not per_token and self.request_usd is None and self.same_as is None:
-            raise ValueError("input_usd_per_mtok and output_usd_per_mtok, request_usd or same_as")
+        by_unit = (self.request_usd, self.image_usd, self.audio_minute_usd)
+        if not per_token and by_unit == (None, None, None) and self.same_as is None:
+            expected = "request_usd, image_usd, audio_minute_usd or same_as"
+            raise ValueError(f"input_usd_per_mtok and output_usd_per_mtok, {expected}")
         return self
 
     def configured(self) -> ConfiguredPrice:

@@ -142,6 +142,8 @@ class Call:
     stream: bool = False
     """Whether a stream was asked for; Meter corrects it to what is answered."""
     price: ModelPrice | None = None
+    service_tier: str | None = None
+    """The tier of service that was asked for; Meter corrects it to what the answer names."""
     estimated_input_tokens: int | None = None
     demand: Demand | None = None
 

@@ -3,16 +3,15 @@
 `data/prices.json` (by tools/compile_prices.py) lists providers, each with `owns` and `alias`, rules on
 names of models and on names of the provider, and `models`: `[id, prices, match?]`. A rule is a string
 (equality) or `[starts | ends | has | regex, text]` or `[or | and, rule, ...]`; without `match` a model
-matches its id. Prices are one object of rates or a list of `[condition, rates]`; rates have the keys
-i, c, w, o (input, cached input, cache write, output; USD per million tokens) and r (USD per thousand
-requests), each a number's text or `[text, [above, text], ...]` in tiers by input tokens.
+matches its id. Prices are one object of rates or a list of `[condition, rates, tiers]`, where `tiers` has the
+rates that differ in other tiers of service, by their names. Rates have the keys of `_KEYS`, in USD for what
+stands there, each a number's text or `[text, [above, text], ...]` in tiers by input tokens.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import date, time
 from decimal import Decimal
 from functools import cache, cached_property
@@ -28,13 +27,37 @@ from govmiddleware.core.model_price import (
     PriceHistory,
     Rates,
     femto,
-    femto_per_token,
+    rates_of,
 )
 
 _COMPACT_DATE = re.compile(r"-(20\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)")
 _BEDROCK = re.compile(r"(?:(?:us|eu|au|jp|apac|us-gov|global)\.)?[a-z0-9]+\.[a-z]")
 _SPELLINGS = {"fireworks_ai": "fireworks", "azure_ai": "azure", "z-ai": "zai"}
 """LiteLLM's and OpenRouter's names of providers that the data's own rules do not know."""
+
+
+_MILLION, _THOUSAND = 10**6, 10**3
+_KEYS = {
+    "i": ("input", _MILLION),
+    "c": ("cached_input", _MILLION),
+    "w": ("cache_write", _MILLION),
+    "h": ("cache_write_1h", _MILLION),
+    "o": ("output", _MILLION),
+    "t": ("reasoning", _MILLION),
+    "ia": ("input_audio", _MILLION),
+    "ii": ("input_image", _MILLION),
+    "iv": ("input_video", _MILLION),
+    "ca": ("cached_audio", _MILLION),
+    "ci": ("cached_image", _MILLION),
+    "oa": ("output_audio", _MILLION),
+    "oi": ("output_image", _MILLION),
+    "a": ("audio_hour", 1),
+    "x": ("character", _MILLION),
+    "s": ("web_search", _THOUSAND),
+    "f": ("file_search", _THOUSAND),
+    "r": ("request", _THOUSAND),
+}
+"""The classes of `Rates`, and of how many units the file says the price."""
 
 
 class _Provider(msgspec.Struct, dict=True):
@@ -221,15 +244,20 @@ def _exact_names(rule: Any) -> Iterator[str]:
 
 def _prices_of(provider: _Provider, model: list[Any], max_output_tokens: int | None = None) -> PriceHistory:
     name, prices = model[0], model[1]
-    alternatives: list[list[Any]] = [[None, prices]] if isinstance(prices, dict) else prices
-    price = ModelPrice(name, max_output_tokens, f"{provider.id}: {name}")
+    alternatives: list[list[Any]] = [[None, prices, {}]] if isinstance(prices, dict) else prices
     return PriceHistory(
         tuple(
             (
                 _condition(condition),
-                replace(price, rates=_rates(found), request_femto=femto(Decimal(found.get("r", "0")) / 1000)),
+                ModelPrice(
+                    name,
+                    max_output_tokens,
+                    f"{provider.id}: {name}",
+                    rates=_rates(found),
+                    service_tiers={tier: _rates({**found, **different}) for tier, different in tiers.items()},
+                ),
             )
-            for condition, found in alternatives
+            for condition, found, tiers in alternatives
         )
     )
 
@@ -243,23 +271,21 @@ def _condition(written: Any) -> FromDate | Daily | None:
 
 
 def _rates(written: dict[str, Any]) -> tuple[Rates, ...]:
-    """One for each tier that any rate has. A class without a rate of its own has the input's."""
+    """One for each tier that any rate has."""
     starts = {0, *(tier[0] for rate in written.values() if isinstance(rate, list) for tier in rate[1:])}
 
-    def rate(key: str, above: int) -> int:
+    def price(key: str, above: int) -> int:
         value = written[key]
         if isinstance(value, list):
             base, *tiers = value
             value = ([base, *(price for start, price in tiers if start <= above)])[-1]
-        return femto_per_token(Decimal(value))
+        return femto(Decimal(value) / _KEYS[key][1])
 
+    least_audio_ms = written.get("least_audio_ms", 0)
+    keys = [key for key in written if key in _KEYS]
     return tuple(
-        Rates(
-            input=rate("i", above),
-            cached_input=rate("c" if "c" in written else "i", above),
-            cache_write=rate("w" if "w" in written else "i", above),
-            output=rate("o", above) if "o" in written else 0,
-            above=above,
+        rates_of(
+            {**{_KEYS[key][0]: price(key, above) for key in keys}, "least_audio_ms": least_audio_ms}, above
         )
         for above in sorted(starts)
     )

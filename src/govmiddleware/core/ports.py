@@ -11,7 +11,7 @@ from typing import Protocol
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.limits import Counter, Hold
 from govmiddleware.core.refusals import Refusal
-from govmiddleware.core.usage import Usage
+from govmiddleware.core.usage import ANYTHING, Reach, Usage
 
 Headers = list[tuple[bytes, bytes]]
 """Lower-case names, in order, duplicates kept: as in ASGI."""
@@ -76,6 +76,7 @@ class RequestInfo:
         predicted_texts: what may be billed as output beyond the output limit (rejected predictions).
         hides_output: whether the client asks for output that is billed and not shown, or for none such; None
             leaves it to the model.
+        reach: what it may be billed for beside text; without it, the dearest that its tokens can be is reserved.
     """
 
     model: str
@@ -91,6 +92,7 @@ class RequestInfo:
     user: str | None = None
     predicted_texts: Sequence[str] = ()
     hides_output: bool | None = None
+    reach: Reach = ANYTHING
 
 
 class UsageReader(Protocol):
@@ -99,6 +101,8 @@ class UsageReader(Protocol):
     usage: Usage | None
     model: str | None
     """The model that the answer names."""
+    service_tier: str | None
+    """The tier of service that the answer names."""
 
     def feed(self, chunk: bytes) -> bytes:
         """Read one chunk of the decoded body; returns what the client shall get of it, which is the

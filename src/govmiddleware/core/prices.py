@@ -11,7 +11,7 @@ from decimal import Decimal
 from fnmatch import translate
 
 from govmiddleware.core.catalogue import shipped_catalogue
-from govmiddleware.core.model_price import ModelPrice, PriceHistory, Rates, femto, femto_per_token
+from govmiddleware.core.model_price import ModelPrice, PriceHistory, Rates, femto, rates_of
 from govmiddleware.errors import ConfigurationError
 
 __all__ = ["ConfiguredPrice", "ModelPrice", "PriceBook"]
@@ -28,6 +28,9 @@ class ConfiguredPrice:
     Attributes:
         model: a name, or a glob; a bare `*` comes after the shipped data.
         cached_input_usd_per_mtok, cache_write_usd_per_mtok: the input's price where left out.
+        cache_write_1h_usd_per_mtok: that of `cache_write_usd_per_mtok` where left out.
+        image_usd: for each picture that is made and is not billed in tokens.
+        audio_minute_usd: of sound that is billed by its length.
         same_as: a model of the shipped data, or one configured by name before this; what is left out
             here is as there.
     """
@@ -37,7 +40,10 @@ class ConfiguredPrice:
     output_usd_per_mtok: Decimal | None = None
     cached_input_usd_per_mtok: Decimal | None = None
     cache_write_usd_per_mtok: Decimal | None = None
+    cache_write_1h_usd_per_mtok: Decimal | None = None
     request_usd: Decimal | None = None
+    image_usd: Decimal | None = None
+    audio_minute_usd: Decimal | None = None
     max_output_tokens: int | None = None
     same_as: str | None = None
 
@@ -100,30 +106,42 @@ class PriceBook:
         return PriceHistory(tuple((condition, _apply(price, found)) for condition, found in base.prices))
 
 
+_UNITS = {
+    "input_usd_per_mtok": ("input", Decimal("1e-6")),
+    "output_usd_per_mtok": ("output", Decimal("1e-6")),
+    "cached_input_usd_per_mtok": ("cached_input", Decimal("1e-6")),
+    "cache_write_usd_per_mtok": ("cache_write", Decimal("1e-6")),
+    "cache_write_1h_usd_per_mtok": ("cache_write_1h", Decimal("1e-6")),
+    "request_usd": ("request", Decimal(1)),
+    "image_usd": ("image", Decimal(1)),
+    "audio_minute_usd": ("audio_hour", Decimal(60)),
+}
+"""The class of `Rates` that each field sets, and its unit in that of the class."""
+
+
 def _apply(price: ConfiguredPrice, base: ModelPrice) -> ModelPrice:
-    source = "configured" if price.same_as is None else f"configured, same as {price.same_as}"
-    limit = base.max_output_tokens if price.max_output_tokens is None else price.max_output_tokens
-    return ModelPrice(
-        model=price.model,
-        max_output_tokens=limit,
-        source=source,
-        rates=tuple(_override(rates, price) for rates in base.rates),
-        request_femto=base.request_femto if price.request_usd is None else femto(price.request_usd),
-    )
-
-
-def _override(rates: Rates, price: ConfiguredPrice) -> Rates:
+    """`base` with what is written, which counts in every tier."""
     written = {
-        "input": price.input_usd_per_mtok,
-        "cached_input": price.cached_input_usd_per_mtok,
-        "cache_write": price.cache_write_usd_per_mtok,
-        "output": price.output_usd_per_mtok,
+        name: femto(usd * unit)
+        for field_name, (name, unit) in _UNITS.items()
+        if (usd := getattr(price, field_name)) is not None
     }
     if price.same_as is None:
-        for cache in ("cached_input", "cache_write"):
-            if written[cache] is None:
-                written[cache] = price.input_usd_per_mtok
-    return replace(rates, **{name: femto_per_token(usd) for name, usd in written.items() if usd is not None})
+        rates: tuple[Rates, ...] = (rates_of(written),)
+    else:
+        rates = tuple(replace(each, **written) for each in base.rates)
+    return ModelPrice(
+        model=price.model,
+        max_output_tokens=base.max_output_tokens
+        if price.max_output_tokens is None
+        else price.max_output_tokens,
+        source="configured" if price.same_as is None else f"configured, same as {price.same_as}",
+        rates=rates,
+        service_tiers={
+            tier: tuple(replace(each, **written) for each in rates)
+            for tier, rates in base.service_tiers.items()
+        },
+    )
 
 
 def _check(price: ConfiguredPrice, key: str) -> None:
@@ -133,7 +151,8 @@ def _check(price: ConfiguredPrice, key: str) -> None:
             raise ConfigurationError(f"{key}.{field.name}", value, "an amount of USD, 0 or more")
     if price.max_output_tokens is not None and price.max_output_tokens < 1:
         raise ConfigurationError(f"{key}.max_output_tokens", price.max_output_tokens, "1 or more")
-    if price.same_as is None and price.request_usd is None:
+    by_unit = (price.request_usd, price.image_usd, price.audio_minute_usd)
+    if price.same_as is None and by_unit == (None, None, None):
         # Never free by accident: a price that was forgotten is not 0.
         for name in ("input_usd_per_mtok", "output_usd_per_mtok"):
             if getattr(price, name) is None:

@@ -87,6 +87,7 @@ class Tap:
             return
         call.usage = reader.usage
         call.model_served = call.model_served or reader.model
+        call.service_tier = reader.service_tier or call.service_tier
         if call.reading is not Reading.WHOLE or reader.usage is None:
             self._take(reader)
             self._count()

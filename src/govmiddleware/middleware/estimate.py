@@ -19,9 +19,11 @@ from govmiddleware.core.prices import ModelPrice, PriceBook
 from govmiddleware.core.providers import Provider, provider_for
 from govmiddleware.core.refusals import ModelNotFound, ModelNotPriced, Refusal
 from govmiddleware.core.scopes import ANONYMOUS
+from govmiddleware.core.usage import Usage
 from govmiddleware.middleware._body import read_body, replay, with_body_headers
 from govmiddleware.middleware._enter import enter
 from govmiddleware.middleware._refuse import refuse
+from govmiddleware.protocols.escapes import refuse_dear_tier
 from govmiddleware.services.counting import count
 
 _INLINE_BYTES = 262_144
@@ -100,9 +102,11 @@ class Estimate:
             call.estimated_input_tokens, call.demand = 0, NOTHING
             return
         price = self.prices.find(info.model)
-        if price is None:
+        in_tokens = info.reach.beside_tokens == Usage()
+        if price is None or (in_tokens and not price.counts_tokens):
             raise ModelNotPriced(f"The model {info.model!r} has no price here.", param="model")
-        call.price = price
+        refuse_dear_tier(info.reach.service_tier, price.service_tiers)
+        call.price, call.service_tier = price, info.reach.service_tier
         counted = await count(info.texts, info.model)
         estimate = input_estimate(info, counted, self.unknown_size_tokens)
         call.estimated_input_tokens = estimate
@@ -112,7 +116,7 @@ class Estimate:
         hides_output = (
             family_of(info.model).hides_reasoning if info.hides_output is None else info.hides_output
         )
-        input_femto, output_femto = price.worst_rates(input_tokens)
+        input_femto, output_femto = price.worst_rates(input_tokens, info.reach)
         call.demand = Demand(
             input_tokens=input_tokens,
             output=self._output_bound(call, body, info, price),

@@ -12,7 +12,12 @@ import msgspec
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.refusals import InvalidRequest
-from govmiddleware.protocols.escapes import refuse_dear_tiers, refuse_other_output_limits
+from govmiddleware.core.usage import Reach, Usage
+from govmiddleware.protocols.escapes import (
+    may_cache_for_an_hour,
+    read_service_tier,
+    refuse_other_output_limits,
+)
 from govmiddleware.protocols.fields import (
     LARGEST_TOKEN_LIMIT,
     LONGEST_CALLER,
@@ -26,6 +31,7 @@ from govmiddleware.protocols.openai_base import OpenAIRoute
 from govmiddleware.protocols.openai_chat_reader import JsonReader, StreamReader
 from govmiddleware.protocols.openai_models import wants_completion_limit
 from govmiddleware.protocols.openai_prompt import ChatPrompt
+from govmiddleware.protocols.prompt import SEARCHES
 
 MOST_CHOICES = 128
 
@@ -85,7 +91,6 @@ class OpenAIChat(OpenAIRoute):
         if messages is None:
             raise InvalidRequest("'messages' is missing.", param="messages")
         read(body, "stream_options", dict[str, Any])
-        refuse_dear_tiers(body)
         prompt = ChatPrompt(model)
         prompt.add_messages(messages)
         _add_tools(body, prompt)
@@ -108,6 +113,12 @@ class OpenAIChat(OpenAIRoute):
             predicted_texts=predicted,
             # What is rejected of a prediction is billed too.
             hides_output=True if predicted or any(name in HIDING for name in body.names()) else None,
+            reach=Reach(
+                media=prompt.unknown_parts > 0,
+                cache_1h=may_cache_for_an_hour(body),
+                service_tier=read_service_tier(body),
+                beside_tokens=Usage(web_searches=SEARCHES if _searches(body) else 0),
+            ),
         )
 
     def bound_output(self, body: RequestBody, tokens: int) -> None:
@@ -154,8 +165,12 @@ def _add_tools(body: RequestBody, prompt: ChatPrompt) -> None:
     response_format = read(body, "response_format", dict[str, Any])
     if response_format is not None and "json_schema" in response_format:
         prompt.add_schema(response_format["json_schema"])
-    if body.raw("web_search_options") not in (None, b"null"):
+    if _searches(body):
         prompt.unknown_parts += 1  # what the search finds becomes prompt
+
+
+def _searches(body: RequestBody) -> bool:
+    return body.raw("web_search_options") not in (None, b"null")
 
 
 def _predicted(body: RequestBody) -> list[str]:

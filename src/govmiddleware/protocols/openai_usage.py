@@ -45,6 +45,8 @@ def read_usage(reported: dict[str, Any]) -> Usage | None:
         cache_write_tokens=min(written, prompt),
         output_tokens=completion,
         reasoning_tokens=min(reasoning, completion),
+        input_audio_tokens=min(_first(of_prompt.get("audio_tokens")), prompt),
+        output_audio_tokens=min(_first(of_completion.get("audio_tokens")), completion),
     )
 
 

@@ -109,19 +109,11 @@ def correction_record(
 ) -> Record:
     """Of a request whose expired record is in the journal: what it really used, less what that says."""
     expired = charge_as_bound(reservation.left, Settlement.EXPIRED, Outcome.EXPIRED)
-    used, told = charge.usage, expired.usage
-    difference = Usage(
-        input_tokens=used.input_tokens - told.input_tokens,
-        cached_tokens=used.cached_tokens,
-        cache_write_tokens=used.cache_write_tokens,
-        output_tokens=used.output_tokens - told.output_tokens,
-        reasoning_tokens=used.reasoning_tokens,
-    )
     return _record(
         call,
         kind="correction",
         reservation_id=reservation.id,
-        usage=difference,
+        usage=charge.usage - expired.usage,
         cost_usd=usd_text(charge.cost - expired.cost),
         price_version=price_version if call.price else None,
         outcome=charge.outcome.value,

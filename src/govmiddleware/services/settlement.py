@@ -102,21 +102,19 @@ def shadow_charge(call: Call, charge: Charge) -> Charge:
     if charge.usage.output_tokens <= most:
         return charge
     usage = replace(charge.usage, output_tokens=most)
-    return replace(charge, usage=usage, cost=call.price.cost(usage))
+    return replace(charge, usage=usage, cost=call.price.cost(usage, service_tier=call.service_tier))
 
 
 def _delivered(call: Call) -> Usage:
     """The input as reported or else as estimated, and the output as counted on its way."""
     reported = call.usage or _NOTHING
-    return Usage(
+    return replace(
+        reported,
         input_tokens=reported.input_tokens or call.estimated_input_tokens or 0,
-        cached_tokens=reported.cached_tokens,
-        cache_write_tokens=reported.cache_write_tokens,
         output_tokens=max(reported.output_tokens, call.delivered_output_tokens),
-        reasoning_tokens=reported.reasoning_tokens,
     )
 
 
 def _priced(call: Call, usage: Usage, settlement: Settlement, outcome: Outcome) -> Charge:
-    cost = call.price.cost(usage) if call.price else 0
+    cost = call.price.cost(usage, service_tier=call.service_tier) if call.price else 0
     return Charge(usage, cost, settlement, outcome)
