@@ -179,6 +179,7 @@ def main() -> None:
         compiled.append(
             {
                 "id": provider.id,
+                "url": provider.api_pattern,
                 "owns": clause(provider.model_match),
                 "alias": clause(provider.provider_match),
                 "fallback": provider.fallback_model_providers or [],

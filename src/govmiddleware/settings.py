@@ -170,6 +170,7 @@ class UpstreamSettings(Frozen):
     first_byte_timeout: Positive | None = None
     idle_timeout: Positive | None = None
     max_connections: PositiveInt | None = None
+    trust_cost_header: bool = False
 
     @model_validator(mode="after")
     def _has_one_key(self) -> UpstreamSettings:
@@ -178,7 +179,7 @@ class UpstreamSettings(Frozen):
         return self
 
     def provider(self) -> Provider:
-        return Provider(self.name, self.models)
+        return Provider(self.name, self.models, self.url, self.trust_cost_header)
 
     def credential(self, key: str) -> str | None:
         """What the upstream wants to see, out of the environment where `api_key_env` says so.

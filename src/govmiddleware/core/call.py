@@ -139,6 +139,8 @@ class Call:
     body: RequestBody | None = None
     model: str | None = None
     provider: str | None = None
+    trusts_cost: bool = False
+    """Whether the provider is believed what it says of its answers' cost."""
     stream: bool = False
     """Whether a stream was asked for; Meter corrects it to what is answered."""
     price: ModelPrice | None = None
@@ -173,6 +175,8 @@ class Call:
     reading: Reading = Reading.UNREAD
     model_served: str | None = None
     usage: Usage | None = None
+    told_cost: int | None = None
+    """nano-USD: what the answer says that it cost, where that is believed."""
     delivered_output_tokens: int = 0
     """Counted from what was delivered, where the answer did not report its usage."""
 

@@ -1,7 +1,7 @@
 """The shipped prices and output limits, and how a model's name finds them.
 
-`data/prices.json` (by tools/compile_prices.py) lists providers, each with `owns` and `alias`, rules on
-names of models and on names of the provider, and `models`: `[id, prices, match?]`. A rule is a string
+`data/prices.json` (by tools/compile_prices.py) lists providers, each with `url`, a pattern of its addresses,
+`owns` and `alias`, rules on names of models and on names of the provider, and `models`: `[id, prices, match?]`. A rule is a string
 (equality) or `[starts | ends | has | regex, text]` or `[or | and, rule, ...]`; without `match` a model
 matches its id. Prices are one object of rates or a list of `[condition, rates, tiers]`, where `tiers` has the
 rates that differ in other tiers of service, by their names. Rates have the keys of `_KEYS`, in USD for what
@@ -62,6 +62,7 @@ _KEYS = {
 
 class _Provider(msgspec.Struct, dict=True):
     id: str
+    url: str
     owns: Any
     alias: Any
     fallback: list[str]
@@ -107,6 +108,7 @@ class _Limits(msgspec.Struct):
 class Catalogue:
     """Finds prices by name, as follows; the first that answers counts.
 
+    0. Where the address is known that the call goes to, and whose it is: that provider's, by its rules.
     1. `PROVIDER/name` and `PROVIDER:name`: that provider's model, by its rules (which know dated
        snapshots and aliases), or one of another provider that it resells.
     2. Names in Bedrock's form (`us.anthropic.claude-...`): Bedrock's.
@@ -125,14 +127,21 @@ class Catalogue:
         by_limit = msgspec.json.decode(limits, type=_Limits).limits
         self._limits = {name: int(limit) for limit, names in by_limit.items() for name in names}
 
-    def find(self, name: str) -> PriceHistory | None:
-        """The prices of a model, or None. Any spelling of case is fine."""
+    def find(self, name: str, url: str | None = None) -> PriceHistory | None:
+        """The prices of a model, or None. Any spelling of case is fine.
+
+        Args:
+            url: of the upstream that is called.
+        """
         name = name.lower()
-        found = self._find(name)
-        if found is None:
-            dashed = _COMPACT_DATE.sub(r"-\1-\2-\3", name)
-            found = self._find(dashed) if dashed != name else None
+        spellings = tuple(dict.fromkeys((name, _COMPACT_DATE.sub(r"-\1-\2-\3", name))))
+        seller = self._seller_at(url) if url else None
+        found = next(filter(None, (self._model_of(seller, each) for each in spellings)), None)
+        found = found or next(filter(None, map(self._find, spellings)), None)
         return None if found is None else self._history(name, *found)
+
+    def _seller_at(self, url: str) -> _Provider | None:
+        return next((each for each in self._providers.values() if re.match(each.url, url)), None)
 
     def _find(self, name: str) -> tuple[_Provider, list[Any]] | None:
         prefix, separator, rest = _split(name)
@@ -141,9 +150,7 @@ class Catalogue:
         if separator:
             if prefix == "ft":  # OpenAI's fine-tuned models
                 return self._model_of(self._providers["openai"], name)
-            provider = self._provider(prefix)
-            found = self._model_of(provider, rest) if provider else None
-            if found:
+            if found := self._model_of(self._provider(prefix), rest):
                 return found
         if _BEDROCK.match(name) and (found := self._model_of(self._providers["aws"], name)):
             return found
@@ -163,7 +170,9 @@ class Catalogue:
                 return provider
         return None
 
-    def _model_of(self, provider: _Provider, name: str) -> tuple[_Provider, list[Any]] | None:
+    def _model_of(self, provider: _Provider | None, name: str) -> tuple[_Provider, list[Any]] | None:
+        if provider is None:
+            return None
         for seller in (provider, *(self._providers[other] for other in provider.fallback)):
             if model := seller.model(name):
                 return seller, model

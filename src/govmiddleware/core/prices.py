@@ -60,7 +60,7 @@ class PriceBook:
     def __init__(self, configured: Sequence[ConfiguredPrice] = ()) -> None:
         """Raises ConfigurationError for an entry that cannot be used."""
         self._shipped = shipped_catalogue()
-        self._found: dict[str, PriceHistory] = {}
+        self._found: dict[tuple[str, str | None], PriceHistory] = {}
         self._configured: list[tuple[re.Pattern[str], PriceHistory]] = []
         self._rest: PriceHistory | None = None
         by_name: dict[str, PriceHistory] = {}
@@ -75,26 +75,27 @@ class PriceBook:
                 self._configured.append((re.compile(translate(name)), history))
         self.version = self._shipped.version + _fingerprint(configured)
 
-    def find(self, model: str, at: datetime | None = None) -> ModelPrice | None:
-        """The price of a model as clients name it, or None.
+    def find(self, model: str, at: datetime | None = None, *, url: str | None = None) -> ModelPrice | None:
+        """The price of a model as clients name it, or None; at `url` where that is known, since providers
+        that serve the same model have prices of their own.
 
         Where prices change with the date or the time of day, the one in force at `at` (now where left
         out) counts, for the whole call: ask once, at admission, and settle with the same.
         """
-        name = model.lower()
-        found = self._found.pop(name, None) or self._look_up(name)
+        key = (model.lower(), url)
+        found = self._found.pop(key, None) or self._look_up(*key)
         if found is None:
             return None
         if len(self._found) >= REMEMBERED_NAMES:
             self._found.pop(next(iter(self._found)), None)
-        self._found[name] = found  # at the end: the first is the one not asked for the longest
+        self._found[key] = found  # at the end: the first is the one not asked for the longest
         return found.at(at)
 
-    def _look_up(self, name: str) -> PriceHistory | None:
+    def _look_up(self, name: str, url: str | None) -> PriceHistory | None:
         for pattern, history in self._configured:
             if pattern.match(name):
                 return history
-        return self._shipped.find(name) or self._rest
+        return self._shipped.find(name, url) or self._rest
 
     def _configure(self, price: ConfiguredPrice, key: str, by_name: dict[str, PriceHistory]) -> PriceHistory:
         """The entry with all that it takes from `same_as`."""

@@ -72,7 +72,7 @@ class Estimate:
                 await self.estimate(call, body, info)
                 scope, receive = with_body_headers(scope, body), replay(body, receive)
             else:
-                call.provider = self._provider_for(None)
+                call.provider = self._provider_for(None).name
         except Refusal as refusal:
             await refuse(call, refusal, scope, send)
             return
@@ -95,13 +95,14 @@ class Estimate:
         refuse_unprintable(info.model, "model")
         refuse_unprintable(info.user or "", "user")
         call.body, call.model, call.stream = body, info.model, info.stream
-        call.provider = self._provider_for(info.model)
+        provider = self._provider_for(info.model)
+        call.provider, call.trusts_cost = provider.name, provider.trust_cost_header
         if info.user and call.trust_caller and call.attribution.user == ANONYMOUS:
             call.attribution = replace(call.attribution, user=info.user)
         if info.free:
             call.estimated_input_tokens, call.demand = 0, NOTHING
             return
-        price = self.prices.find(info.model)
+        price = self.prices.find(info.model, url=provider.url)
         in_tokens = info.reach.beside_tokens == Usage()
         if price is None or (in_tokens and not price.counts_tokens):
             raise ModelNotPriced(f"The model {info.model!r} has no price here.", param="model")
@@ -127,12 +128,12 @@ class Estimate:
             grows=info.stream and not hides_output,
         )
 
-    def _provider_for(self, model: str | None) -> str:
+    def _provider_for(self, model: str | None) -> Provider:
         provider = provider_for(model, self.providers)
         if provider is None:
             problem = f"The model {model!r} does not exist here: no upstream takes it."
             raise ModelNotFound(problem, param="model")
-        return provider.name
+        return provider
 
     def _output_bound(self, call: Call, body: RequestBody, info: RequestInfo, price: ModelPrice) -> int:
         """Of each choice: what the client asked for, else the model's maximum, else our default, which then

@@ -14,6 +14,7 @@ from govmiddleware.core.money import usd_text
 from govmiddleware.core.refusals import Evaluation, Refusal
 from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE
 from govmiddleware.core.usage import Usage
+from govmiddleware.protocols.litellm import RESPONSE_COST
 from govmiddleware.services.settlement import Charge, Outcome, charge_as_bound
 
 
@@ -89,7 +90,7 @@ def outcome_record(call: Call, charge: Charge, reservation_id: str, *, price_ver
         reservation_id=reservation_id,
         usage=charge.usage,
         cost_usd=usd_text(charge.cost),
-        price_version=price_version if call.price else None,
+        price_version=_priced_by(call, charge, price_version),
         outcome=charge.outcome.value,
         settlement=charge.settlement.value,
     )
@@ -115,10 +116,17 @@ def correction_record(
         reservation_id=reservation.id,
         usage=charge.usage - expired.usage,
         cost_usd=usd_text(charge.cost - expired.cost),
-        price_version=price_version if call.price else None,
+        price_version=_priced_by(call, charge, price_version),
         outcome=charge.outcome.value,
         settlement=charge.settlement.value,
     )
+
+
+def _priced_by(call: Call, charge: Charge, price_version: str | None) -> str | None:
+    """Where the cost comes from: the prices of this version, or the upstream's word."""
+    if charge.cost_was_told:
+        return RESPONSE_COST
+    return price_version if call.price else None
 
 
 def deployment_record(record: Record) -> Record:

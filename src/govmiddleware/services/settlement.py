@@ -23,12 +23,17 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What is settled for one call. Cost in nano-USD."""
+    """What is settled for one call. Cost in nano-USD.
+
+    Attributes:
+        cost_was_told: whether the cost is what the upstream said, not what the prices come to.
+    """
 
     usage: Usage
     cost: int
     settlement: Settlement
     outcome: Outcome
+    cost_was_told: bool = False
 
     def amount(self, meter: Meter) -> int:
         match meter:
@@ -116,5 +121,7 @@ def _delivered(call: Call) -> Usage:
 
 
 def _priced(call: Call, usage: Usage, settlement: Settlement, outcome: Outcome) -> Charge:
+    if call.told_cost is not None:
+        return Charge(usage, call.told_cost, settlement, outcome, cost_was_told=True)
     cost = call.price.cost(usage, service_tier=call.service_tier) if call.price else 0
     return Charge(usage, cost, settlement, outcome)
