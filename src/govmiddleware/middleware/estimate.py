@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -40,6 +41,7 @@ class Estimate:
         max_body_bytes, body_timeout: 413 and 408 past them; after decoding too.
         default_max_output_tokens: written into a request whose output nothing else bounds.
         unknown_size_tokens: for each part whose size the request does not show.
+        clock: at what time prices are asked for; now, where left out.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Estimate:
         body_timeout: float = 30,
         default_max_output_tokens: int = 4096,
         unknown_size_tokens: int = 2000,
+        clock: Callable[[], datetime] | None = None,
     ) -> None:
         self.app = app
         self.prices = prices
@@ -60,6 +63,7 @@ class Estimate:
         self.body_timeout = body_timeout
         self.default_max_output_tokens = default_max_output_tokens
         self.unknown_size_tokens = unknown_size_tokens
+        self.clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call, send = enter(scope, send)
@@ -102,7 +106,8 @@ class Estimate:
         if info.free:
             call.estimated_input_tokens, call.demand = 0, NOTHING
             return
-        price = self.prices.find(info.model, url=provider.url)
+        at = self.clock() if self.clock else None
+        price = self.prices.find(info.model, at, url=provider.url)
         in_tokens = info.reach.beside_tokens == Usage()
         if price is None or (in_tokens and not price.counts_tokens):
             raise ModelNotPriced(f"The model {info.model!r} has no price here.", param="model")
