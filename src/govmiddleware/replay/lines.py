@@ -73,8 +73,10 @@ class BadLine(ValueError):
 _decoder = msgspec.json.Decoder(Exchange)
 
 
-def read_exchange(line: bytes) -> Exchange:
+def read_exchange(line: bytes | None) -> Exchange:
     """Raises BadLine."""
+    if line is None:
+        raise BadLine("line_too_long", f"The line has more than {LONGEST_LINE} bytes.")
     try:
         exchange = _decoder.decode(line)
     except msgspec.ValidationError as error:

@@ -16,7 +16,7 @@ from govmiddleware.core.ids import new_request_id
 from govmiddleware.core.ports import Headers, WireProtocol
 from govmiddleware.core.prices import PriceBook
 from govmiddleware.core.providers import Provider
-from govmiddleware.core.refusals import Refusal
+from govmiddleware.core.refusals import Refusal, RouteNotMetered
 from govmiddleware.core.usage import Usage
 from govmiddleware.middleware import Estimate, Meter
 from govmiddleware.middleware._enter import STATE_KEY
@@ -73,8 +73,13 @@ class Player:
         self._unknown_size_tokens = unknown_size_tokens
         self._max_body_bytes = max_body_bytes
 
-    async def play(self, exchange: Exchange, protocol: WireProtocol, at: datetime) -> Played:
-        """Raises InvalidRequest for names that cannot be counted under."""
+    async def play(self, exchange: Exchange, at: datetime) -> Played:
+        """Raises RouteNotMetered where no protocol reads it, InvalidRequest for names that cannot be counted
+        under."""
+        protocol = protocol_of(exchange)
+        if protocol is None:
+            route = f"{_method(exchange)} {exchange.path or exchange.protocol}"
+            raise RouteNotMetered(f"No protocol here reads {route}.")
         call = _call(exchange, protocol)
         meter = Meter(_Answer(exchange))
         estimate = Estimate(
