@@ -31,6 +31,7 @@ app.command(
 app.command("govmiddleware.cli.tokens:app", name="token", help="API tokens: create, list, revoke.")
 app.command("govmiddleware.cli.limits:app", name="limit", help="Limits: set, list, show, delete.")
 app.command("govmiddleware.cli.usage:usage", help="Show what was used.")
+app.command("govmiddleware.cli.prices:app", name="prices", help="Prices: show what a model costs, and why.")
 app.command(
     "govmiddleware.cli.replay:replay",
     help="Say what recorded exchanges cost, and what limits would have decided.",

@@ -11,9 +11,10 @@ stands there, each a number's text or `[text, [above, text], ...]` in tiers by i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date, time
 from decimal import Decimal
+from difflib import get_close_matches
 from functools import cache, cached_property
 from importlib.resources import files
 from typing import Any
@@ -102,6 +103,9 @@ class _Prices(msgspec.Struct):
 
 
 class _Limits(msgspec.Struct):
+    source: str
+    version: str
+    date: str
     limits: dict[str, list[str]]
 
 
@@ -124,8 +128,10 @@ class Catalogue:
         self.version = f"{document.source} {document.version}"
         self.date = document.date
         self._providers = {provider.id: provider for provider in document.providers}
-        by_limit = msgspec.json.decode(limits, type=_Limits).limits
-        self._limits = {name: int(limit) for limit, names in by_limit.items() for name in names}
+        maxima = msgspec.json.decode(limits, type=_Limits)
+        self.limits_version = f"{maxima.source} {maxima.version}"
+        self.limits_date = maxima.date
+        self._limits = {name: int(limit) for limit, names in maxima.limits.items() for name in names}
 
     def find(self, name: str, url: str | None = None) -> PriceHistory | None:
         """The prices of a model, or None. Any spelling of case is fine.
@@ -139,6 +145,11 @@ class Catalogue:
         found = next(filter(None, (self._model_of(seller, each) for each in spellings)), None)
         found = found or next(filter(None, map(self._find, spellings)), None)
         return None if found is None else self._history(name, *found)
+
+    def near(self, name: str, count: int = 5) -> list[str]:
+        """Names that are much like one that has no price, the nearest first."""
+        names = {each for provider in self._providers.values() for each in provider.by_name}
+        return get_close_matches(name.lower().rpartition("/")[2], names, count)
 
     def _seller_at(self, url: str) -> _Provider | None:
         return next((each for each in self._providers.values() if re.match(each.url, url)), None)
@@ -188,7 +199,15 @@ class Catalogue:
         return max(first_party or found, key=lambda one: _prices_of(*one).dearest, default=None)
 
     def _history(self, name: str, provider: _Provider, model: list[Any]) -> PriceHistory:
-        return _prices_of(provider, model, self._output_limit(name, provider.id, model[0].lower()))
+        limit = self._output_limit(name, provider.id, model[0].lower())
+        return _prices_of(provider, model, limit, self._origins(provider, model))
+
+    def _origins(self, provider: _Provider, model: list[Any]) -> dict[str, str]:
+        shipped = f"{provider.id}: {model[0]}, {self.version} of {self.date}"
+        alternatives = [model[1]] if isinstance(model[1], dict) else [rates for _, rates, _ in model[1]]
+        classes = {_KEYS[key][0] for rates in alternatives for key in rates if key in _KEYS}
+        maximum = {"max_output_tokens": f"{self.limits_version} of {self.limits_date}"}
+        return {**dict.fromkeys(classes, shipped), **maximum}
 
     def _output_limit(self, name: str, provider: str, model: str) -> int | None:
         """The largest that is known under any of the model's names: this bounds what a call may cost."""
@@ -251,7 +270,12 @@ def _exact_names(rule: Any) -> Iterator[str]:
             yield from _exact_names(each)
 
 
-def _prices_of(provider: _Provider, model: list[Any], max_output_tokens: int | None = None) -> PriceHistory:
+def _prices_of(
+    provider: _Provider,
+    model: list[Any],
+    max_output_tokens: int | None = None,
+    origins: Mapping[str, str] | None = None,
+) -> PriceHistory:
     name, prices = model[0], model[1]
     alternatives: list[list[Any]] = [[None, prices, {}]] if isinstance(prices, dict) else prices
     return PriceHistory(
@@ -263,6 +287,7 @@ def _prices_of(provider: _Provider, model: list[Any], max_output_tokens: int | N
                     max_output_tokens,
                     f"{provider.id}: {name}",
                     rates=_rates(found),
+                    origins=origins or {},
                     service_tiers={tier: _rates({**found, **different}) for tier, different in tiers.items()},
                 ),
             )

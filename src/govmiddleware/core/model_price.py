@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from decimal import ROUND_CEILING, Decimal
-from types import MappingProxyType
 
 from govmiddleware.core.usage import ANYTHING, Reach, Usage
 
@@ -141,13 +140,16 @@ class ModelPrice:
         rates: ascending by `above`, the first from 0 on. The last that the input exceeds are in force,
             for all tokens of the call.
         service_tiers: the same for other tiers of service than the standard one, where they have prices.
+        origins: where the price of each class comes from, and the output maximum, for people; classes that are
+            not in it are charged as a wider one.
     """
 
     model: str
     max_output_tokens: int | None
     source: str
     rates: tuple[Rates, ...] = (Rates(),)
-    service_tiers: Mapping[str, tuple[Rates, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    service_tiers: Mapping[str, tuple[Rates, ...]] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def counts_tokens(self) -> bool:

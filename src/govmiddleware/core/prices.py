@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields, replace
-from datetime import datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from fnmatch import translate
 
@@ -15,6 +15,9 @@ from govmiddleware.core.model_price import ModelPrice, PriceHistory, Rates, femt
 from govmiddleware.errors import ConfigurationError
 
 __all__ = ["ConfiguredPrice", "ModelPrice", "PriceBook"]
+
+STALE_DAYS = 120
+"""Providers change prices some times a year."""
 
 REMEMBERED_NAMES = 4096
 """How many names keep their answer. One that matches nothing is never kept, so that random names cost
@@ -55,25 +58,28 @@ class PriceBook:
     Attributes:
         version: of the data, for journal records: `genai-prices 0.2.3+1f2e3d4c`, where the part behind
             the plus identifies the configured prices.
+        shipped_version, shipped_date: of the shipped data, and of the day that it is as of.
     """
 
     def __init__(self, configured: Sequence[ConfiguredPrice] = ()) -> None:
         """Raises ConfigurationError for an entry that cannot be used."""
         self._shipped = shipped_catalogue()
+        self.shipped_version = self._shipped.version
+        self.shipped_date = date.fromisoformat(self._shipped.date)
         self._found: dict[tuple[str, str | None], PriceHistory] = {}
         self._configured: list[tuple[re.Pattern[str], PriceHistory]] = []
         self._rest: PriceHistory | None = None
         by_name: dict[str, PriceHistory] = {}
         for index, price in enumerate(configured):
             _check(price, f"prices[{index}]")
-            history = self._configure(price, f"prices[{index}].same_as", by_name)
+            history = self._configure(price, f"prices[{index}]", by_name)
             name = price.model.lower()
             by_name.setdefault(name, history)
             if name == "*":
                 self._rest = self._rest or history
             else:
                 self._configured.append((re.compile(translate(name)), history))
-        self.version = self._shipped.version + _fingerprint(configured)
+        self.version = self.shipped_version + _fingerprint(configured)
 
     def find(self, model: str, at: datetime | None = None, *, url: str | None = None) -> ModelPrice | None:
         """The price of a model as clients name it, or None; at `url` where that is known, since providers
@@ -82,6 +88,11 @@ class PriceBook:
         Where prices change with the date or the time of day, the one in force at `at` (now where left
         out) counts, for the whole call: ask once, at admission, and settle with the same.
         """
+        found = self.history(model, url=url)
+        return None if found is None else found.at(at)
+
+    def history(self, model: str, *, url: str | None = None) -> PriceHistory | None:
+        """All that `find` chooses from."""
         key = (model.lower(), url)
         found = self._found.pop(key, None) or self._look_up(*key)
         if found is None:
@@ -89,7 +100,21 @@ class PriceBook:
         if len(self._found) >= REMEMBERED_NAMES:
             self._found.pop(next(iter(self._found)), None)
         self._found[key] = found  # at the end: the first is the one not asked for the longest
-        return found.at(at)
+        return found
+
+    def stale(self, today: date | None = None) -> str | None:
+        """What to say of shipped prices that may have changed since; None while they are fresh."""
+        days = ((today or datetime.now(UTC).date()) - self.shipped_date).days
+        if days <= STALE_DAYS:
+            return None
+        return (
+            f"the shipped prices ({self.shipped_version}) are {days} days old: upgrade govmiddleware,"
+            " or set what has changed in [[prices]]"
+        )
+
+    def near(self, model: str) -> list[str]:
+        """Names with a price that are much like one without."""
+        return self._shipped.near(model)
 
     def _look_up(self, name: str, url: str | None) -> PriceHistory | None:
         for pattern, history in self._configured:
@@ -100,11 +125,11 @@ class PriceBook:
     def _configure(self, price: ConfiguredPrice, key: str, by_name: dict[str, PriceHistory]) -> PriceHistory:
         """The entry with all that it takes from `same_as`."""
         if price.same_as is None:
-            return PriceHistory(((None, _apply(price, ModelPrice(price.model, None, "configured"))),))
+            return PriceHistory(((None, _apply(price, key, ModelPrice(price.model, None, "configured"))),))
         base = by_name.get(price.same_as.lower()) or self._shipped.find(price.same_as)
         if base is None:
-            raise ConfigurationError(key, price.same_as, "a model whose price is known")
-        return PriceHistory(tuple((condition, _apply(price, found)) for condition, found in base.prices))
+            raise ConfigurationError(f"{key}.same_as", price.same_as, "a model whose price is known")
+        return PriceHistory(tuple((condition, _apply(price, key, found)) for condition, found in base.prices))
 
 
 _UNITS = {
@@ -120,8 +145,8 @@ _UNITS = {
 """The class of `Rates` that each field sets, and its unit in that of the class."""
 
 
-def _apply(price: ConfiguredPrice, base: ModelPrice) -> ModelPrice:
-    """`base` with what is written, which counts in every tier."""
+def _apply(price: ConfiguredPrice, key: str, base: ModelPrice) -> ModelPrice:
+    """`base` with what is written at `key`, which counts in every tier."""
     written = {
         name: femto(usd * unit)
         for field_name, (name, unit) in _UNITS.items()
@@ -131,13 +156,17 @@ def _apply(price: ConfiguredPrice, base: ModelPrice) -> ModelPrice:
         rates: tuple[Rates, ...] = (rates_of(written),)
     else:
         rates = tuple(replace(each, **written) for each in base.rates)
+    origins = {**base.origins, **dict.fromkeys(written, f"{key} of the configuration")}
+    maximum = base.max_output_tokens
+    if price.max_output_tokens is not None:
+        maximum = price.max_output_tokens
+        origins["max_output_tokens"] = f"{key} of the configuration"
     return ModelPrice(
         model=price.model,
-        max_output_tokens=base.max_output_tokens
-        if price.max_output_tokens is None
-        else price.max_output_tokens,
+        max_output_tokens=maximum,
         source="configured" if price.same_as is None else f"configured, same as {price.same_as}",
         rates=rates,
+        origins=origins,
         service_tiers={
             tier: tuple(replace(each, **written) for each in rates)
             for tier, rates in base.service_tiers.items()
