@@ -144,6 +144,9 @@ class Call:
     stream: bool = False
     """Whether a stream was asked for; Meter corrects it to what is answered."""
     price: ModelPrice | None = None
+    """Of the model that was asked for: what its bound is reserved at."""
+    find_price: Callable[[str], ModelPrice | None] = lambda model: None
+    """Of other models, at the same provider and time."""
     service_tier: str | None = None
     """The tier of service that was asked for; Meter corrects it to what the answer names."""
     estimated_input_tokens: int | None = None
@@ -197,6 +200,14 @@ class Call:
         if self.reserved_output is None:
             return self.bound
         return None if self.demand is None else self.demand.bound(self.reserved_output)
+
+    @property
+    def settled_price(self) -> ModelPrice | None:
+        """At what its use is settled: as the model that the answer names, which is what the provider bills, unless
+        the price was set by an operator."""
+        if self.price is None or self.price.is_configured or self.model_served is None:
+            return self.price
+        return self.find_price(self.model_served) or self.price
 
     def subject(self) -> dict[str, str]:
         """The value of each scope that the call has so far, for matching limits. Needs the principal."""

@@ -142,6 +142,7 @@ class ModelPrice:
         service_tiers: the same for other tiers of service than the standard one, where they have prices.
         origins: where the price of each class comes from, and the output maximum, for people; classes that are
             not in it are charged as a wider one.
+        is_configured: whether an operator has set it.
     """
 
     model: str
@@ -150,6 +151,7 @@ class ModelPrice:
     rates: tuple[Rates, ...] = (Rates(),)
     service_tiers: Mapping[str, tuple[Rates, ...]] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
+    is_configured: bool = False
 
     @property
     def counts_tokens(self) -> bool:

@@ -167,6 +167,7 @@ def _apply(price: ConfiguredPrice, key: str, base: ModelPrice) -> ModelPrice:
         source="configured" if price.same_as is None else f"configured, same as {price.same_as}",
         rates=rates,
         origins=origins,
+        is_configured=True,
         service_tiers={
             tier: tuple(replace(each, **written) for each in rates)
             for tier, rates in base.service_tiers.items()

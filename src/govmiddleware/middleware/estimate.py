@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -41,7 +42,7 @@ class Estimate:
         max_body_bytes, body_timeout: 413 and 408 past them; after decoding too.
         default_max_output_tokens: written into a request whose output nothing else bounds.
         unknown_size_tokens: for each part whose size the request does not show.
-        clock: at what time prices are asked for; now, where left out.
+        clock: tells the time for which prices are asked.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Estimate:
         body_timeout: float = 30,
         default_max_output_tokens: int = 4096,
         unknown_size_tokens: int = 2000,
-        clock: Callable[[], datetime] | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.app = app
         self.prices = prices
@@ -63,7 +64,7 @@ class Estimate:
         self.body_timeout = body_timeout
         self.default_max_output_tokens = default_max_output_tokens
         self.unknown_size_tokens = unknown_size_tokens
-        self.clock = clock
+        self._now = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call, send = enter(scope, send)
@@ -106,13 +107,13 @@ class Estimate:
         if info.free:
             call.estimated_input_tokens, call.demand = 0, NOTHING
             return
-        at = self.clock() if self.clock else None
-        price = self.prices.find(info.model, at, url=provider.url)
+        find_price = partial(self.prices.find, at=self._now(), url=provider.url)
+        price = find_price(info.model)
         in_tokens = info.reach.beside_tokens == Usage()
         if price is None or (in_tokens and not price.counts_tokens):
             raise ModelNotPriced(f"The model {info.model!r} has no price here.", param="model")
         refuse_dear_tier(info.reach.service_tier, price.service_tiers)
-        call.price, call.service_tier = price, info.reach.service_tier
+        call.price, call.find_price, call.service_tier = price, find_price, info.reach.service_tier
         counted = await count(info.texts, info.model)
         estimate = input_estimate(info, counted, self.unknown_size_tokens)
         call.estimated_input_tokens = estimate

@@ -127,6 +127,7 @@ def _again(played: Call) -> Call:
         provider=played.provider,
         stream=played.stream,
         price=played.price,
+        find_price=played.find_price,
         estimated_input_tokens=played.estimated_input_tokens,
         demand=played.demand,
     )

@@ -101,13 +101,14 @@ def charge_as_bound(bound: Bound | None, settlement: Settlement, outcome: Outcom
 
 def shadow_charge(call: Call, charge: Charge) -> Charge:
     """What the call would have been charged if its output had been held to what limits in dry_run leave it."""
-    if call.shadow_output is None or call.demand is None or call.price is None:
+    price = call.settled_price
+    if call.shadow_output is None or call.demand is None or price is None:
         return charge
     most = call.demand.bound(max(0, call.shadow_output)).output_tokens
     if charge.usage.output_tokens <= most:
         return charge
     usage = replace(charge.usage, output_tokens=most)
-    return replace(charge, usage=usage, cost=call.price.cost(usage, service_tier=call.service_tier))
+    return replace(charge, usage=usage, cost=price.cost(usage, service_tier=call.service_tier))
 
 
 def _delivered(call: Call) -> Usage:
@@ -123,5 +124,6 @@ def _delivered(call: Call) -> Usage:
 def _priced(call: Call, usage: Usage, settlement: Settlement, outcome: Outcome) -> Charge:
     if call.told_cost is not None:
         return Charge(usage, call.told_cost, settlement, outcome, cost_was_told=True)
-    cost = call.price.cost(usage, service_tier=call.service_tier) if call.price else 0
+    price = call.settled_price
+    cost = price.cost(usage, service_tier=call.service_tier) if price else 0
     return Charge(usage, cost, settlement, outcome)
