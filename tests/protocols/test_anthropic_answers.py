@@ -181,3 +181,29 @@ def test_counted_tokens_were_not_used() -> None:
     reader.feed(b'{"input_tokens": 2095}')
     reader.close()
     assert (reader.usage, reader.finished, reader.take_delivered()) == (Usage(), True, [])
+
+
+def test_caches_of_both_kinds_searches_and_the_tier_are_read() -> None:
+    usage = {
+        "input_tokens": 5,
+        "output_tokens": 7,
+        "cache_creation_input_tokens": 300,
+        "cache_creation": {"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 200},
+        "server_tool_use": {"web_search_requests": 2},
+        "service_tier": "priority",
+    }
+    found = JsonReader()
+    found.feed(json.dumps({"model": "claude", "usage": usage}).encode())
+    found.close()
+    assert found.usage == Usage(
+        input_tokens=305,
+        output_tokens=7,
+        cache_write_tokens=300,
+        cache_write_1h_tokens=200,
+        web_searches=2,
+    )
+    assert found.service_tier == "priority"
+    quick = StreamReader(may_be_cut=False)
+    quick.feed(started(usage | {"speed": "fast"}))
+    assert quick.service_tier == "fast"
+    assert quick.usage == found.usage
