@@ -43,9 +43,9 @@ def test_media_may_be_billed_apart() -> None:
 
 @pytest.mark.parametrize("key", ["ttl", r"\u0074tl", r"tt\u006c", r"t\u0074\u006C"])
 def test_a_cache_that_may_be_kept_for_an_hour_is_seen_however_it_is_written(key: str) -> None:
-    control = '{"type": "ephemeral", "%s": "1h"}' % key
-    said = '[{"role": "user", "content": [{"type": "text", "text": "x", "cache_control": %s}]}]' % control
-    raw = '{"model": "m", "max_tokens": 9, "messages": %s}' % said
+    part = {"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": [part]}]}
+    raw = json.dumps(body).replace('"ttl"', f'"{key}"')
     assert message(raw.encode()).cache_1h
     assert OpenAIChat().read_request(RequestBody(raw.encode())).reach.cache_1h
     assert message(cache_control={"type": "ephemeral", "ttl": "1h"}).cache_1h
