@@ -90,16 +90,15 @@ def _unknown(model: str, book: PriceBook, *, as_json: bool) -> int:
 
 
 def _rows(history: PriceHistory, now: datetime) -> Iterator[dict[str, object]]:
-    """One for each rate that has a price of its own, at each time; of other tiers of service than the standard one,
-    what differs."""
+    """One for each rate that has a price of its own, at each time and in each tier; of what is not counted in tokens
+    one, where tiers do not differ in it."""
     in_force = history.at(now)
     changes = len(history.prices) > 1
     for condition, price in history.prices:
         for tier, rates in (("standard", price.rates), *price.service_tiers.items()):
             for each in rates:
-                standard = [] if rates is price.rates else _priced_at(price, each.above)
                 for name, usd, per in _priced(price, each):
-                    if (name, usd, per) in standard:
+                    if name in _PER and _is_repeated(price, each, name):
                         continue
                     yield {
                         "class": name,
@@ -113,9 +112,9 @@ def _rows(history: PriceHistory, now: datetime) -> Iterator[dict[str, object]]:
                     }
 
 
-def _priced_at(price: ModelPrice, above: int) -> list[tuple[str, str, str]]:
-    """Of the standard tier, where it has the same tier of input."""
-    return [priced for rates in price.rates if rates.above == above for priced in _priced(price, rates)]
+def _is_repeated(price: ModelPrice, rates: Rates, name: str) -> bool:
+    first = price.rates[0]
+    return rates is not first and getattr(rates, name) == getattr(first, name)
 
 
 def _priced(price: ModelPrice, rates: Rates) -> Iterator[tuple[str, str, str]]:
