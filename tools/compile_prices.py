@@ -5,7 +5,7 @@
 Run after upgrading the development dependency `genai-prices`. Kept: all rates that a `core.usage.Usage` has
 figures for, those of other tiers of service too, by provider, with the rules that match model names.
 Left out: prices that ended before DATE (default: today), variants by route or kind of search, models that are
-priced by what a Usage does not have (pages, messages, generated video), and prices of zero but for names
+priced by what a Usage does not have (pages, messages, citations, generated video), and prices of zero but for names
 ending in `:free`, so that nothing is free by accident.
 
 The form of the file is described in src/govmiddleware/core/catalogue.py, which reads it.
@@ -45,10 +45,8 @@ RATES = {
     "f": "storage_searches_kcount",
     "r": "requests_kcount",
 }
-SAME_AS_OTHERS = {
-    "input_audio_hours",  # where a price has it, it equals `audio_hours`
-    "output_citation_mtok",  # below the price of output, and reported beside it: counted as output
-}
+SAME_AS_OTHERS = {"input_audio_hours"}
+"""Where a price has it, it equals `audio_hours`."""
 BILLED_BY = {"i", "a", "x"}
 """A price has one of these at least."""
 LEAST_AUDIO_MS = {"groq": {"whisper-large-v3": 10_000, "whisper-large-v3-turbo": 10_000}}

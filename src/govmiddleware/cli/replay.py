@@ -162,6 +162,7 @@ def _tell(summary: Summary) -> None:
     ]
     for count, what in (
         (summary.unpriced, "have usage and no price"),
+        (summary.not_taken, "are refused whatever the limits"),
         (summary.not_read, "were read by no protocol"),
         (summary.bad_lines, "lines are no exchange"),
     ):

@@ -99,13 +99,13 @@ class Tap:
         call.model_served = litellm.model_served(headers)
         length = values.get(b"content-length", b"")
         self._left = int(length) if length.isdigit() else None
-        if call.trusts_cost and not call.stream:
-            call.told_cost = litellm.response_cost(values)
         encoding = values.get(b"content-encoding", b"identity")
         content_type = values.get(b"content-type", b"")
         call.stream = content_type.startswith(b"text/event-stream") or (
             call.stream and not content_type.startswith(b"application/json")
         )
+        if call.trusts_cost and not call.stream:
+            call.told_cost = litellm.response_cost(values)
         if encoding not in READABLE_ENCODINGS:
             call.reading = Reading.UNREAD
             return {**message, "headers": headers}

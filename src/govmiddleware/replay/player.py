@@ -103,7 +103,6 @@ class Player:
         """What the answer says to a request that the stack refuses."""
         call = _call(exchange, protocol)
         call.body = RequestBody(b"{}")
-        call.stream = "stream" in (exchange.content_type or "")
         await meter(_scope(exchange, call), _body_of(exchange), _drop)
         return call
 
@@ -128,8 +127,8 @@ class _Answer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = self._exchange
-        content_type = (exchange.content_type or "application/json").encode("latin-1", "replace")
-        headers = [(b"content-type", content_type)]
+        usual = "application/json" if exchange.response_text is None else "text/event-stream"
+        headers = [(b"content-type", (exchange.content_type or usual).encode("latin-1", "replace"))]
         await send({"type": "http.response.start", "status": exchange.status, "headers": headers})
         await send({"type": "http.response.body", "body": exchange.answer, "more_body": False})
 

@@ -34,6 +34,7 @@ class Summary:
     """Counts as exchanges are played. Costs in nano-USD.
 
     Attributes:
+        not_taken: what the stack refuses whatever the limits; `refused`: what limits refuse.
         recorded: what all exchanges cost that have a price.
         spent: what would have been spent under the limits.
     """
@@ -42,6 +43,7 @@ class Summary:
     bad_lines: int = 0
     unpriced: int = 0
     not_read: int = 0
+    not_taken: int = 0
     refused: int = 0
     would_refuse: int = 0
     cut: int = 0
@@ -58,6 +60,7 @@ class Summary:
         self.last = at
         cost = played.cost or 0
         self.unpriced += played.usage is not None and played.cost is None
+        self.not_taken += played.refusal is not None
         self.recorded += cost
         if verdict is None:
             self.spent += 0 if played.refusal else cost
@@ -85,6 +88,7 @@ class Summary:
             "exchanges": self.exchanges,
             "bad_lines": self.bad_lines,
             "not_read": self.not_read,
+            "not_taken": self.not_taken,
             "unpriced": self.unpriced,
             "first_at": self.first and rfc3339(self.first),
             "last_at": self.last and rfc3339(self.last),
