@@ -131,6 +131,7 @@ def test_what_the_stack_refuses_is_read_all_the_same(replay: Replay) -> None:
     assert [each["usage"] and each["usage"]["output_tokens"] for each in said] == [50, 50, None]
     assert [each["cost_usd"] for each in said] == [None, CALL_COST, None]
     assert "1 have usage and no price" in ran.err
+    assert "2 are refused whatever the limits" in ran.err
     assert "1 were read by no protocol" in ran.err
 
 

@@ -212,6 +212,7 @@ def test_a_bound_of_text_that_is_not_kept_for_an_hour_covers_all_such_use(
     price = ModelPrice("m", None, "test", standard)
     reach = Reach(media=False, cache_1h=False)
     for usage in (
+        Usage(tokens, 0, 0, output, output_image_tokens=output),
         Usage(tokens, 0, 0, output),
         Usage(tokens, tokens, 0, output),
         Usage(tokens, 0, tokens, output),

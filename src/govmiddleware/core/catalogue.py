@@ -1,7 +1,8 @@
 """The shipped prices and output limits, and how a model's name finds them.
 
 `data/prices.json` (by tools/compile_prices.py) lists providers, each with `url`, a pattern of its addresses,
-`owns` and `alias`, rules on names of models and on names of the provider, and `models`: `[id, prices, match?]`. A rule is a string
+`owns` and `alias`, rules on names of models and on names of the provider, and `models`:
+`[id, prices, match?]`. A rule is a string
 (equality) or `[starts | ends | has | regex, text]` or `[or | and, rule, ...]`; without `match` a model
 matches its id. Prices are one object of rates or a list of `[condition, rates, tiers]`, where `tiers` has the
 rates that differ in other tiers of service, by their names. Rates have the keys of `_KEYS`, in USD for what

@@ -97,10 +97,10 @@ class Rates:
             rates += [self.cached_audio, self.cached_image]
         return max(rates)
 
-    def worst_output(self, reach: Reach) -> int:
-        """The dearest that a token of the answer can be."""
-        media = (self.output_audio, self.output_image) if reach.media else ()
-        return max(self.output, self.reasoning, *media)
+    @property
+    def worst_output(self) -> int:
+        """The dearest that a token of the answer can be: whether it draws is the model's choice."""
+        return max(self.output, self.reasoning, self.output_audio, self.output_image)
 
 
 _WIDER: Mapping[str, tuple[str, ...]] = {
@@ -189,7 +189,7 @@ class ModelPrice:
         return (
             max(input_tokens * rates.worst_input(reach) for rates in reachable)
             + max(rates.of_others(reach.beside_tokens) for rates in reachable),
-            max(rates.worst_output(reach) for rates in reachable),
+            max(rates.worst_output for rates in reachable),
         )
 
     def _tier(self, name: str | None) -> tuple[Rates, ...]:
@@ -254,11 +254,6 @@ class PriceHistory:
     def dearest(self) -> int:
         """To compare by: nano-USD of a typical call at the worst of times."""
         return max(price.worst_cost(3_000, 1_000) for _, price in self.prices)
-
-
-def femto_per_token(usd_per_mtok: Decimal) -> int:
-    """USD per million tokens to femto-USD a token; what is finer is rounded up."""
-    return _whole(usd_per_mtok * 10**9)
 
 
 def femto(usd: Decimal) -> int:

@@ -61,7 +61,7 @@ class Reach:
     """What a call may be billed for beside plain text, as far as its request shows: it widens what is reserved.
 
     Attributes:
-        media: whether tokens of sound, pictures or video may be in its prompt or its answer.
+        media: whether tokens of sound, pictures or video may be in its prompt.
         cache_1h: whether its prompt may be written to a cache that is kept for an hour.
         service_tier: the one that the request asks for (`flex`, `priority`, `batch`); None for the standard.
         beside_tokens: the most of what is not counted in tokens: searches, sound by its length, pictures.
