@@ -129,7 +129,7 @@ def test_settings_are_frozen() -> None:
 def test_upstream_alone_is_one_named_default_that_takes_every_model() -> None:
     [upstream] = Settings(upstream="http://x/v", upstream_api_key="k").all_upstreams
     assert upstream.url == "http://x/v"
-    assert upstream.provider() == Provider("default", None)
+    assert upstream.provider() == Provider("default", None, "http://x/v")
     assert upstream.credential("upstreams[0]") == "k"
     [nowhere] = Settings().all_upstreams
     assert (nowhere.name, nowhere.url, nowhere.credential("upstreams[0]")) == ("default", None, None)
@@ -139,9 +139,9 @@ def test_upstreams_keep_their_order_and_what_they_say(written) -> None:
     settings = load(written(UPSTREAMS))
     assert settings.all_upstreams == settings.upstreams
     openai, local = settings.upstreams
-    assert openai.provider() == Provider("openai", ("gpt-*", "o*"))
+    assert openai.provider() == Provider("openai", ("gpt-*", "o*"), "https://api.openai.com")
     assert (openai.url, openai.connect_timeout, openai.max_connections) == ("https://api.openai.com", 2, None)
-    assert local.provider() == Provider("local", None)
+    assert local.provider() == Provider("local", None, local.url)
     assert (local.auth, local.connect_timeout, local.max_connections) == ("forward", None, 8)
 
 
@@ -150,7 +150,7 @@ def test_upstreams_in_the_environment_are_json_and_replace_those_of_the_file(wri
         "GOV_UPSTREAMS", '[{"name": "b", "url": "http://b", "models": ["m-*"], "idle_timeout": 9}]'
     )
     [upstream] = load(written(UPSTREAMS)).upstreams
-    assert upstream.provider() == Provider("b", ("m-*",))
+    assert upstream.provider() == Provider("b", ("m-*",), "http://b")
     assert (upstream.url, upstream.idle_timeout) == ("http://b", 9)
 
 
@@ -258,12 +258,7 @@ MISTAKES = [
     (UPSTREAM + "connect_timeout = 0", "upstreams[0].connect_timeout", "0", "greater than 0"),
     (UPSTREAM + "first_byte_timeout = inf", "upstreams[0].first_byte_timeout", "inf", "finite"),
     (UPSTREAM + "idle_timeout = true", "upstreams[0].idle_timeout", "True", "a number"),
-    (
-        UPSTREAM + "trust_cost_header = true",
-        "upstreams[0].trust_cost_header",
-        "True",
-        "a setting that exists",
-    ),
+    (UPSTREAM + "trust_cost_header = 3", "upstreams[0].trust_cost_header", "3", "boolean"),
     ("upstream = 'http://x'\n" + UPSTREAM, "upstream", "'http://x'", "nothing beside [[upstreams]], be it"),
     ("upstream_api_key = 'k'\n" + UPSTREAM, "upstream_api_key", "'…'", "nothing beside [[upstreams]]: each"),
     ("redis_url = 'http://h'", "redis_url", "'http://h'", "embedded, or a URL of redis://"),
@@ -312,10 +307,10 @@ MISTAKES = [
         PRICE,
         "prices[0]",
         "'model': 'm'",
-        "input_usd_per_mtok and output_usd_per_mtok, request_usd or same_as",
+        "input_usd_per_mtok and output_usd_per_mtok, request_usd, image_usd, audio_minute_usd or same_as",
     ),
     (PRICE + "input_usd_per_mtok = -1", "prices[0].input_usd_per_mtok", "-1", "greater than or equal to 0"),
-    (PRICE + "image_usd = 1\nsame_as = 'x'", "prices[0].image_usd", "1", "a setting that exists"),
+    (PRICE + "pixel_usd = 1\nsame_as = 'x'", "prices[0].pixel_usd", "1", "a setting that exists"),
 ]
 
 

@@ -4,7 +4,8 @@
     python tools/compile_output_limits.py DIR/litellm-*.whl [DATE]
 
 Kept: `max_output_tokens` of the models that generate text, by LiteLLM's name for them, and by the
-name behind the provider's prefix where that is not a name of its own (the largest, as this bounds).
+name behind the provider's prefix (the largest, as this bounds) where the model is not known by itself: several
+hosts give the context window for it, of Claude and Gemini for two.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ def main() -> None:
         while "/" in rest:
             rest = rest.partition("/")[2]
             hosted[rest] = max(hosted[rest], limit)
-    limits = {**hosted, **limits}
+    by_themselves = {name for name in limits if "/" not in name}
+    unknown = {name: limit for name, limit in hosted.items() if name.rpartition("/")[2] not in by_themselves}
+    limits = {**unknown, **limits}
     # A prefixed name that says the same as the name behind it is found through that.
     kept = {name: limit for name, limit in limits.items() if limits.get(name.partition("/")[2]) != limit}
     by_limit: defaultdict[int, list[str]] = defaultdict(list)

@@ -2,10 +2,11 @@
 
     python tools/compile_prices.py [DATE]
 
-Run after upgrading the development dependency `genai-prices`. Kept: what a text call can cost (input,
-cached input, cache write, output, request), by provider, with the rules that match model names.
-Left out: prices that ended before DATE (default: today), models without a price for input tokens, and
-prices of zero but for names ending in `:free`, so that nothing is free by accident.
+Run after upgrading the development dependency `genai-prices`. Kept: all rates that a `core.usage.Usage` has
+figures for, those of other tiers of service too, by provider, with the rules that match model names.
+Left out: prices that ended before DATE (default: today), variants by route or kind of search, models that are
+priced by what a Usage does not have (pages, messages, citations, generated video), and prices of zero but for names
+ending in `:free`, so that nothing is free by accident.
 
 The form of the file is described in src/govmiddleware/core/catalogue.py, which reads it.
 """
@@ -28,9 +29,28 @@ RATES = {
     "i": "input_mtok",
     "c": "cache_read_mtok",
     "w": "cache_write_mtok",
+    "h": "cache_write_1h_mtok",
     "o": "output_mtok",
+    "t": "output_reasoning_mtok",
+    "ia": "input_audio_mtok",
+    "ii": "input_image_mtok",
+    "iv": "input_video_mtok",
+    "ca": "cache_audio_read_mtok",
+    "ci": "cache_image_read_mtok",
+    "oa": "output_audio_mtok",
+    "oi": "output_image_mtok",
+    "a": "audio_hours",
+    "x": "input_mchars",
+    "s": "web_searches_kcount",
+    "f": "storage_searches_kcount",
     "r": "requests_kcount",
 }
+SAME_AS_OTHERS = {"input_audio_hours"}
+"""Where a price has it, it equals `audio_hours`."""
+BILLED_BY = {"i", "a", "x"}
+"""A price has one of these at least."""
+LEAST_AUDIO_MS = {"groq": {"whisper-large-v3": 10_000, "whisper-large-v3-turbo": 10_000}}
+"""As `ModelInfo.calc_price` of genai-prices has it in its code (console.groq.com/docs/speech-to-text)."""
 CLAUSES = {
     source.ClauseStartsWith: ("starts", "starts_with"),
     source.ClauseEndsWith: ("ends", "ends_with"),
@@ -60,10 +80,15 @@ def number(value: Decimal) -> str:
     return text.rstrip("0").rstrip(".")
 
 
-def rates(price: Any) -> dict[str, Any]:
+def rates(price: Any) -> dict[str, Any] | None:
+    """None where a part of the price would be lost."""
+    named = {name: value for name, value in price.__dict__.items() if value is not None}
+    if named.keys() - set(RATES.values()) - SAME_AS_OTHERS:
+        return None
+    assert named.get("input_audio_hours") in (None, named.get("audio_hours")), named
     found: dict[str, Any] = {}
     for short, name in RATES.items():
-        value = getattr(price, name)
+        value = named.get(name)
         if isinstance(value, source.TieredPrices):
             found[short] = [number(value.base), *([tier.start, number(tier.price)] for tier in value.tiers)]
         elif value is not None:
@@ -81,22 +106,58 @@ def condition(constraint: Any) -> Any:
     return [start, end]
 
 
-def alternatives(prices: Any, today: datetime.date) -> list[list[Any]]:
-    """[condition, rates] each; the last whose condition holds is in force, else the first."""
-    if isinstance(prices, source.ModelPrice):
-        return [[None, rates(prices)]]
-    pairs = [(price.constraint, rates(price.prices)) for price in prices]
-    for index in range(len(pairs) - 1, -1, -1):
-        constraint = pairs[index][0]
+def alternatives(model: Any, today: datetime.date) -> list[list[Any]]:
+    """[condition, rates, rates that differ in other tiers of service] each; the last whose condition holds is
+    in force, else the first."""
+    prices = [] if isinstance(model.prices, source.ModelPrice) else model.prices
+    constraints = [each.constraint for each in (*prices, *(model.price_variants or ()))]
+    if any(isinstance(each, source.TimeOfDateConstraint) for each in constraints):
+        assert not model.price_variants, model.id  # no model has both so far
+        return [[condition(each.constraint), rates(each.prices), {}] for each in without_past(prices, today)]
+    starts = {each.start_date for each in constraints if each is not None}
+    return [
+        [None if day == today else day.isoformat(), rates(model.get_prices(midnight(day))), tiers(model, day)]
+        for day in sorted({today, *(start for start in starts if start > today)})
+    ]
+
+
+def without_past(prices: list[Any], today: datetime.date) -> list[Any]:
+    """Nothing before the last price that holds from now on is ever reached."""
+    for index in range(len(prices) - 1, -1, -1):
+        constraint = prices[index].constraint
         begun = isinstance(constraint, source.StartDateConstraint) and constraint.start_date <= today
-        if constraint is None or begun:  # holds from now on: nothing before it is ever reached
-            pairs = [(None, pairs[index][1]), *pairs[index + 1 :]]
-            break
-    return [[condition(constraint), found] for constraint, found in pairs]
+        if constraint is None or begun:
+            return [source.ConditionalPrice(prices=prices[index].prices), *prices[index + 1 :]]
+    return prices
 
 
-def is_priced(name: str, found: dict[str, Any]) -> bool:
-    return "i" in found and (name.endswith(":free") or any(value != "0" for value in found.values()))
+def midnight(day: datetime.date) -> datetime.datetime:
+    return datetime.datetime.combine(day, datetime.time(), datetime.UTC)
+
+
+def tiers(model: Any, day: datetime.date) -> dict[str, dict[str, Any]]:
+    """What differs from the standard, by the tier's name. Of several, the first counts for each rate."""
+    found: dict[str, dict[str, Any]] = {}
+    for variant in model.price_variants or ():
+        name = tier_name(variant.when)
+        different = rates(variant.prices)
+        if name and different and (variant.constraint is None or variant.constraint.active(midnight(day))):
+            found[name] = {**different, **found.get(name, {})}
+    return found
+
+
+def tier_name(when: dict[str, str]) -> str | None:
+    """`flex`, `priority`, `batch`, `fast`; None for what is no tier of service."""
+    match when:
+        case {"service_tier": name} | {"processing": name} | {"speed": name} if len(when) == 1:
+            return name
+    return None
+
+
+def is_priced(name: str, found: dict[str, Any] | None) -> bool:
+    if not found or not found.keys() & BILLED_BY:
+        return False
+    return name.endswith(":free") or any(value != "0" for value in found.values())
 
 
 def main() -> None:
@@ -105,14 +166,18 @@ def main() -> None:
     for provider in providers:
         models = []
         for model in provider.models:
-            found = alternatives(model.prices, today)
-            if all(is_priced(model.id, each) for _, each in found):
+            found = alternatives(model, today)
+            if all(is_priced(model.id, each) for _, each, _ in found):
+                if least := LEAST_AUDIO_MS.get(provider.id, {}).get(model.id):
+                    found = [[when, {**each, "least_audio_ms": least}, tiers] for when, each, tiers in found]
+                plain = len(found) == 1 and not found[0][2]
+                short: list[Any] = [model.id, found[0][1] if plain else found]
                 match = clause(model.match)
-                short: list[Any] = [model.id, found[0][1] if len(found) == 1 else found]
                 models.append(short if match == model.id.lower() else [*short, match])
         compiled.append(
             {
                 "id": provider.id,
+                "url": provider.api_pattern,
                 "owns": clause(provider.model_match),
                 "alias": clause(provider.provider_match),
                 "fallback": provider.fallback_model_providers or [],

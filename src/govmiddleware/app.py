@@ -184,6 +184,8 @@ class Governance:
                 )
                 with suppress(StoreUnavailable):  # no call passes until they are read
                     await self.limits.refresh()
+                if stale := self.prices.stale():
+                    logger.warning("%s", stale)
                 self.upkeep.start()
                 self._home.enter()
                 self._is_open = True

@@ -170,6 +170,7 @@ class UpstreamSettings(Frozen):
     first_byte_timeout: Positive | None = None
     idle_timeout: Positive | None = None
     max_connections: PositiveInt | None = None
+    trust_cost_header: bool = False
 
     @model_validator(mode="after")
     def _has_one_key(self) -> UpstreamSettings:
@@ -178,7 +179,7 @@ class UpstreamSettings(Frozen):
         return self
 
     def provider(self) -> Provider:
-        return Provider(self.name, self.models)
+        return Provider(self.name, self.models, self.url, self.trust_cost_header)
 
     def credential(self, key: str) -> str | None:
         """What the upstream wants to see, out of the environment where `api_key_env` says so.
@@ -229,15 +230,20 @@ class PriceSettings(Frozen):
     output_usd_per_mtok: Annotated[Decimal, Field(ge=0)] | None = None
     cached_input_usd_per_mtok: Annotated[Decimal, Field(ge=0)] | None = None
     cache_write_usd_per_mtok: Annotated[Decimal, Field(ge=0)] | None = None
+    cache_write_1h_usd_per_mtok: Annotated[Decimal, Field(ge=0)] | None = None
     request_usd: Annotated[Decimal, Field(ge=0)] | None = None
+    image_usd: Annotated[Decimal, Field(ge=0)] | None = None
+    audio_minute_usd: Annotated[Decimal, Field(ge=0)] | None = None
     max_output_tokens: PositiveInt | None = None
     same_as: str | None = None
 
     @model_validator(mode="after")
     def _has_a_price(self) -> PriceSettings:
         per_token = self.input_usd_per_mtok is not None and self.output_usd_per_mtok is not None
-        if not per_token and self.request_usd is None and self.same_as is None:
-            raise ValueError("input_usd_per_mtok and output_usd_per_mtok, request_usd or same_as")
+        by_unit = (self.request_usd, self.image_usd, self.audio_minute_usd)
+        if not per_token and by_unit == (None, None, None) and self.same_as is None:
+            expected = "request_usd, image_usd, audio_minute_usd or same_as"
+            raise ValueError(f"input_usd_per_mtok and output_usd_per_mtok, {expected}")
         return self
 
     def configured(self) -> ConfiguredPrice:

@@ -115,7 +115,7 @@ def test_the_installed_script_is_the_same(data_dir) -> None:
     [
         (["frobnicate"], "frobnicate"),
         (["limit", "set"], "set"),
-        (["replay", "x.jsonl"], "replay"),
+        (["replay", "x.jsonl"], "FILE = 'x.jsonl': expected a file that can be read"),
         (["token"], None),
         (["token", "create"], "NAME"),
         (["token", "create", "a", "--role", "root"], "root"),

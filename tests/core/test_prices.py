@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import random
-from datetime import UTC, datetime
+from dataclasses import fields
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from typing import Any
 
 import genai_prices
 import pytest
-from genai_prices import types as reference
 from genai_prices.data import providers
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.core.genai import in_their_terms
 
 from govmiddleware.core.catalogue import _prices_of, shipped_catalogue
 from govmiddleware.core.model_price import Daily, FromDate, ModelPrice, PriceHistory, Rates
-from govmiddleware.core.prices import REMEMBERED_NAMES, ConfiguredPrice, PriceBook
-from govmiddleware.core.usage import Usage
+from govmiddleware.core.prices import REMEMBERED_NAMES, STALE_DAYS, ConfiguredPrice, PriceBook
+from govmiddleware.core.usage import Reach, Usage
 from govmiddleware.errors import ConfigurationError
 
-TOKENS = {"input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok"}
-OTHER_UNITS_THAT_USAGE_LACKS = {"output_reasoning_mtok", "output_citation_mtok"}
+TIERS = {"flex": "service_tier", "priority": "service_tier", "batch": "processing", "fast": "speed"}
+"""The key of genai-prices' context under which each tier of service goes; OpenAI's `fast` is a service_tier."""
 NOW = datetime.now(UTC)
+BESIDE_TOKENS = ("audio_ms", "input_characters", "web_searches", "file_searches", "images")
+TOKEN_FIGURES = [field.name for field in fields(Usage) if field.name not in BESIDE_TOKENS]
 
 
 @cache
@@ -41,41 +44,62 @@ def own_price(provider: Any, model: Any) -> ModelPrice | None:
 
 
 def usages() -> list[Usage]:
+    """Of every class that has a price; cached sound and pictures are in all three figures that they count in."""
     dice = random.Random(7)
-    found = [Usage(), Usage(1), Usage(0, 0, 0, 1), Usage(10, 10, 0, 3), Usage(10, 0, 10, 3)]
-    for most in (50, 5_000, 150_000, 250_000, 300_000, 2_000_000):
-        total = dice.randint(1, most)
-        cached = dice.randint(0, total)
-        found.append(Usage(total, cached, dice.randint(0, total - cached), dice.randint(0, most)))
+    found = [Usage(), Usage(10, 10, 0, 3)]
+    for most in (5_000, 30_000, 300_000):
+        left = [dice.randint(0, most) for _ in range(9)]
+        _text, cached, written, kept, audio, cached_audio, image, cached_image, video = left
+        spoken, drawn, thought, said = (dice.randint(0, most) for _ in range(4))
+        found.append(
+            Usage(
+                input_tokens=sum(left),
+                cached_tokens=cached + cached_audio + cached_image,
+                cache_write_tokens=written + kept,
+                cache_write_1h_tokens=kept,
+                input_audio_tokens=audio + cached_audio,
+                input_image_tokens=image + cached_image,
+                input_video_tokens=video,
+                cached_audio_tokens=cached_audio,
+                cached_image_tokens=cached_image,
+                output_tokens=said + spoken + drawn + thought,
+                output_audio_tokens=spoken,
+                output_image_tokens=drawn,
+                reasoning_tokens=thought,
+                audio_ms=most * 10,
+                input_characters=dice.randint(0, most),
+                web_searches=dice.randint(0, 9),
+                file_searches=dice.randint(0, 9),
+            )
+        )
     return found
 
 
-def test_costs_equal_those_of_genai_prices_for_every_model() -> None:
-    compared = 0
+def test_costs_equal_those_of_genai_prices_for_every_model_in_every_tier_of_service() -> None:
+    compared: dict[str, int] = {}
     for provider in providers:
         for model in provider.models:
             price = own_price(provider, model)
-            standard = model.get_prices(NOW)
-            units = {name for name, value in standard.__dict__.items() if value is not None}
-            if price is None or units & OTHER_UNITS_THAT_USAGE_LACKS or not units & TOKENS:
+            if price is None:
                 continue
-            for usage in usages():
-                tokens = {
-                    "input_tokens": usage.input_tokens,
-                    "output_tokens": usage.output_tokens,
-                    "cache_read_tokens": usage.cached_tokens,
-                    "cache_write_tokens": usage.cache_write_tokens,
-                }
-                expected = model.calc_price(reference.Usage(**tokens), provider).total_price * 10**9
-                difference = abs(price.cost(usage) - expected)
-                # Half a nano of rounding; beyond it the tails of floats in the data (1e-17 a token).
-                assert difference <= Decimal("0.5") + expected * Decimal("1e-9"), (
-                    provider.id,
-                    model.id,
-                    usage,
-                )
-                compared += 1
-    assert compared > 20_000
+            for tier in (None, *price.service_tiers):
+                context = {} if tier is None else {TIERS[tier]: tier}
+                if tier == "fast" and provider.id == "openai":
+                    context = {"service_tier": "fast"}
+                for usage in usages()[-2 if tier else 0 :]:
+                    reported = in_their_terms(usage)
+                    expected = model.calc_price(reported, provider, price_context=context).total_price * 10**9
+                    difference = abs(price.cost(usage, service_tier=tier) - expected)
+                    # Half a nano of rounding; beyond it the tails of floats in the data (1e-17 a token).
+                    assert difference <= Decimal("0.5") + expected * Decimal("1e-9"), (
+                        provider.id,
+                        model.id,
+                        tier,
+                        usage,
+                    )
+                    compared[tier or "standard"] = compared.get(tier or "standard", 0) + 1
+    assert compared["standard"] > 10_000
+    assert min(compared[tier] for tier in TIERS) > 20
 
 
 @pytest.mark.parametrize(
@@ -141,7 +165,8 @@ def test_no_shipped_price_is_zero_by_accident() -> None:
         for model in provider.models:
             price = own_price(provider, type("Model", (), {"id": model[0]}))
             assert price is not None
-            assert price.worst_cost(1_000, 1_000) > 0 or model[0].endswith(":free"), model[0]
+            is_free = price.counts_tokens and not price.worst_cost(1_000, 1_000)
+            assert not is_free or model[0].endswith(":free"), model[0]
 
 
 def test_known_output_limits_come_with_the_price() -> None:
@@ -152,31 +177,57 @@ def test_known_output_limits_come_with_the_price() -> None:
 
 
 amounts = st.integers(0, 3_000_000)
-rates = st.lists(
-    st.tuples(st.integers(0, 10**12), st.integers(0, 10**12), st.integers(0, 10**12), st.integers(0, 10**12)),
-    min_size=1,
-    max_size=3,
-).map(lambda tiers: tuple(Rates(*tier, above=place * 100_000) for place, tier in enumerate(tiers)))
+CLASSES = [field.name for field in fields(Rates) if field.name not in ("above", "least_audio_ms")]
+tiers_of_input = st.lists(
+    st.fixed_dictionaries({name: st.integers(0, 10**12) for name in CLASSES}), min_size=1, max_size=3
+).map(lambda tiers: tuple(Rates(**tier, above=place * 100_000) for place, tier in enumerate(tiers)))
 
 
-@given(rates, st.integers(0, 10**15), amounts, amounts, st.data())
+@settings(max_examples=50)
+@given(tiers_of_input, tiers_of_input, amounts, amounts, st.data())
 def test_no_usage_within_a_bound_costs_more_than_the_bound(
-    tiers: tuple[Rates, ...], request_femto: int, most_input: int, most_output: int, data: st.DataObject
+    standard: tuple[Rates, ...],
+    flex: tuple[Rates, ...],
+    most_input: int,
+    most_output: int,
+    data: st.DataObject,
 ) -> None:
-    price = ModelPrice("m", None, "test", tiers, request_femto)
-    total = data.draw(st.integers(0, most_input))
-    cached = data.draw(st.integers(0, total))
-    written = data.draw(st.integers(0, total))
-    usage = Usage(total, cached, written, data.draw(st.integers(0, most_output)))
-    assert price.cost(usage, round_up=True) <= price.worst_cost(most_input, most_output)
+    """Whatever is reported, even parts that are more than the whole; served at the tier asked for, or not."""
+    price = ModelPrice("m", None, "test", standard, {"flex": flex})
+    beside = Usage(**{name: data.draw(st.integers(0, 10**6)) for name in BESIDE_TOKENS})
+    used = {name: data.draw(amounts) for name in TOKEN_FIGURES}
+    used |= {"input_tokens": data.draw(st.integers(0, most_input))}
+    used |= {"output_tokens": data.draw(st.integers(0, most_output))}
+    used |= {name: data.draw(st.integers(0, getattr(beside, name))) for name in BESIDE_TOKENS}
+    asked = data.draw(st.sampled_from([None, "flex"]))
+    served = data.draw(st.sampled_from([None, asked, "default"]))
+    cost = price.cost(Usage(**used), service_tier=served, round_up=True)
+    assert cost <= price.worst_cost(most_input, most_output, Reach(service_tier=asked, beside_tokens=beside))
 
 
-@given(rates, amounts, amounts)
+@given(tiers_of_input, amounts, amounts)
+def test_a_bound_of_text_that_is_not_kept_for_an_hour_covers_all_such_use(
+    standard: tuple[Rates, ...], tokens: int, output: int
+) -> None:
+    price = ModelPrice("m", None, "test", standard)
+    reach = Reach(media=False, cache_1h=False)
+    for usage in (
+        Usage(tokens, 0, 0, output, output_image_tokens=output),
+        Usage(tokens, 0, 0, output),
+        Usage(tokens, tokens, 0, output),
+        Usage(tokens, 0, tokens, output),
+    ):
+        assert price.cost(usage, round_up=True) <= price.worst_cost(tokens, output, reach)
+    assert price.worst_cost(tokens, output, reach) <= price.worst_cost(tokens, output)
+
+
+@given(tiers_of_input, amounts, amounts)
 def test_rounding_happens_once_half_even_or_up(tiers: tuple[Rates, ...], tokens: int, output: int) -> None:
     price = ModelPrice("m", None, "test", tiers)
     usage = Usage(tokens, 0, 0, output)
     in_force = [tier for tier in tiers if tier.above < tokens] or [tiers[0]]
-    exact = Decimal(tokens * in_force[-1].input + output * in_force[-1].output) / 10**6
+    rates = in_force[-1]
+    exact = Decimal(tokens * rates.input + output * rates.output + rates.request) / 10**6
     assert price.cost(usage) == int(exact.to_integral_value())
     assert price.cost(usage, round_up=True) == int(exact.to_integral_value("ROUND_CEILING"))
 
@@ -294,4 +345,90 @@ def test_random_names_take_no_memory() -> None:
         assert own.find(f"known-{number}") is not None
         assert own.find(f"unknown {number}") is None
     assert len(own._found) == REMEMBERED_NAMES
-    assert f"known-{REMEMBERED_NAMES + 99}" in own._found
+    assert (f"known-{REMEMBERED_NAMES + 99}", None) in own._found
+
+
+def test_the_provider_that_is_called_says_what_its_models_cost() -> None:
+    """Groq and Cerebras host OpenAI's open model, at three prices."""
+    for name, url, source in [
+        ("openai/gpt-oss-120b", "https://api.groq.com/openai", "groq: openai/gpt-oss-120b"),
+        ("gpt-oss-120b", "https://api.cerebras.ai/v1", "cerebras: gpt-oss-120b"),
+        ("openai/gpt-oss-120b", "http://127.0.0.1:4000", "openai: gpt-oss-120b"),
+        ("gpt-oss-120b", None, "openai: gpt-oss-120b"),
+    ]:
+        found = book().find(name, url=url)
+        assert found is not None
+        assert found.source == source
+    unknown_there = book().find("claude-sonnet-4-5", url="https://api.groq.com/openai")
+    assert unknown_there is not None
+    assert unknown_there.source == "anthropic: claude-sonnet-4-5"
+
+
+def test_a_cache_that_is_kept_for_an_hour_costs_what_it_is_configured_to() -> None:
+    price = PriceBook(
+        [
+            ConfiguredPrice(
+                "m",
+                Decimal(1),
+                Decimal(2),
+                cache_write_usd_per_mtok=Decimal("1.25"),
+                cache_write_1h_usd_per_mtok=Decimal(2),
+            )
+        ]
+    ).find("m")
+    assert price is not None
+    usage = Usage(1_000_000, cache_write_tokens=600_000, cache_write_1h_tokens=200_000)
+    assert price.cost(usage) == 400_000_000 + 500_000_000 + 400_000_000
+    assert price.worst_cost(10**6, 0) == 2 * 10**9
+    assert price.worst_cost(10**6, 0, Reach(cache_1h=False)) == 1_250_000_000
+
+
+def test_pictures_and_minutes_of_sound_have_prices_of_their_own() -> None:
+    price = PriceBook(
+        [ConfiguredPrice("m", image_usd=Decimal("0.04"), audio_minute_usd=Decimal("0.006"))]
+    ).find("m")
+    assert price is not None
+    assert price.cost(Usage(images=3)) == 120_000_000
+    assert price.cost(Usage(audio_ms=90_000)) == 9_000_000
+    assert not price.counts_tokens, "so that a call in tokens is not free"
+
+
+def test_short_sound_is_billed_as_ten_seconds_by_groq() -> None:
+    price = book().find("whisper-large-v3", url="https://api.groq.com/openai/v1")
+    assert price is not None
+    assert price.cost(Usage(audio_ms=1)) == price.cost(Usage(audio_ms=10_000)) == 308_333
+
+
+def test_what_is_configured_over_another_model_counts_in_all_its_tiers() -> None:
+    price = PriceBook([ConfiguredPrice("m", same_as="gpt-5.2", input_usd_per_mtok=Decimal(7))]).find("m")
+    original = book().find("gpt-5.2")
+    assert price is not None
+    assert original is not None
+    for tier in (None, "flex", "priority"):
+        assert price.cost(Usage(10**6), service_tier=tier) == 7 * 10**9
+        assert price.cost(Usage(0, 0, 0, 9), service_tier=tier) == original.cost(
+            Usage(0, 0, 0, 9), service_tier=tier
+        )
+
+
+def test_claudes_output_maxima_are_not_its_context_windows() -> None:
+    """As platform.claude.com/docs/en/models gives them."""
+    for name, most in [
+        ("claude-haiku-4-5", 64_000),
+        ("claude-opus-4-7", 128_000),
+        ("anthropic/claude-opus-4.8", 128_000),
+        ("claude-sonnet-4-6", 128_000),
+        ("claude-fable-5", 128_000),
+    ]:
+        price = book().find(name)
+        assert price is not None
+        assert price.max_output_tokens == most, name
+
+
+def test_prices_that_nobody_has_looked_at_for_months_are_told_of() -> None:
+    day = book().shipped_date
+    assert day <= date.today()
+    assert book().stale(day + timedelta(days=STALE_DAYS)) is None
+    told = book().stale(day + timedelta(days=STALE_DAYS + 1))
+    assert told is not None
+    assert f"{STALE_DAYS + 1} days old" in told

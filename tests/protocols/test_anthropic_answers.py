@@ -171,3 +171,29 @@ def test_any_bytes_pass_as_they_came(raw: bytes) -> None:
 def test_an_answer_that_is_an_error_has_no_usage() -> None:
     assert read_json({"type": "error", "error": {"type": "overloaded_error"}}).usage is None
     assert not read(event("error", error={"type": "overloaded_error"})).finished
+
+
+def test_caches_of_both_kinds_searches_and_the_tier_are_read() -> None:
+    usage = {
+        "input_tokens": 5,
+        "output_tokens": 7,
+        "cache_creation_input_tokens": 300,
+        "cache_creation": {"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 200},
+        "server_tool_use": {"web_search_requests": 2},
+        "service_tier": "priority",
+    }
+    found = JsonReader()
+    found.feed(json.dumps({"model": "claude", "usage": usage}).encode())
+    found.close()
+    assert found.usage == Usage(
+        input_tokens=305,
+        output_tokens=7,
+        cache_write_tokens=300,
+        cache_write_1h_tokens=200,
+        web_searches=2,
+    )
+    assert found.service_tier == "priority"
+    quick = StreamReader(may_be_cut=False)
+    quick.feed(started(usage | {"speed": "fast"}))
+    assert quick.service_tier == "fast"
+    assert quick.usage == found.usage

@@ -320,3 +320,19 @@ def test_a_chunk_costs_microseconds() -> None:
             reader.feed(chunk)
         assert (time.perf_counter() - begun) / 5_000 < 100e-6  # about 5 and 10 when nothing else runs
         reader.take_delivered()
+
+
+def test_sound_and_the_tier_of_service_are_read() -> None:
+    usage = {
+        **USAGE,
+        "prompt_tokens_details": {"audio_tokens": 4, "cached_tokens": 0},
+        "completion_tokens_details": {"audio_tokens": 2},
+    }
+    chunk = delta("Hello", usage=usage, service_tier="flex")
+    expected = Usage(9, output_tokens=3, input_audio_tokens=4, output_audio_tokens=2)
+    _, streamed = read(sse(delta("Hel")) + sse(chunk) + DONE, strip=False)
+    whole = JsonReader()
+    whole.feed(json.dumps(chunk).encode())
+    whole.close()
+    for reader in (streamed, whole):
+        assert (reader.usage, reader.service_tier) == (expected, "flex")

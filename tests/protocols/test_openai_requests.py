@@ -152,8 +152,6 @@ def test_the_end_user_is_read_from_the_protocols_own_fields(fields: dict[str, An
         ("safety_identifier", [], "safety_identifier"),
         ("metadata", "x", "metadata"),
         ("prediction", "x", "prediction"),
-        ("service_tier", "priority", "service_tier"),
-        ("service_tier", "fast", "service_tier"),
         ("models", ["gpt-5-pro"], "models"),
         ("fallbacks", ["gpt-5-pro"], "fallbacks"),
         ("context_window_fallbacks", [{"gpt-4o": ["gpt-5-pro"]}], "context_window_fallbacks"),

@@ -11,7 +11,7 @@ from govmiddleware.core.call import Call, Progress, Reading, Settlement
 from govmiddleware.core.demand import NOTHING as FREE
 from govmiddleware.core.demand import Bound, Demand
 from govmiddleware.core.limits import Meter
-from govmiddleware.core.model_price import ModelPrice, Rates
+from govmiddleware.core.model_price import ModelPrice, rates_of
 from govmiddleware.core.refusals import UpstreamTooSlow
 from govmiddleware.core.usage import Usage
 from govmiddleware.protocols.registry import UNRECOGNISED
@@ -26,7 +26,7 @@ from govmiddleware.services.settlement import (
 INPUT, OUTPUT = 1000, 2000
 """nano-USD a token."""
 
-RATES = Rates(input=INPUT * 10**6, cached_input=INPUT * 10**6, output=OUTPUT * 10**6)
+RATES = rates_of({"input": INPUT * 10**6, "output": OUTPUT * 10**6})
 PRICE = ModelPrice("m", 1000, "test", (RATES,))
 ESTIMATE, DELIVERED = 100, 30
 REPORTED = Usage(input_tokens=90, output_tokens=40, reasoning_tokens=10)

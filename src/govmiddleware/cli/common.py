@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, TextIO, TypeVar
 
 from cyclopts import Parameter
 
@@ -45,21 +45,24 @@ def log_to_stderr(*, with_process: bool = False) -> None:
     )
 
 
-def print_json(value: object) -> None:
-    print(json.dumps(value, indent=2))
+def print_json(value: object, file: TextIO | None = None) -> None:
+    print(json.dumps(value, indent=2), file=file)
 
 
-def print_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:
+def print_table(
+    rows: Sequence[Mapping[str, object]], columns: Sequence[str], file: TextIO | None = None
+) -> None:
     """Columns as wide as their widest value; numbers to the right."""
     texts = [[_text(row.get(column)) for column in columns] for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
-    print("  ".join(name.upper().ljust(width) for name, width in zip(columns, widths, strict=True)).rstrip())
+    heads = [name.upper().ljust(width) for name, width in zip(columns, widths, strict=True)]
+    print("  ".join(heads).rstrip(), file=file)
     for row, cells in zip(rows, texts, strict=True):
         aligned = [
             cell.rjust(width) if isinstance(row.get(column), int | float) else cell.ljust(width)
             for column, cell, width in zip(columns, cells, widths, strict=True)
         ]
-        print("  ".join(aligned).rstrip())
+        print("  ".join(aligned).rstrip(), file=file)
 
 
 def _text(value: object) -> str:

@@ -7,6 +7,7 @@ import platform
 
 from govmiddleware.app import Governance
 from govmiddleware.cli.common import AsJson, Config, Redis, print_json, with_governance
+from govmiddleware.core.prices import PriceBook
 from govmiddleware.errors import GovError
 from govmiddleware.settings import load
 
@@ -27,6 +28,7 @@ def doctor(*, config: Config = None, redis: Redis = None, json: AsJson = False) 
     try:
         settings = load(config, redis_url=redis)
         findings.append(_finding("configuration", True, f"{len(settings.limits)} limits"))
+        findings.append(_prices())
     except GovError as error:
         findings.append(_finding("configuration", False, str(error)))
     else:
@@ -47,6 +49,13 @@ async def _examine_store(governance: Governance) -> list[dict[str, object]]:
     return [
         _finding(f"store {each.check}", each.ok, each.detail) for each in await governance.examine_store()
     ]
+
+
+def _prices() -> dict[str, object]:
+    book = PriceBook()
+    stale = book.stale()
+    detail = stale or f"{book.shipped_version} of {book.shipped_date}"
+    return {"check": "prices", "ok": stale is None, "needed": False, "detail": detail}
 
 
 def _finding(check: str, ok: bool, detail: str) -> dict[str, object]:

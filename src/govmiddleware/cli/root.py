@@ -31,6 +31,11 @@ app.command(
 app.command("govmiddleware.cli.tokens:app", name="token", help="API tokens: create, list, revoke.")
 app.command("govmiddleware.cli.limits:app", name="limit", help="Limits: set, list, show, delete.")
 app.command("govmiddleware.cli.usage:usage", help="Show what was used.")
+app.command("govmiddleware.cli.prices:app", name="prices", help="Prices: show what a model costs, and why.")
+app.command(
+    "govmiddleware.cli.replay:replay",
+    help="Say what recorded exchanges cost, and what limits would have decided.",
+)
 app.command("govmiddleware.cli.check:check", help="Validate a configuration offline.")
 app.command("govmiddleware.cli.audit:audit", help="Compare every counter with the journal.")
 app.command("govmiddleware.cli.doctor:doctor", help="Say what works on this machine.")

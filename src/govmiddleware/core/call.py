@@ -139,11 +139,18 @@ class Call:
     body: RequestBody | None = None
     model: str | None = None
     provider: str | None = None
+    trusts_cost: bool = False
+    """Whether the provider is believed what it says of its answers' cost."""
     stream: bool = False
     """Whether a stream was asked for; Meter corrects it to what is answered."""
     runs_on: bool = False
     """Whether the provider goes on generating when the client is gone."""
     price: ModelPrice | None = None
+    """Of the model that was asked for: what its bound is reserved at."""
+    find_price: Callable[[str], ModelPrice | None] = lambda model: None
+    """Of other models, at the same provider and time."""
+    service_tier: str | None = None
+    """The tier of service that was asked for; Meter corrects it to what the answer names."""
     estimated_input_tokens: int | None = None
     demand: Demand | None = None
 
@@ -173,6 +180,8 @@ class Call:
     reading: Reading = Reading.UNREAD
     model_served: str | None = None
     usage: Usage | None = None
+    told_cost: int | None = None
+    """nano-USD: what the answer says that it cost, where that is believed."""
     delivered_output_tokens: int = 0
     """Counted from what was delivered, where the answer did not report its usage."""
 
@@ -193,6 +202,14 @@ class Call:
         if self.reserved_output is None:
             return self.bound
         return None if self.demand is None else self.demand.bound(self.reserved_output)
+
+    @property
+    def settled_price(self) -> ModelPrice | None:
+        """At what its use is settled: as the model that the answer names, which is what the provider bills, unless
+        the price was set by an operator."""
+        if self.price is None or self.price.is_configured or self.model_served is None:
+            return self.price
+        return self.find_price(self.model_served) or self.price
 
     def subject(self) -> dict[str, str]:
         """The value of each scope that the call has so far, for matching limits. Needs the principal."""

@@ -1,20 +1,21 @@
 """The shipped prices and output limits, and how a model's name finds them.
 
-`data/prices.json` (by tools/compile_prices.py) lists providers, each with `owns` and `alias`, rules on
-names of models and on names of the provider, and `models`: `[id, prices, match?]`. A rule is a string
+`data/prices.json` (by tools/compile_prices.py) lists providers, each with `url`, a pattern of its addresses,
+`owns` and `alias`, rules on names of models and on names of the provider, and `models`:
+`[id, prices, match?]`. A rule is a string
 (equality) or `[starts | ends | has | regex, text]` or `[or | and, rule, ...]`; without `match` a model
-matches its id. Prices are one object of rates or a list of `[condition, rates]`; rates have the keys
-i, c, w, o (input, cached input, cache write, output; USD per million tokens) and r (USD per thousand
-requests), each a number's text or `[text, [above, text], ...]` in tiers by input tokens.
+matches its id. Prices are one object of rates or a list of `[condition, rates, tiers]`, where `tiers` has the
+rates that differ in other tiers of service, by their names. Rates have the keys of `_KEYS`, in USD for what
+stands there, each a number's text or `[text, [above, text], ...]` in tiers by input tokens.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 from datetime import date, time
 from decimal import Decimal
+from difflib import get_close_matches
 from functools import cache, cached_property
 from importlib.resources import files
 from typing import Any
@@ -28,7 +29,7 @@ from govmiddleware.core.model_price import (
     PriceHistory,
     Rates,
     femto,
-    femto_per_token,
+    rates_of,
 )
 
 _COMPACT_DATE = re.compile(r"-(20\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)")
@@ -37,8 +38,33 @@ _SPELLINGS = {"fireworks_ai": "fireworks", "azure_ai": "azure", "z-ai": "zai"}
 """LiteLLM's and OpenRouter's names of providers that the data's own rules do not know."""
 
 
+_MILLION, _THOUSAND = 10**6, 10**3
+_KEYS = {
+    "i": ("input", _MILLION),
+    "c": ("cached_input", _MILLION),
+    "w": ("cache_write", _MILLION),
+    "h": ("cache_write_1h", _MILLION),
+    "o": ("output", _MILLION),
+    "t": ("reasoning", _MILLION),
+    "ia": ("input_audio", _MILLION),
+    "ii": ("input_image", _MILLION),
+    "iv": ("input_video", _MILLION),
+    "ca": ("cached_audio", _MILLION),
+    "ci": ("cached_image", _MILLION),
+    "oa": ("output_audio", _MILLION),
+    "oi": ("output_image", _MILLION),
+    "a": ("audio_hour", 1),
+    "x": ("character", _MILLION),
+    "s": ("web_search", _THOUSAND),
+    "f": ("file_search", _THOUSAND),
+    "r": ("request", _THOUSAND),
+}
+"""The classes of `Rates`, and of how many units the file says the price."""
+
+
 class _Provider(msgspec.Struct, dict=True):
     id: str
+    url: str
     owns: Any
     alias: Any
     fallback: list[str]
@@ -78,12 +104,16 @@ class _Prices(msgspec.Struct):
 
 
 class _Limits(msgspec.Struct):
+    source: str
+    version: str
+    date: str
     limits: dict[str, list[str]]
 
 
 class Catalogue:
     """Finds prices by name, as follows; the first that answers counts.
 
+    0. Where the address is known that the call goes to, and whose it is: that provider's, by its rules.
     1. `PROVIDER/name` and `PROVIDER:name`: that provider's model, by its rules (which know dated
        snapshots and aliases), or one of another provider that it resells.
     2. Names in Bedrock's form (`us.anthropic.claude-...`): Bedrock's.
@@ -99,17 +129,31 @@ class Catalogue:
         self.version = f"{document.source} {document.version}"
         self.date = document.date
         self._providers = {provider.id: provider for provider in document.providers}
-        by_limit = msgspec.json.decode(limits, type=_Limits).limits
-        self._limits = {name: int(limit) for limit, names in by_limit.items() for name in names}
+        maxima = msgspec.json.decode(limits, type=_Limits)
+        self.limits_version = f"{maxima.source} {maxima.version}"
+        self.limits_date = maxima.date
+        self._limits = {name: int(limit) for limit, names in maxima.limits.items() for name in names}
 
-    def find(self, name: str) -> PriceHistory | None:
-        """The prices of a model, or None. Any spelling of case is fine."""
+    def find(self, name: str, url: str | None = None) -> PriceHistory | None:
+        """The prices of a model, or None. Any spelling of case is fine.
+
+        Args:
+            url: of the upstream that is called.
+        """
         name = name.lower()
-        found = self._find(name)
-        if found is None:
-            dashed = _COMPACT_DATE.sub(r"-\1-\2-\3", name)
-            found = self._find(dashed) if dashed != name else None
+        spellings = tuple(dict.fromkeys((name, _COMPACT_DATE.sub(r"-\1-\2-\3", name))))
+        seller = self._seller_at(url) if url else None
+        found = next(filter(None, (self._model_of(seller, each) for each in spellings)), None)
+        found = found or next(filter(None, map(self._find, spellings)), None)
         return None if found is None else self._history(name, *found)
+
+    def near(self, name: str, count: int = 5) -> list[str]:
+        """Names that are much like one that has no price, the nearest first."""
+        names = {each for provider in self._providers.values() for each in provider.by_name}
+        return get_close_matches(name.lower().rpartition("/")[2], names, count)
+
+    def _seller_at(self, url: str) -> _Provider | None:
+        return next((each for each in self._providers.values() if re.match(each.url, url)), None)
 
     def _find(self, name: str) -> tuple[_Provider, list[Any]] | None:
         prefix, separator, rest = _split(name)
@@ -118,9 +162,7 @@ class Catalogue:
         if separator:
             if prefix == "ft":  # OpenAI's fine-tuned models
                 return self._model_of(self._providers["openai"], name)
-            provider = self._provider(prefix)
-            found = self._model_of(provider, rest) if provider else None
-            if found:
+            if found := self._model_of(self._provider(prefix), rest):
                 return found
         if _BEDROCK.match(name) and (found := self._model_of(self._providers["aws"], name)):
             return found
@@ -140,7 +182,9 @@ class Catalogue:
                 return provider
         return None
 
-    def _model_of(self, provider: _Provider, name: str) -> tuple[_Provider, list[Any]] | None:
+    def _model_of(self, provider: _Provider | None, name: str) -> tuple[_Provider, list[Any]] | None:
+        if provider is None:
+            return None
         for seller in (provider, *(self._providers[other] for other in provider.fallback)):
             if model := seller.model(name):
                 return seller, model
@@ -156,7 +200,15 @@ class Catalogue:
         return max(first_party or found, key=lambda one: _prices_of(*one).dearest, default=None)
 
     def _history(self, name: str, provider: _Provider, model: list[Any]) -> PriceHistory:
-        return _prices_of(provider, model, self._output_limit(name, provider.id, model[0].lower()))
+        limit = self._output_limit(name, provider.id, model[0].lower())
+        return _prices_of(provider, model, limit, self._origins(provider, model))
+
+    def _origins(self, provider: _Provider, model: list[Any]) -> dict[str, str]:
+        shipped = f"{provider.id}: {model[0]}, {self.version} of {self.date}"
+        alternatives = [model[1]] if isinstance(model[1], dict) else [rates for _, rates, _ in model[1]]
+        classes = {_KEYS[key][0] for rates in alternatives for key in rates if key in _KEYS}
+        maximum = {"max_output_tokens": f"{self.limits_version} of {self.limits_date}"}
+        return {**dict.fromkeys(classes, shipped), **maximum}
 
     def _output_limit(self, name: str, provider: str, model: str) -> int | None:
         """The largest that is known under any of the model's names: this bounds what a call may cost."""
@@ -219,17 +271,28 @@ def _exact_names(rule: Any) -> Iterator[str]:
             yield from _exact_names(each)
 
 
-def _prices_of(provider: _Provider, model: list[Any], max_output_tokens: int | None = None) -> PriceHistory:
+def _prices_of(
+    provider: _Provider,
+    model: list[Any],
+    max_output_tokens: int | None = None,
+    origins: Mapping[str, str] | None = None,
+) -> PriceHistory:
     name, prices = model[0], model[1]
-    alternatives: list[list[Any]] = [[None, prices]] if isinstance(prices, dict) else prices
-    price = ModelPrice(name, max_output_tokens, f"{provider.id}: {name}")
+    alternatives: list[list[Any]] = [[None, prices, {}]] if isinstance(prices, dict) else prices
     return PriceHistory(
         tuple(
             (
                 _condition(condition),
-                replace(price, rates=_rates(found), request_femto=femto(Decimal(found.get("r", "0")) / 1000)),
+                ModelPrice(
+                    name,
+                    max_output_tokens,
+                    f"{provider.id}: {name}",
+                    rates=_rates(found),
+                    origins=origins or {},
+                    service_tiers={tier: _rates({**found, **different}) for tier, different in tiers.items()},
+                ),
             )
-            for condition, found in alternatives
+            for condition, found, tiers in alternatives
         )
     )
 
@@ -243,23 +306,21 @@ def _condition(written: Any) -> FromDate | Daily | None:
 
 
 def _rates(written: dict[str, Any]) -> tuple[Rates, ...]:
-    """One for each tier that any rate has. A class without a rate of its own has the input's."""
+    """One for each tier that any rate has."""
     starts = {0, *(tier[0] for rate in written.values() if isinstance(rate, list) for tier in rate[1:])}
 
-    def rate(key: str, above: int) -> int:
+    def price(key: str, above: int) -> int:
         value = written[key]
         if isinstance(value, list):
             base, *tiers = value
             value = ([base, *(price for start, price in tiers if start <= above)])[-1]
-        return femto_per_token(Decimal(value))
+        return femto(Decimal(value) / _KEYS[key][1])
 
+    least_audio_ms = written.get("least_audio_ms", 0)
+    keys = [key for key in written if key in _KEYS]
     return tuple(
-        Rates(
-            input=rate("i", above),
-            cached_input=rate("c" if "c" in written else "i", above),
-            cache_write=rate("w" if "w" in written else "i", above),
-            output=rate("o", above) if "o" in written else 0,
-            above=above,
+        rates_of(
+            {**{_KEYS[key][0]: price(key, above) for key in keys}, "least_audio_ms": least_audio_ms}, above
         )
         for above in sorted(starts)
     )

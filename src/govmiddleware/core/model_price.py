@@ -1,29 +1,131 @@
 """What one model costs. In integers throughout.
 
-Rates are whole femto-USD (1e-15) a token: $1 per million tokens is 1000 nano-USD a token, and prices
-have up to six more digits. A call's cost is summed exactly and rounded once.
+Rates are whole femto-USD (1e-15): $1 per million tokens is 1000 nano-USD a token, and prices have up to six
+more digits. A call's cost is summed exactly and rounded once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from decimal import ROUND_CEILING, Decimal
 
-from govmiddleware.core.usage import Usage
+from govmiddleware.core.usage import ANYTHING, Reach, Usage
 
 _FEMTO_PER_NANO = 10**6
+_MS_PER_HOUR = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """femto-USD a token, for calls with more than `above` input tokens (0: for all)."""
+    """What each class of use costs, in calls with more than `above` input tokens (0: in all).
+
+    femto-USD for each token, but where a name says something else. Classes do not overlap: a token is charged
+    at the rate of the narrowest one that it belongs to. `rates_of` fills in those without a price of their own.
+    """
 
     input: int = 0
     cached_input: int = 0
     cache_write: int = 0
     output: int = 0
     above: int = 0
+    cache_write_1h: int = 0
+    reasoning: int = 0
+    input_audio: int = 0
+    input_image: int = 0
+    input_video: int = 0
+    cached_audio: int = 0
+    cached_image: int = 0
+    output_audio: int = 0
+    output_image: int = 0
+    audio_hour: int = 0
+    character: int = 0
+    web_search: int = 0
+    file_search: int = 0
+    image: int = 0
+    request: int = 0
+    least_audio_ms: int = 0
+    """Shorter sound is billed as if it were so long."""
+
+    def of_input(self, usage: Usage) -> int:
+        """femto-USD of the prompt. Where a report counts tokens as both written to the cache and read from it,
+        they were written: the dearer."""
+        written_1h = min(usage.cache_write_1h_tokens, usage.cache_write_tokens)
+        cached_audio, cached_image = usage.cached_audio_tokens, usage.cached_image_tokens
+        parts = (
+            (written_1h, self.cache_write_1h),
+            (usage.cache_write_tokens - written_1h, self.cache_write),
+            (cached_audio, self.cached_audio),
+            (cached_image, self.cached_image),
+            (usage.cached_tokens - cached_audio - cached_image, self.cached_input),
+            (usage.input_audio_tokens - cached_audio, self.input_audio),
+            (usage.input_image_tokens - cached_image, self.input_image),
+            (usage.input_video_tokens, self.input_video),
+        )
+        return _shared_out(usage.input_tokens, parts, self.input)
+
+    def of_output(self, usage: Usage) -> int:
+        """femto-USD of what was generated."""
+        parts = (
+            (usage.output_audio_tokens, self.output_audio),
+            (usage.output_image_tokens, self.output_image),
+            (usage.reasoning_tokens, self.reasoning),
+        )
+        return _shared_out(usage.output_tokens, parts, self.output)
+
+    def of_others(self, usage: Usage) -> int:
+        """femto-USD of what is not counted in tokens, the request itself included."""
+        audio_ms = max(usage.audio_ms, self.least_audio_ms) if usage.audio_ms else 0
+        return (
+            -(-audio_ms * self.audio_hour // _MS_PER_HOUR)
+            + usage.input_characters * self.character
+            + usage.web_searches * self.web_search
+            + usage.file_searches * self.file_search
+            + usage.images * self.image
+            + self.request
+        )
+
+    def worst_input(self, reach: Reach) -> int:
+        """The dearest that a token of the prompt can be. No cache discount is assumed, and all of it may be
+        written to the cache where that is dearer."""
+        rates = [self.input, self.cached_input, self.cache_write]
+        if reach.cache_1h:
+            rates.append(self.cache_write_1h)
+        if reach.media:
+            rates += [self.input_audio, self.input_image, self.input_video]
+            rates += [self.cached_audio, self.cached_image]
+        return max(rates)
+
+    @property
+    def worst_output(self) -> int:
+        """The dearest that a token of the answer can be: whether it draws is the model's choice."""
+        return max(self.output, self.reasoning, self.output_audio, self.output_image)
+
+
+_WIDER: Mapping[str, tuple[str, ...]] = {
+    "cached_input": ("input",),
+    "cache_write": ("input",),
+    "cache_write_1h": ("cache_write", "input"),
+    "input_audio": ("input",),
+    "input_image": ("input",),
+    "input_video": ("input",),
+    "cached_audio": ("cached_input", "input_audio", "input"),
+    "cached_image": ("cached_input", "input_image", "input"),
+    "reasoning": ("output",),
+    "output_audio": ("output",),
+    "output_image": ("output",),
+}
+"""Of classes that may have no price of their own, whose price counts: the first that has one."""
+
+
+def rates_of(prices: Mapping[str, int], above: int = 0) -> Rates:
+    """Rates out of the prices that there are, by the names that Rates has for them."""
+    filled = {
+        name: next((prices[each] for each in (name, *wider) if each in prices), 0)
+        for name, wider in _WIDER.items()
+    }
+    return Rates(**{**filled, **prices}, above=above)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,54 +139,76 @@ class ModelPrice:
         source: where the rates come from, for people.
         rates: ascending by `above`, the first from 0 on. The last that the input exceeds are in force,
             for all tokens of the call.
-        request_femto: femto-USD for each request.
+        service_tiers: the same for other tiers of service than the standard one, where they have prices.
+        origins: where the price of each class comes from, and the output maximum, for people; classes that are
+            not in it are charged as a wider one.
+        is_configured: whether an operator has set it.
     """
 
     model: str
     max_output_tokens: int | None
     source: str
     rates: tuple[Rates, ...] = (Rates(),)
-    request_femto: int = 0
+    service_tiers: Mapping[str, tuple[Rates, ...]] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
+    is_configured: bool = False
 
-    def cost(self, usage: Usage, *, round_up: bool = False) -> int:
-        """nano-USD, rounded once: half-even, or up. Images, audio and searches have no price of their
-        own here: what they use counts as the tokens that it is reported as."""
-        rates = self._rates_for(usage.input_tokens)
-        # Where a report counts tokens as both read from the cache and written to it: the dearer of the two.
-        written = min(usage.cache_write_tokens, usage.input_tokens)
-        cached = min(usage.cached_tokens, usage.input_tokens - written)
-        femto = (
-            (usage.input_tokens - cached - written) * rates.input
-            + cached * rates.cached_input
-            + written * rates.cache_write
-            + usage.output_tokens * rates.output
-            + self.request_femto
-        )
+    @property
+    def counts_tokens(self) -> bool:
+        """False where it is by sound, characters or pictures alone: a call in tokens would be free."""
+        rates = self.rates[0]
+        return bool(rates.input or rates.output) or not (rates.audio_hour or rates.character or rates.image)
+
+    def cost(self, usage: Usage, *, service_tier: str | None = None, round_up: bool = False) -> int:
+        """nano-USD, rounded once: half-even, or up.
+
+        Args:
+            service_tier: the one that served the call; one without prices costs what the standard one does.
+        """
+        rates = _in_force(self._tier(service_tier), usage.input_tokens)
+        femto = rates.of_input(usage) + rates.of_output(usage) + rates.of_others(usage)
         return _nano(femto, round_up=round_up)
 
-    def worst_cost(self, input_tokens: int, output_tokens: int) -> int:
-        """nano-USD, rounded up: no usage within these tokens costs more.
-
-        No cache discount is assumed, and the whole input may be written to the cache where that is
-        dearer. A smaller input may fall into another tier, so every one within reach is considered.
-        """
-        fixed, output_femto = self.worst_rates(input_tokens)
+    def worst_cost(self, input_tokens: int, output_tokens: int, reach: Reach = ANYTHING) -> int:
+        """nano-USD, rounded up: no usage within these tokens, and within `reach`, costs more."""
+        fixed, output_femto = self.worst_rates(input_tokens, reach)
         return _nano(fixed + output_tokens * output_femto, round_up=True)
 
-    def worst_rates(self, input_tokens: int) -> tuple[int, int]:
-        """femto-USD: of the request with its whole input, and of each output token, at the worst."""
-        reachable = [rates for rates in self.rates if rates.above < input_tokens] or [self.rates[0]]
+    def worst_rates(self, input_tokens: int, reach: Reach = ANYTHING) -> tuple[int, int]:
+        """femto-USD: of the request with its whole input, and of each output token, at the worst.
+
+        A smaller input may fall into another tier, so every one within reach is considered; a tier of service
+        that was asked for may turn out to be the standard one.
+        """
+        reachable = [
+            rates
+            for tier in (self.rates, self._tier(reach.service_tier))
+            for rates in tier
+            if rates.above < max(input_tokens, 1)
+        ]
         return (
-            max(input_tokens * max(rates.input, rates.cached_input, rates.cache_write) for rates in reachable)
-            + self.request_femto,
-            max(rates.output for rates in reachable),
+            max(input_tokens * rates.worst_input(reach) for rates in reachable)
+            + max(rates.of_others(reach.beside_tokens) for rates in reachable),
+            max(rates.worst_output for rates in reachable),
         )
 
-    def _rates_for(self, input_tokens: int) -> Rates:
-        for rates in reversed(self.rates):
-            if input_tokens > rates.above:
-                return rates
-        return self.rates[0]
+    def _tier(self, name: str | None) -> tuple[Rates, ...]:
+        return self.rates if name is None else self.service_tiers.get(name, self.rates)
+
+
+def _in_force(tiers: tuple[Rates, ...], input_tokens: int) -> Rates:
+    return next((rates for rates in reversed(tiers) if input_tokens > rates.above), tiers[0])
+
+
+def _shared_out(total: int, parts: Iterable[tuple[int, int]], rest_rate: int) -> int:
+    """femto-USD of `total` tokens, of which each of `parts` has its own rate. Parts that are more than the whole
+    are cut to it, the last ones first."""
+    femto = 0
+    for count, rate in parts:
+        count = min(max(count, 0), total)
+        total -= count
+        femto += count * rate
+    return femto + total * rest_rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +254,6 @@ class PriceHistory:
     def dearest(self) -> int:
         """To compare by: nano-USD of a typical call at the worst of times."""
         return max(price.worst_cost(3_000, 1_000) for _, price in self.prices)
-
-
-def femto_per_token(usd_per_mtok: Decimal) -> int:
-    """USD per million tokens to femto-USD a token; what is finer is rounded up."""
-    return _whole(usd_per_mtok * 10**9)
 
 
 def femto(usd: Decimal) -> int:

@@ -11,7 +11,7 @@ from typing import Protocol
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.limits import Counter, Hold
 from govmiddleware.core.refusals import Refusal
-from govmiddleware.core.usage import Usage
+from govmiddleware.core.usage import ANYTHING, Reach, Usage
 
 Headers = list[tuple[bytes, bytes]]
 """Lower-case names, in order, duplicates kept: as in ASGI."""
@@ -78,6 +78,7 @@ class RequestInfo:
             leaves it to the model.
         can_be_limited: whether the provider takes an output limit at all; else the call is made as a whole or not.
         runs_on: whether the provider goes on generating, and bills it, when the client is gone.
+        reach: what it may be billed for beside text; without it, the dearest that its tokens can be is reserved.
     """
 
     model: str
@@ -95,6 +96,7 @@ class RequestInfo:
     hides_output: bool | None = None
     can_be_limited: bool = True
     runs_on: bool = False
+    reach: Reach = ANYTHING
 
 
 class UsageReader(Protocol):
@@ -103,6 +105,8 @@ class UsageReader(Protocol):
     usage: Usage | None
     model: str | None
     """The model that the answer names."""
+    service_tier: str | None
+    """The tier of service that the answer names."""
 
     def feed(self, chunk: bytes) -> bytes:
         """Read one chunk of the decoded body; returns what the client shall get of it, which is the

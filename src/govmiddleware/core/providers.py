@@ -15,10 +15,14 @@ class Provider:
         name: the value of scope `provider`.
         models: shell globs of the models that it takes. Letter case counts, and `*` stands for slashes too.
             None takes every model.
+        url: where it is, for whose prices count; None where that is not known.
+        trust_cost_header: whether what its answers say that they cost is believed (LiteLLM's header).
     """
 
     name: str = "default"
     models: tuple[str, ...] | None = None
+    url: str | None = None
+    trust_cost_header: bool = False
 
     def takes(self, model: str) -> bool:
         return self.models is None or any(fnmatchcase(model, glob) for glob in self.models)

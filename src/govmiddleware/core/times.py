@@ -28,6 +28,11 @@ def parse_time(text: str) -> datetime:
         ) from None
 
 
+def rfc3339(moment: datetime) -> str:
+    """In UTC, as outputs show it: `2026-01-31T12:00:00Z`."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
 def parse_duration(text: str) -> timedelta:
     """`30m`, `24h`, `7d` or `2w`, up to a hundred years. Raises ValueError."""
     match = re.fullmatch(r"([0-9]{1,8})([mhdw])", text)

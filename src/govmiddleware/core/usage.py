@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from operator import add, sub
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Usage:
         audio_ms: of sound that is billed by its length, in milliseconds.
         input_characters: of text that is billed by its length.
         web_searches, file_searches: what hosted tools were asked for, billed by the number.
+        images: pictures that were made, where they are billed by the number.
     """
 
     input_tokens: int = 0
@@ -41,7 +43,35 @@ class Usage:
     input_characters: int = 0
     web_searches: int = 0
     file_searches: int = 0
+    images: int = 0
 
     @property
     def total_tokens(self) -> int:
         return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*map(add, astuple(self), astuple(other)))
+
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(*map(sub, astuple(self), astuple(other)))
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What a call may be billed for beside plain text, as far as its request shows: it widens what is reserved.
+
+    Attributes:
+        media: whether tokens of sound, pictures or video may be in its prompt.
+        cache_1h: whether its prompt may be written to a cache that is kept for an hour.
+        service_tier: the one that the request asks for (`flex`, `priority`, `batch`); None for the standard.
+        beside_tokens: the most of what is not counted in tokens: searches, sound by its length, pictures.
+    """
+
+    media: bool = True
+    cache_1h: bool = True
+    service_tier: str | None = None
+    beside_tokens: Usage = Usage()
+
+
+ANYTHING = Reach()
+"""Of a request that does not show it: the dearest of all classes, at the standard tier."""

@@ -16,7 +16,7 @@ from govmiddleware.core.call import Attribution, Call, Principal, Progress, Read
 from govmiddleware.core.money import usd_text
 from govmiddleware.core.ports import RequestInfo
 from govmiddleware.core.refusals import Refusal
-from govmiddleware.core.usage import Usage
+from govmiddleware.core.usage import Reach, Usage
 from govmiddleware.inside.calls import InnerCalls
 from govmiddleware.inside.libraries import never_sent
 from govmiddleware.inside.loops import Home, call_on, run_on
@@ -185,11 +185,11 @@ class GovernedBlock:
 
     def _info(self) -> RequestInfo:
         """Raises InvalidRequest for messages that are none."""
-        overhead, texts, unknown = 0, list(self._texts), 0
+        overhead, texts, unknown, media = 0, list(self._texts), 0, False
         if self._messages:
             chat = {"model": self._model, "messages": self._messages}
             read = OpenAIChat().read_request(RequestBody(msgspec.json.encode(chat)))
-            overhead, unknown = read.overhead_tokens, read.unknown_parts
+            overhead, unknown, media = read.overhead_tokens, read.unknown_parts, read.reach.media
             texts += read.texts
         return RequestInfo(
             model=self._model,
@@ -198,4 +198,5 @@ class GovernedBlock:
             input_tokens=self._input_tokens,
             texts=texts,
             unknown_parts=unknown,
+            reach=Reach(media=media, cache_1h=False),
         )

@@ -87,6 +87,7 @@ class Tap:
             return
         call.usage = reader.usage
         call.model_served = call.model_served or reader.model
+        call.service_tier = reader.service_tier or call.service_tier
         if call.reading is not Reading.WHOLE or reader.usage is None:
             self._take(reader)
             self._count()
@@ -103,6 +104,8 @@ class Tap:
         call.stream = content_type.startswith(b"text/event-stream") or (
             call.stream and not content_type.startswith(b"application/json")
         )
+        if call.trusts_cost and not call.stream:
+            call.told_cost = litellm.response_cost(values)
         if encoding not in READABLE_ENCODINGS:
             call.reading = Reading.UNREAD
             return {**message, "headers": headers}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -19,9 +21,11 @@ from govmiddleware.core.prices import ModelPrice, PriceBook
 from govmiddleware.core.providers import Provider, provider_for
 from govmiddleware.core.refusals import ModelNotFound, ModelNotPriced, Refusal
 from govmiddleware.core.scopes import ANONYMOUS
+from govmiddleware.core.usage import Usage
 from govmiddleware.middleware._body import read_body, replay, with_body_headers
 from govmiddleware.middleware._enter import enter
 from govmiddleware.middleware._refuse import refuse
+from govmiddleware.protocols.escapes import refuse_dear_tier
 from govmiddleware.services.counting import count
 
 _INLINE_BYTES = 262_144
@@ -38,6 +42,7 @@ class Estimate:
         max_body_bytes, body_timeout: 413 and 408 past them; after decoding too.
         default_max_output_tokens: written into a request whose output nothing else bounds.
         unknown_size_tokens: for each part whose size the request does not show.
+        clock: tells the time for which prices are asked.
     """
 
     def __init__(
@@ -50,6 +55,7 @@ class Estimate:
         body_timeout: float = 30,
         default_max_output_tokens: int = 4096,
         unknown_size_tokens: int = 2000,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.app = app
         self.prices = prices
@@ -58,6 +64,7 @@ class Estimate:
         self.body_timeout = body_timeout
         self.default_max_output_tokens = default_max_output_tokens
         self.unknown_size_tokens = unknown_size_tokens
+        self._now = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call, send = enter(scope, send)
@@ -70,7 +77,7 @@ class Estimate:
                 await self.estimate(call, body, info)
                 scope, receive = with_body_headers(scope, body), replay(body, receive)
             else:
-                call.provider = self._provider_for(None)
+                call.provider = self._provider_for(None).name
         except Refusal as refusal:
             await refuse(call, refusal, scope, send)
             return
@@ -93,16 +100,20 @@ class Estimate:
         refuse_unprintable(info.model, "model")
         refuse_unprintable(info.user or "", "user")
         call.body, call.model, call.stream, call.runs_on = body, info.model, info.stream, info.runs_on
-        call.provider = self._provider_for(info.model)
+        provider = self._provider_for(info.model)
+        call.provider, call.trusts_cost = provider.name, provider.trust_cost_header
         if info.user and call.trust_caller and call.attribution.user == ANONYMOUS:
             call.attribution = replace(call.attribution, user=info.user)
         if info.free:
             call.estimated_input_tokens, call.demand = 0, NOTHING
             return
-        price = self.prices.find(info.model)
-        if price is None:
+        find_price = partial(self.prices.find, at=self._now(), url=provider.url)
+        price = find_price(info.model)
+        in_tokens = info.reach.beside_tokens == Usage()
+        if price is None or (in_tokens and not price.counts_tokens):
             raise ModelNotPriced(f"The model {info.model!r} has no price here.", param="model")
-        call.price = price
+        refuse_dear_tier(info.reach.service_tier, price.service_tiers)
+        call.price, call.find_price, call.service_tier = price, find_price, info.reach.service_tier
         counted = await count(info.texts, info.model)
         estimate = input_estimate(info, counted, self.unknown_size_tokens)
         call.estimated_input_tokens = estimate
@@ -112,7 +123,7 @@ class Estimate:
         hides_output = (
             family_of(info.model).hides_reasoning if info.hides_output is None else info.hides_output
         )
-        input_femto, output_femto = price.worst_rates(input_tokens)
+        input_femto, output_femto = price.worst_rates(input_tokens, info.reach)
         call.demand = Demand(
             input_tokens=input_tokens,
             output=self._output_bound(call, body, info, price),
@@ -124,12 +135,12 @@ class Estimate:
             grows=info.stream and not hides_output,
         )
 
-    def _provider_for(self, model: str | None) -> str:
+    def _provider_for(self, model: str | None) -> Provider:
         provider = provider_for(model, self.providers)
         if provider is None:
             problem = f"The model {model!r} does not exist here: no upstream takes it."
             raise ModelNotFound(problem, param="model")
-        return provider.name
+        return provider
 
     def _output_bound(self, call: Call, body: RequestBody, info: RequestInfo, price: ModelPrice) -> int:
         """Of each choice: what the client asked for, else the model's maximum, else our default, which then

@@ -11,13 +11,19 @@ from typing import Any
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.refusals import InvalidRequest
+from govmiddleware.core.usage import Reach, Usage
 from govmiddleware.protocols.anthropic_base import AnthropicRoute
 from govmiddleware.protocols.anthropic_prompt import THINKING_TOKENS, MessagesPrompt
 from govmiddleware.protocols.anthropic_reader import JsonReader, StreamReader
 from govmiddleware.protocols.anthropic_user import read_user
-from govmiddleware.protocols.escapes import refuse_dear_tiers, refuse_other_output_limits
+from govmiddleware.protocols.escapes import (
+    may_cache_for_an_hour,
+    refuse_dear_tiers,
+    refuse_other_output_limits,
+)
 from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, read, read_count, read_name, refuse_fields
 from govmiddleware.protocols.models import OTHER_MODELS, read_model
+from govmiddleware.protocols.prompt import SEARCHES
 
 LEAST_THINKING = 1024
 """The smallest `thinking.budget_tokens` that is accepted."""
@@ -25,8 +31,12 @@ LEAST_THINKING = 1024
 REPEATED_OUTPUT = ("n", "best_of", "max_completion_tokens")
 """Fields of OpenAI's by which an upstream that translates may generate more than `max_tokens`. Refused."""
 
-STANDARD = {"speed": "standard", "inference_geo": "global"}
-"""Fields by which a call can cost more, with the one value at which it does not."""
+
+MOST_SEARCHES = 1000
+"""A larger `max_uses` bounds nothing."""
+
+KNOWN = {"speed": ("standard", "fast"), "inference_geo": ("global",)}
+"""Fields by which a call can cost more, with the values whose price is known."""
 
 JUDGED = frozenset(
     {
@@ -44,7 +54,8 @@ JUDGED = frozenset(
         "thread",
         "context_management",
         "service_tier",
-        *STANDARD,
+        "speed",
+        "inference_geo",
         *REPEATED_OUTPUT,
         *OTHER_MODELS,
     }
@@ -79,7 +90,8 @@ class AnthropicMessages(AnthropicRoute):
         prompt = MessagesPrompt(model)
         prompt.add_system(read(body, "system", object))
         prompt.add_messages(messages)
-        prompt.add_tools(_read_tools(body))
+        tools = _read_tools(body)
+        prompt.add_tools(tools)
         prompt.add_format(read(body, "output_config", dict[str, Any]) or {})
         thinking = read(body, "thinking", dict[str, Any])
         thinks = thinking.get("type") != "disabled" if thinking else None
@@ -97,6 +109,12 @@ class AnthropicMessages(AnthropicRoute):
             unknown_parts=prompt.unknown_parts,
             user=read_user(body),
             hides_output=thinks,  # at best, a summary of it is shown
+            reach=Reach(
+                media=prompt.unknown_parts > 0,
+                cache_1h=may_cache_for_an_hour(body),
+                service_tier="fast" if read_name(body, "speed") == "fast" else None,
+                beside_tokens=Usage(web_searches=sum(map(_searches, tools))),
+            ),
         )
 
     def bound_output(self, body: RequestBody, tokens: int) -> None:
@@ -131,11 +149,9 @@ def _read_output_limit(body: RequestBody) -> int:
 
 def _refuse_what_costs_more(body: RequestBody) -> None:
     refuse_dear_tiers(body)
-    for name, standard in STANDARD.items():
-        if read_name(body, name) not in (None, standard):
-            problem = (
-                f"'{name}' is supported as {standard!r} alone: others cost more than the standard price."
-            )
+    for name, known in KNOWN.items():
+        if read_name(body, name) not in (None, *known):
+            problem = f"'{name}' is supported as {' and '.join(known)} alone: others may cost more."
             raise InvalidRequest(problem, param=name)
     management = read(body, "context_management", dict[str, Any]) or {}
     edits = management.get("edits")
@@ -152,6 +168,14 @@ def _read_tools(body: RequestBody) -> list[dict[str, Any]]:
             problem = "A tool that calls another model is not supported here: it would go unpriced."
             raise InvalidRequest(problem, param=f"tools[{index}].model")
     return tools
+
+
+def _searches(tool: dict[str, Any]) -> int:
+    """How many searches to reserve for a tool."""
+    if not str(tool.get("type")).startswith("web_search"):
+        return 0
+    most = tool.get("max_uses")
+    return most if isinstance(most, int) and 0 <= most < MOST_SEARCHES else SEARCHES
 
 
 def _unseen(body: RequestBody) -> int:

@@ -12,7 +12,7 @@ import msgspec
 from govmiddleware.core.usage import Usage
 from govmiddleware.protocols import readers
 from govmiddleware.protocols.anthropic_ending import Ending
-from govmiddleware.protocols.anthropic_usage import usage_of
+from govmiddleware.protocols.anthropic_usage import tier_of, usage_of
 from govmiddleware.protocols.readers import text_or_none
 from govmiddleware.protocols.sse import data_of
 
@@ -28,6 +28,7 @@ class JsonReader(readers.JsonReader):
         head: dict[str, Any] = {name: msgspec.json.decode(answer[name]) for name in _HEAD if name in answer}
         self.model = text_or_none(head.get("model"))
         self.usage = usage_of(head.get("usage"))
+        self.service_tier = tier_of(head.get("usage"))
         if self.usage is None and "content" in answer:
             content = msgspec.json.decode(answer["content"])
             for block in content if isinstance(content, list) else ():
@@ -79,6 +80,7 @@ class StreamReader(readers.StreamReader):
         if isinstance(usage, dict):
             self._reported |= {name: value for name, value in usage.items() if value is not None}
             self.usage = usage_of(self._reported)
+            self.service_tier = tier_of(self._reported)
 
 
 def collect_delivered(part: object, into: list[str]) -> None:

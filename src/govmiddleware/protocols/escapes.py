@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols.fields import read_name, refuse_fields
 
 STANDARD_TIERS = frozenset({"auto", "default", "flex", "scale", "on_demand", "standard", "standard_only"})
-"""Tiers that cost at most the standard price, which is what calls are priced at."""
+"""Tiers that cost at most the standard price, whatever the model."""
 
 OTHER_OUTPUT_LIMITS = (
     "max_output_tokens",  # as Gemini, Bedrock, Ollama and others call it: LiteLLM hands each on, over `max_tokens`
@@ -31,9 +33,30 @@ def refuse_other_output_limits(body: RequestBody, own: str = "max_tokens") -> No
     refuse_fields(body, others, f"it may lift the output limit. Use '{own}'.")
 
 
-def refuse_dear_tiers(body: RequestBody) -> None:
-    """Raises InvalidRequest for a service tier that may cost more than the standard one."""
+def read_service_tier(body: RequestBody) -> str | None:
+    """The tier of service that the request asks for, in lower case. Raises InvalidRequest."""
     tier = read_name(body, "service_tier")
-    if tier is not None and tier.lower() not in STANDARD_TIERS:
-        problem = f"'service_tier' {tier!r} is not supported here: it may cost more than the standard price."
+    return None if tier is None else tier.lower()
+
+
+def refuse_dear_tier(tier: str | None, priced: Container[str]) -> None:
+    """Raises InvalidRequest for a tier that may cost more than the standard one, unless it has a price."""
+    if tier is not None and tier not in STANDARD_TIERS and tier not in priced:
+        problem = f"The service tier {tier!r} has no price here: it may cost more than the standard one."
         raise InvalidRequest(problem, param="service_tier")
+
+
+def refuse_dear_tiers(body: RequestBody) -> None:
+    """Refuse all that may cost more. Raises InvalidRequest."""
+    refuse_dear_tier(read_service_tier(body), ())
+
+
+_HOUR_CACHE = (b'"ttl"', rb"\u006", rb"\u007")
+"""By what a request may ask for a cache that is kept for longer than five minutes: `ttl`, also where its letters
+are escaped."""
+
+
+def may_cache_for_an_hour(body: RequestBody) -> bool:
+    """Whether any `cache_control` may say how long: looked for in the bytes, which is quick."""
+    fields = [body.raw(name) or b"" for name in body.names()]
+    return any(mark in field for mark in _HOUR_CACHE for field in fields)

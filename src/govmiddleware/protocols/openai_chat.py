@@ -10,7 +10,12 @@ from typing import Any
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.refusals import InvalidRequest
-from govmiddleware.protocols.escapes import refuse_dear_tiers, refuse_other_output_limits
+from govmiddleware.core.usage import Reach, Usage
+from govmiddleware.protocols.escapes import (
+    may_cache_for_an_hour,
+    read_service_tier,
+    refuse_other_output_limits,
+)
 from govmiddleware.protocols.fields import (
     LARGEST_TOKEN_LIMIT,
     read,
@@ -23,6 +28,7 @@ from govmiddleware.protocols.openai_models import wants_completion_limit
 from govmiddleware.protocols.openai_prompt import ChatPrompt
 from govmiddleware.protocols.openai_usage import ask_for_usage
 from govmiddleware.protocols.openai_user import read_user
+from govmiddleware.protocols.prompt import SEARCHES
 
 MOST_CHOICES = 128
 
@@ -82,7 +88,6 @@ class OpenAIChat(OpenAIRoute):
         if messages is None:
             raise InvalidRequest("'messages' is missing.", param="messages")
         read(body, "stream_options", dict[str, Any])
-        refuse_dear_tiers(body)
         prompt = ChatPrompt(model)
         prompt.add_messages(messages)
         _add_tools(body, prompt)
@@ -105,6 +110,12 @@ class OpenAIChat(OpenAIRoute):
             predicted_texts=predicted,
             # What is rejected of a prediction is billed too.
             hides_output=True if predicted or any(name in HIDING for name in body.names()) else None,
+            reach=Reach(
+                media=prompt.unknown_parts > 0,
+                cache_1h=may_cache_for_an_hour(body),
+                service_tier=read_service_tier(body),
+                beside_tokens=Usage(web_searches=SEARCHES if _searches(body) else 0),
+            ),
         )
 
     def bound_output(self, body: RequestBody, tokens: int) -> None:
@@ -145,8 +156,12 @@ def _add_tools(body: RequestBody, prompt: ChatPrompt) -> None:
     response_format = read(body, "response_format", dict[str, Any])
     if response_format is not None and "json_schema" in response_format:
         prompt.add_schema(response_format["json_schema"])
-    if body.raw("web_search_options") not in (None, b"null"):
+    if _searches(body):
         prompt.unknown_parts += 1  # what the search finds becomes prompt
+
+
+def _searches(body: RequestBody) -> bool:
+    return body.raw("web_search_options") not in (None, b"null")
 
 
 def _predicted(body: RequestBody) -> list[str]:

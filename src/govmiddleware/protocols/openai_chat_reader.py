@@ -16,7 +16,7 @@ from govmiddleware.protocols.openai_usage import says_only_usage, usage_of
 from govmiddleware.protocols.readers import text_or_none
 from govmiddleware.protocols.sse import data_of
 
-_HEAD = ("model", "usage", "x_groq")
+_HEAD = ("model", "service_tier", "usage", "x_groq")
 _SPOKEN = ("content", "reasoning_content", "reasoning", "refusal")
 
 
@@ -26,6 +26,7 @@ class JsonReader(readers.JsonReader):
     def _read(self, answer: dict[str, msgspec.Raw]) -> None:
         head: dict[str, Any] = {name: msgspec.json.decode(answer[name]) for name in _HEAD if name in answer}
         self.model = text_or_none(head.get("model"))
+        self.service_tier = text_or_none(head.get("service_tier"))
         self.usage = usage_of(head)
         if self.usage is None and "choices" in answer:
             collect_delivered(msgspec.json.decode(answer["choices"]), "message", self._delivered)
@@ -69,6 +70,7 @@ class StreamReader(readers.StreamReader):
             return None
         if self.model is None:
             self.model = text_or_none(chunk.get("model"))
+        self.service_tier = text_or_none(chunk.get("service_tier")) or self.service_tier
         # The last report counts: some servers send one with every chunk, cumulative.
         self.usage = usage_of(chunk) or self.usage
         collect_delivered(chunk.get("choices"), "delta", self._delivered)

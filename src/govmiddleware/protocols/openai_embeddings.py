@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo
+from govmiddleware.core.usage import Reach
 from govmiddleware.protocols.fields import LONGEST_CALLER, read_name
 from govmiddleware.protocols.models import OTHER_MODELS, read_model
 from govmiddleware.protocols.openai_base import OpenAIRoute
@@ -29,4 +30,5 @@ class OpenAIEmbeddings(OpenAIRoute):
             input_tokens=tokens,
             texts=texts,
             user=read_name(body, "user", LONGEST_CALLER),
+            reach=Reach(media=False, cache_1h=False),
         )

@@ -51,6 +51,10 @@ def read_usage(reported: dict[str, Any]) -> Usage | None:
         reported.get("num_cached_tokens"),  # Mistral
     )
     written = _first(of_prompt.get("cache_write_tokens"), of_prompt.get("cache_creation_tokens"))
+    searches = _first(
+        reported.get("num_search_queries"),  # Perplexity
+        _details(reported, "server_tool_use_details").get("web_search_requests"),  # OpenRouter
+    )
     reasoning = _first(of_completion.get("reasoning_tokens"))
     # A part can not exceed its whole. Two parts can overlap: OpenRouter reports tokens of Gemini's cache as
     # both read and written; what that costs is for `ModelPrice.cost` to say.
@@ -60,6 +64,9 @@ def read_usage(reported: dict[str, Any]) -> Usage | None:
         cache_write_tokens=min(written, prompt),
         output_tokens=completion,
         reasoning_tokens=min(reasoning, completion),
+        input_audio_tokens=min(_first(of_prompt.get("audio_tokens")), prompt),
+        web_searches=searches,
+        output_audio_tokens=min(_first(of_completion.get("audio_tokens")), completion),
     )
 
 

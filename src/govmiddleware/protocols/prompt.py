@@ -38,6 +38,10 @@ _MEDIA = frozenset(
 """Keys of parts whose size in tokens does not show in their text."""
 
 
+SEARCHES = 5
+"""Reserved for a hosted search that does not say how many it makes at most: an allowance, not a bound."""
+
+
 class Prompt:
     """Collects what one request puts before the model."""
 

@@ -30,6 +30,7 @@ class JsonReader(ABC):
     def __init__(self) -> None:
         self.usage: Usage | None = None
         self.model: str | None = None
+        self.service_tier: str | None = None
         self._chunks: list[bytes] = []
         self._size = 0
         self._finished = False
@@ -80,6 +81,7 @@ class StreamReader(ABC):
     def __init__(self, *, holds: bool) -> None:
         self.usage: Usage | None = None
         self.model: str | None = None
+        self.service_tier: str | None = None
         self._events = EventSplitter()
         self._holds = holds
         self._finished = False

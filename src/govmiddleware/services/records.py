@@ -14,6 +14,7 @@ from govmiddleware.core.money import usd_text
 from govmiddleware.core.refusals import Evaluation, Refusal
 from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE
 from govmiddleware.core.usage import Usage
+from govmiddleware.protocols.litellm import RESPONSE_COST
 from govmiddleware.services.settlement import Charge, Outcome, charge_as_bound
 
 
@@ -89,7 +90,7 @@ def outcome_record(call: Call, charge: Charge, reservation_id: str, *, price_ver
         reservation_id=reservation_id,
         usage=charge.usage,
         cost_usd=usd_text(charge.cost),
-        price_version=price_version if call.price else None,
+        price_version=_priced_by(call, charge, price_version),
         outcome=charge.outcome.value,
         settlement=charge.settlement.value,
     )
@@ -109,24 +110,23 @@ def correction_record(
 ) -> Record:
     """Of a request whose expired record is in the journal: what it really used, less what that says."""
     expired = charge_as_bound(reservation.left, Settlement.EXPIRED, Outcome.EXPIRED)
-    used, told = charge.usage, expired.usage
-    difference = Usage(
-        input_tokens=used.input_tokens - told.input_tokens,
-        cached_tokens=used.cached_tokens,
-        cache_write_tokens=used.cache_write_tokens,
-        output_tokens=used.output_tokens - told.output_tokens,
-        reasoning_tokens=used.reasoning_tokens,
-    )
     return _record(
         call,
         kind="correction",
         reservation_id=reservation.id,
-        usage=difference,
+        usage=charge.usage - expired.usage,
         cost_usd=usd_text(charge.cost - expired.cost),
-        price_version=price_version if call.price else None,
+        price_version=_priced_by(call, charge, price_version),
         outcome=charge.outcome.value,
         settlement=charge.settlement.value,
     )
+
+
+def _priced_by(call: Call, charge: Charge, price_version: str | None) -> str | None:
+    """Where the cost comes from: the prices of this version, or the upstream's word."""
+    if charge.cost_was_told:
+        return RESPONSE_COST
+    return price_version if call.price else None
 
 
 def deployment_record(record: Record) -> Record:

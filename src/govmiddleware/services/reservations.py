@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from govmiddleware.core.call import Call, Reservation
@@ -39,6 +39,7 @@ class Reservations:
         slice_output_tokens: what a stream that is metered reserves of its output at a time; 0: all at once.
         price_version: goes into every record that has a price.
         tell: takes the crossings of soft and hard values.
+        sleep: how a stream waits for its rate; for those who have a clock of their own.
     """
 
     def __init__(
@@ -53,11 +54,13 @@ class Reservations:
         slice_output_tokens: int = 1024,
         price_version: str | None = None,
         tell: Callable[[LimitEvent], None] = lambda event: None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._upkeep = upkeep
         self._exposure = Exposure(metrics)
         self._clamp_min = clamp_min_output_tokens
         self._slice = slice_output_tokens
+        self._sleep = sleep
         self._admission = Admission(
             ledger,
             upkeep,
@@ -173,7 +176,7 @@ class Reservations:
             except Refusal as refusal:
                 pause = (refusal.retry_after_ms or 0) / 1000 if isinstance(refusal, RateLimited) else 0
                 if pause and time.monotonic() + pause <= give_up:
-                    await asyncio.sleep(pause)
+                    await self._sleep(pause)
                     continue
                 if isinstance(refusal, LimitRefusal):
                     call.without_room = refusal.failures

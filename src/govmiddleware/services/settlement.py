@@ -23,12 +23,17 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What is settled for one call. Cost in nano-USD."""
+    """What is settled for one call. Cost in nano-USD.
+
+    Attributes:
+        cost_was_told: whether the cost is what the upstream said, not what the prices come to.
+    """
 
     usage: Usage
     cost: int
     settlement: Settlement
     outcome: Outcome
+    cost_was_told: bool = False
 
     def amount(self, meter: Meter) -> int:
         match meter:
@@ -97,27 +102,29 @@ def charge_as_bound(bound: Bound | None, settlement: Settlement, outcome: Outcom
 
 def shadow_charge(call: Call, charge: Charge) -> Charge:
     """What the call would have been charged if its output had been held to what limits in dry_run leave it."""
-    if call.shadow_output is None or call.demand is None or call.price is None:
+    price = call.settled_price
+    if call.shadow_output is None or call.demand is None or price is None:
         return charge
     most = call.demand.bound(max(0, call.shadow_output)).output_tokens
     if charge.usage.output_tokens <= most:
         return charge
     usage = replace(charge.usage, output_tokens=most)
-    return replace(charge, usage=usage, cost=call.price.cost(usage))
+    return replace(charge, usage=usage, cost=price.cost(usage, service_tier=call.service_tier))
 
 
 def _delivered(call: Call) -> Usage:
     """The input as reported or else as estimated, and the output as counted on its way."""
     reported = call.usage or _NOTHING
-    return Usage(
+    return replace(
+        reported,
         input_tokens=reported.input_tokens or call.estimated_input_tokens or 0,
-        cached_tokens=reported.cached_tokens,
-        cache_write_tokens=reported.cache_write_tokens,
         output_tokens=max(reported.output_tokens, call.delivered_output_tokens),
-        reasoning_tokens=reported.reasoning_tokens,
     )
 
 
 def _priced(call: Call, usage: Usage, settlement: Settlement, outcome: Outcome) -> Charge:
-    cost = call.price.cost(usage) if call.price else 0
+    if call.told_cost is not None:
+        return Charge(usage, call.told_cost, settlement, outcome, cost_was_told=True)
+    price = call.settled_price
+    cost = price.cost(usage, service_tier=call.service_tier) if price else 0
     return Charge(usage, cost, settlement, outcome)

@@ -1,0 +1,78 @@
+"""What requests may be billed for beside text, as far as they show: it decides what is reserved."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from govmiddleware.core.body import RequestBody
+from govmiddleware.core.usage import Reach, Usage
+from govmiddleware.protocols.anthropic_messages import AnthropicMessages
+from govmiddleware.protocols.openai_chat import OpenAIChat
+from govmiddleware.protocols.openai_embeddings import OpenAIEmbeddings
+from govmiddleware.protocols.prompt import SEARCHES
+
+SAID = [{"role": "user", "content": "Settle the little bottle: ttl."}]
+PICTURE = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x/y.png"}}]}]
+TEXT = Reach(media=False, cache_1h=False)
+
+
+def chat(**fields: Any) -> Reach:
+    raw = json.dumps({"model": "m", "messages": SAID, **fields}).encode()
+    return OpenAIChat().read_request(RequestBody(raw)).reach
+
+
+def message(raw: bytes | None = None, **fields: Any) -> Reach:
+    body = {"model": "m", "max_tokens": 9, "messages": SAID, **fields}
+    return AnthropicMessages().read_request(RequestBody(raw or json.dumps(body).encode())).reach
+
+
+def test_plain_text_reaches_nothing_else() -> None:
+    assert chat() == message() == TEXT
+    embeddings = RequestBody(b'{"model": "m", "input": "text"}')
+    assert OpenAIEmbeddings().read_request(embeddings).reach == TEXT
+
+
+def test_media_may_be_billed_apart() -> None:
+    assert chat(messages=PICTURE).media
+    picture = {"type": "image", "source": {"type": "url", "url": "https://x/y.png"}}
+    assert message(messages=[{"role": "user", "content": [picture]}]).media
+
+
+@pytest.mark.parametrize("key", ["ttl", r"\u0074tl", r"tt\u006c", r"t\u0074\u006C"])
+def test_a_cache_that_may_be_kept_for_an_hour_is_seen_however_it_is_written(key: str) -> None:
+    part = {"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": [part]}]}
+    raw = json.dumps(body).replace('"ttl"', f'"{key}"')
+    assert message(raw.encode()).cache_1h
+    assert OpenAIChat().read_request(RequestBody(raw.encode())).reach.cache_1h
+    assert message(cache_control={"type": "ephemeral", "ttl": "1h"}).cache_1h
+
+
+@pytest.mark.parametrize(
+    ("tool", "searches"),
+    [
+        ({"type": "web_search_20250305", "name": "web_search", "max_uses": 3}, 3),
+        ({"type": "web_search_20250305", "name": "web_search"}, SEARCHES),
+        ({"type": "web_search_20250305", "name": "web_search", "max_uses": 10**9}, SEARCHES),
+        ({"type": "web_search_20250305", "name": "web_search", "max_uses": "many"}, SEARCHES),
+        ({"type": "bash_20250124", "name": "bash"}, 0),
+        ({"name": "web_search", "input_schema": {"type": "object"}}, 0),
+    ],
+)
+def test_searches_are_reserved_as_many_as_a_tool_may_make(tool: dict[str, Any], searches: int) -> None:
+    assert message(tools=[tool]).beside_tokens == Usage(web_searches=searches)
+
+
+def test_a_chat_that_searches_reserves_an_allowance() -> None:
+    assert chat(web_search_options={}).beside_tokens == Usage(web_searches=SEARCHES)
+    assert chat(web_search_options=None).beside_tokens == Usage()
+
+
+def test_the_tier_of_service_that_is_asked_for_is_read() -> None:
+    assert chat(service_tier="Priority").service_tier == "priority"
+    assert chat(service_tier="flex").service_tier == "flex"
+    assert message(speed="fast").service_tier == "fast"
+    assert message(speed="standard").service_tier is None
