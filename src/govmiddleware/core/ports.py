@@ -148,6 +148,12 @@ class WireProtocol(Protocol):
         """As in the journal: `openai.chat`."""
         ...
 
+    @property
+    def streams_json(self) -> bool:
+        """Whether a stream that was asked for may come as `application/json`; elsewhere that is an answer as a
+        whole."""
+        ...
+
     def recognises(self, method: str, path: str) -> bool:
         """By method and path suffix, whatever the prefix. Both `folded`: POST, and a path in lower case
         without a slash at its end."""

@@ -5,14 +5,11 @@ POST …/v1/messages/count_tokens. Source: platform.claude.com/docs/en/api/messa
 
 from __future__ import annotations
 
-import msgspec
-
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo, UsageReader
-from govmiddleware.core.usage import Usage
-from govmiddleware.protocols import readers
 from govmiddleware.protocols.anthropic_base import AnthropicRoute
 from govmiddleware.protocols.models import OTHER_MODELS, read_model
+from govmiddleware.protocols.readers import NothingUsed
 
 JUDGED = frozenset({"model", *OTHER_MODELS})
 
@@ -33,11 +30,4 @@ class AnthropicCountTokens(AnthropicRoute):
     def usage_reader(
         self, *, stream: bool, usage_was_injected: bool, may_be_cut: bool = False
     ) -> UsageReader:
-        return _NothingUsed()
-
-
-class _NothingUsed(readers.JsonReader):
-    """What was counted was not used."""
-
-    def _read(self, answer: dict[str, msgspec.Raw]) -> None:
-        self.usage = Usage()
+        return NothingUsed()

@@ -6,7 +6,9 @@ from govmiddleware.core.body import RequestBody
 from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols.fields import read_name, refuse_fields
 
-STANDARD_TIERS = frozenset({"auto", "default", "flex", "scale", "on_demand", "standard", "standard_only"})
+STANDARD_TIERS = frozenset(
+    {"auto", "default", "flex", "scale", "on_demand", "standard", "standard_only", "unspecified"}
+)
 """Tiers that cost at most the standard price, which is what calls are priced at."""
 
 OTHER_OUTPUT_LIMITS = (
@@ -30,9 +32,9 @@ def refuse_other_output_limits(body: RequestBody) -> None:
     refuse_fields(body, OTHER_OUTPUT_LIMITS, "it may lift the output limit. Use 'max_tokens'.")
 
 
-def refuse_dear_tiers(body: RequestBody) -> None:
+def refuse_dear_tiers(body: RequestBody, field: str = "service_tier") -> None:
     """Raises InvalidRequest for a service tier that may cost more than the standard one."""
-    tier = read_name(body, "service_tier")
+    tier = read_name(body, field)
     if tier is not None and tier.lower() not in STANDARD_TIERS:
-        problem = f"'service_tier' {tier!r} is not supported here: it may cost more than the standard price."
-        raise InvalidRequest(problem, param="service_tier")
+        problem = f"{field!r} {tier!r} is not supported here: it may cost more than the standard price."
+        raise InvalidRequest(problem, param=field)

@@ -11,9 +11,15 @@ from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols.anthropic_base import AnthropicRoute
 from govmiddleware.protocols.anthropic_count_tokens import AnthropicCountTokens
 from govmiddleware.protocols.anthropic_messages import AnthropicMessages
+from govmiddleware.protocols.gemini_base import GeminiRoute
+from govmiddleware.protocols.gemini_count_tokens import GeminiCountTokens
+from govmiddleware.protocols.gemini_embeddings import GeminiEmbeddings
+from govmiddleware.protocols.gemini_generate import GeminiGenerate
 from govmiddleware.protocols.openai_base import OpenAIRoute
 from govmiddleware.protocols.openai_chat import OpenAIChat
 from govmiddleware.protocols.openai_embeddings import OpenAIEmbeddings
+
+_GOOGLES = (b"x-goog-api-key", b"x-goog-api-client")
 
 
 class _Unread:
@@ -38,14 +44,24 @@ class UnrecognisedAnthropic(_Unread, AnthropicRoute):
     name = "anthropic.unrecognised"
 
 
+class UnrecognisedGemini(_Unread, GeminiRoute):
+    """Other routes of Google's, such as the list of models."""
+
+    name = "gemini.unrecognised"
+
+
 PROTOCOLS: tuple[WireProtocol, ...] = (
     OpenAIChat(),
     OpenAIEmbeddings(),
     AnthropicMessages(),
     AnthropicCountTokens(),
+    GeminiGenerate(),
+    GeminiCountTokens(),
+    GeminiEmbeddings(),
 )
 UNRECOGNISED: WireProtocol = Unrecognised()
 _UNRECOGNISED_ANTHROPIC: WireProtocol = UnrecognisedAnthropic()
+_UNRECOGNISED_GEMINI: WireProtocol = UnrecognisedGemini()
 
 
 def recognise(method: str, path: str) -> WireProtocol | None:
@@ -63,6 +79,8 @@ def recognise(method: str, path: str) -> WireProtocol | None:
 
 def unrecognised(headers: Iterable[tuple[bytes, bytes]]) -> WireProtocol:
     """The protocol of a request that none reads: Anthropic's for its clients, which all say the version of its
-    API that they speak, and else OpenAI's."""
-    anthropic = any(name == b"anthropic-version" for name, _ in headers)
-    return _UNRECOGNISED_ANTHROPIC if anthropic else UNRECOGNISED
+    API that they speak; Google's for those that send a key or a name in Google's headers; else OpenAI's."""
+    names = {name for name, _ in headers}
+    if b"anthropic-version" in names:
+        return _UNRECOGNISED_ANTHROPIC
+    return UNRECOGNISED if names.isdisjoint(_GOOGLES) else _UNRECOGNISED_GEMINI

@@ -1,0 +1,53 @@
+"""Names of fields in the JSON of protocol buffers, as Google's APIs read it.
+
+A parser takes a field's lowerCamelCase name and its original one, with underscores, for the same; nothing for
+a list that has one element; a value that is the default for one that is absent. Source:
+protobuf.dev/programming-guides/json; the recordings, which have both spellings.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+from govmiddleware.core.refusals import InvalidRequest
+
+
+def written(names: Iterable[str], field: str) -> str:
+    """How `field` (in lowerCamelCase) is spelt among `names`; as it stands where it is not among them.
+
+    Raises InvalidRequest where it is given in both spellings, or in letters that another parser may take for it.
+    """
+    meant = _folded(field)
+    found = [name for name in names if _folded(name) == meant]
+    if len(found) > 1:
+        raise InvalidRequest(f"'{field}' is given twice: {' and '.join(found)}.", param=field)
+    if found and camel(found[0]) != field:
+        raise InvalidRequest(f"Write {field!r} for {found[0]!r}.", param=found[0])
+    return found[0] if found else field
+
+
+def members(value: dict[str, Any], param: str) -> dict[str, Any]:
+    """An object's members by their names in lowerCamelCase. Raises InvalidRequest where one is given twice."""
+    named = {camel(name): member for name, member in value.items()}
+    if len(named) < len(value):
+        raise InvalidRequest("A field is given in two spellings.", param=param)
+    return named
+
+
+def elements(value: object) -> list[Any]:
+    """A repeated field's values: one by itself stands for a list of one."""
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+@lru_cache(maxsize=1024)
+def camel(name: str) -> str:
+    """`max_output_tokens` as `maxOutputTokens`."""
+    return re.sub("_([a-z0-9])", lambda found: found[1].upper(), name)
+
+
+@lru_cache(maxsize=1024)
+def _folded(name: str) -> str:
+    return name.replace("_", "").casefold()
