@@ -154,6 +154,11 @@ class WireProtocol(Protocol):
         whole."""
         ...
 
+    @property
+    def key_in_query(self) -> bool:
+        """Whether clients may send their credential as `?key=`."""
+        ...
+
     def recognises(self, method: str, path: str) -> bool:
         """By method and path suffix, whatever the prefix. Both `folded`: POST, and a path in lower case
         without a slash at its end."""

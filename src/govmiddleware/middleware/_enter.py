@@ -34,7 +34,7 @@ def enter(scope: Scope, send: Send) -> tuple[Call | None, Send]:
     protocol = recognise(scope["method"], scope["path"])
     call = Call(
         request_id=new_request_id(),
-        protocol=protocol or unrecognised(scope["headers"]),
+        protocol=protocol or unrecognised(scope["headers"], scope["path"]),
         method=scope["method"],
         path=scope["path"],
         model_call=protocol is not None,

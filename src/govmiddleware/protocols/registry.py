@@ -19,7 +19,7 @@ from govmiddleware.protocols.openai_base import OpenAIRoute
 from govmiddleware.protocols.openai_chat import OpenAIChat
 from govmiddleware.protocols.openai_embeddings import OpenAIEmbeddings
 
-_GOOGLES = (b"x-goog-api-key", b"x-goog-api-client")
+_GOOGLE_HEADERS = (b"x-goog-api-key", b"x-goog-api-client")
 
 
 class _Unread:
@@ -77,10 +77,13 @@ def recognise(method: str, path: str) -> WireProtocol | None:
     return None
 
 
-def unrecognised(headers: Iterable[tuple[bytes, bytes]]) -> WireProtocol:
+def unrecognised(headers: Iterable[tuple[bytes, bytes]], path: str = "") -> WireProtocol:
     """The protocol of a request that none reads: Anthropic's for its clients, which all say the version of its
-    API that they speak; Google's for those that send a key or a name in Google's headers; else OpenAI's."""
+    API that they speak; Google's for those that send a key or their name in Google's headers, and on a path that has one of
+    its versions; else OpenAI's."""
     names = {name for name, _ in headers}
     if b"anthropic-version" in names:
         return _UNRECOGNISED_ANTHROPIC
-    return UNRECOGNISED if names.isdisjoint(_GOOGLES) else _UNRECOGNISED_GEMINI
+    if not names.isdisjoint(_GOOGLE_HEADERS) or "/v1beta" in folded(path):
+        return _UNRECOGNISED_GEMINI
+    return UNRECOGNISED
