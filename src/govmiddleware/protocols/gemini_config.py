@@ -18,7 +18,6 @@ JUDGED = (
     "maxOutputTokens",
     "candidateCount",
     "responseSchema",
-    "responseJsonSchema",
     "responseModalities",
     "thinkingConfig",
 )
@@ -63,12 +62,9 @@ class GenerationConfig:
         return read_count(self._fields, name, least=0, most=MOST_CANDIDATES) or 1
 
     @property
-    def schemas(self) -> list[Any]:
-        """Of a structured output."""
-        found = (
-            read(self._fields, self._spelt[name], object) for name in ("responseSchema", "responseJsonSchema")
-        )
-        return [schema for schema in found if schema is not None]
+    def schema(self) -> Any:
+        """Of a structured output, in Google's own form."""
+        return read(self._fields, self._spelt["responseSchema"], object)
 
     def hides_output(self, model: str) -> bool | None:
         """Whether what is generated is thought, or no text; None leaves it to the model."""

@@ -28,14 +28,14 @@ class GeminiEmbeddings(GeminiRoute):
     def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
         spelt = {field: written(body.names(), field) for field in JUDGED}
         model = self.read_address(body, path, query)
-        prompt = GeminiParts(model)
+        prompt = GeminiParts(model, path)
         prompt.add(read(body, spelt["content"], object))
         for index, request in enumerate(elements(read(body, spelt["requests"], object))):
             prompt.add(_content(request, model, f"requests[{index}]"))
         return RequestInfo(
             model=model,
             generates=False,
-            overhead_tokens=prompt.overhead_tokens,
+            overhead_tokens=prompt.all_overhead_tokens,
             texts=prompt.texts,
             unknown_parts=prompt.unknown_parts,
         )

@@ -49,11 +49,11 @@ class GeminiGenerate(GeminiRoute):
         if contents is None:
             raise InvalidRequest("'contents' is missing.", param="contents")
         config = GenerationConfig(body)
-        prompt = GeminiPrompt(model)
-        prompt.add_contents(contents)
-        prompt.add_system(read(body, spelt["systemInstruction"], object))
+        prompt = GeminiPrompt(model, path)
+        prompt.add(contents)
+        prompt.add(read(body, spelt["systemInstruction"], object))
         prompt.add_tools(read(body, spelt["tools"], object))
-        prompt.add_formats(config.schemas)
+        prompt.add_format(config.schema)
         if read(body, spelt["cachedContent"], str):
             prompt.unknown_parts += 1
         for name in body.names():
@@ -64,7 +64,7 @@ class GeminiGenerate(GeminiRoute):
             stream=folded(path).endswith(":streamgeneratecontent"),
             output_tokens=config.output_tokens,
             choices=config.candidates,
-            overhead_tokens=prompt.overhead_tokens,
+            overhead_tokens=prompt.all_overhead_tokens,
             texts=prompt.texts,
             unknown_parts=prompt.unknown_parts,
             hides_output=config.hides_output(model),

@@ -1,52 +1,152 @@
-"""What in a Gemini request becomes prompt. Source: ai.google.dev/api/caching#Content."""
+"""What in a Gemini request becomes prompt. Source: ai.google.dev/api/caching#Content.
+
+Vertex AI, and the Gemini API of models before 2.5, count the texts of a request alone: google-genai does the same in
+`local_tokenizer.py`. The Gemini API of later models counts the form in which tools and their calls reach the model,
+too, which comes close to JSON; and since Gemini 3 the thoughts that a signature stands for.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
-from govmiddleware.core.estimate import family_of
+from govmiddleware.protocols.gemini_media import media_tokens, text_of
 from govmiddleware.protocols.prompt import Prompt
 from govmiddleware.protocols.proto_json import elements, members
 
+REQUEST_TOKENS = 1
+CALL_TOKENS = 2
+"""What the Gemini API counts for a request, and for each call of a function and each response beside its JSON."""
+
+SIGNATURE_PERCENT = 21
+SIGNATURE_TOKENS = 30
+"""A signature of so many characters stands for this part of them in tokens of thought, less a constant."""
+
+_TEXTS_ALONE = re.compile(r"gemini-(?:1|2\.0)")
+_FORGETS_THOUGHTS = re.compile(r"gemini-[12]")
+_STEERS = frozenset({"type", "nullable", "additionalProperties", "title", "default", "$ref"})
+"""Of a schema, what is no text."""
+
+_SPLITS = re.compile(r"(\d{2,})|_(?=[^\W_])|[^\w\s]\n")
+_SAMPLE = 65_536
+"""Characters of one text that are looked at; the rest is taken to be like them."""
+
 
 class GeminiParts(Prompt):
-    """Collects the parts of contents."""
+    """Collects contents: texts, media, calls of functions and their responses.
 
-    def __init__(self, model: str) -> None:
+    Args:
+        path: decoded; Vertex AI's name a project.
+    """
+
+    def __init__(self, model: str, path: str) -> None:
         super().__init__()
         self._model = model
+        self._texts_alone = "/projects/" in path or _TEXTS_ALONE.search(model) is not None
+        self._counts_thoughts = not (self._texts_alone or _FORGETS_THOUGHTS.search(model))
+
+    @property
+    def all_overhead_tokens(self) -> int:
+        """With what Gemini's tokenizer takes for the texts more than OpenAI's."""
+        return self.overhead_tokens + splits(self.texts)
 
     def _said(self, part: dict[str, Any]) -> list[Any]:
         part = members(part, "contents")
-        for name in ("inlineData", "fileData"):
-            if part.pop(name, None) is not None:
-                self.unknown_parts += 1
-        part.pop("thoughtSignature", None)
-        for name in ("functionCall", "functionResponse"):
-            called = part.pop(name, None)
-            if called is not None:
-                self.add_schema(called)
+        if (inline := part.pop("inlineData", None)) is not None:
+            self._add_inline(inline)
+        if part.pop("fileData", None) is not None:
+            self.unknown_parts += 1
+        for name, said in (("functionCall", "args"), ("functionResponse", "response")):
+            if isinstance(called := part.pop(name, None), dict):
+                self._add_called(members(called, "contents"), said)
+            else:
+                self.add(called)
+        signature = part.pop("thoughtSignature", None)
+        if isinstance(signature, str) and self._counts_thoughts:
+            self.overhead_tokens += max(0, len(signature) * SIGNATURE_PERCENT // 100 - SIGNATURE_TOKENS)
         return super()._said(part)
+
+    def _add_inline(self, inline: object) -> None:
+        inline = members(inline, "contents") if isinstance(inline, dict) else {}
+        if (text := text_of(inline)) is not None:
+            self.texts.append(text)
+        elif (tokens := media_tokens(self._model, inline)) is not None:
+            self.overhead_tokens += tokens
+        else:
+            self.unknown_parts += 1
+
+    def _add_called(self, called: dict[str, Any], said: str) -> None:
+        """A call of a function or its response, which may have media as its parts."""
+        self.add(called.get("parts"))
+        if self._texts_alone:
+            self.texts += texts_in([called.get("name"), called.get(said)])
+        else:
+            self.overhead_tokens += CALL_TOKENS
+            self.add_schema({"name": called.get("name"), said: called.get(said)})
 
 
 class GeminiPrompt(GeminiParts):
     """Collects what one request of generateContent puts before the model."""
 
-    def __init__(self, model: str) -> None:
-        super().__init__(model)
-        self._family = family_of(model)
-        self.overhead_tokens = self._family.template
-
-    def add_contents(self, contents: object) -> None:
-        self.add(contents)
-
-    def add_system(self, system: object) -> None:
-        self.add(system)
+    def __init__(self, model: str, path: str) -> None:
+        super().__init__(model, path)
+        self.overhead_tokens = 0 if self._texts_alone else REQUEST_TOKENS
 
     def add_tools(self, tools: object) -> None:
+        """Declarations of functions. All other tools are hosted: what they find becomes prompt."""
         for tool in elements(tools):
-            self.add_schema(tool)
+            given = members(tool, "tools") if isinstance(tool, dict) else {"": tool}
+            for declared in elements(given.pop("functionDeclarations", None)):
+                self._add_function(declared)
+            for hosted in given.values():
+                self.unknown_parts += 1
+                self.add_schema(hosted)
 
-    def add_formats(self, schemas: list[Any]) -> None:
-        for schema in schemas:
-            self.add_schema(schema)
+    def add_format(self, schema: object) -> None:
+        """The schema of a structured output, in Google's own form: one in JSON Schema is not counted."""
+        self.texts += texts_in(schema, is_schema=True)
+
+    def _add_function(self, declared: object) -> None:
+        function = members(declared, "tools") if isinstance(declared, dict) else {"name": declared}
+        if self._texts_alone:
+            self.texts += texts_in(function, is_schema=True)
+            return
+        for name in ("parameters", "parametersJsonSchema"):
+            schema = function.get(name)
+            if isinstance(schema, dict) and not schema.get("properties"):
+                function.pop(name)  # without parameters there is nothing to say of them
+        self.add_schema(function)
+
+
+def texts_in(value: object, *, is_schema: bool = False) -> list[str]:
+    """All keys and strings in a JSON value. Of a schema: names, descriptions and values, but not its own words."""
+    texts: list[str] = []
+    pending: list[tuple[object, bool]] = [(value, is_schema)]
+    while pending:
+        value, words_of_schema = pending.pop()
+        if isinstance(value, str):
+            texts.append(value)
+        elif isinstance(value, list):
+            pending += [(each, words_of_schema) for each in value]
+        elif isinstance(value, dict):
+            for key, member in value.items():
+                if not words_of_schema:
+                    texts.append(key)
+                if not (words_of_schema and key in _STEERS):
+                    names = key in ("properties", "$defs")
+                    pending.append((member, is_schema and not (words_of_schema and names)))
+    return texts
+
+
+def splits(texts: Iterable[str]) -> int:
+    """The tokens by which Gemini's tokenizer, which is Gemma's, takes more for texts than OpenAI's, about.
+
+    It takes each digit for itself, an underscore apart from its word, and a line's end apart from what ends it.
+    """
+    more = 0.0
+    for text in texts:
+        found = _SPLITS.findall(text, 0, _SAMPLE)
+        count = sum(len(digits) - -(-len(digits) // 3) if digits else 1 for digits in found)
+        more += count * max(1.0, len(text) / _SAMPLE)
+    return round(more)
