@@ -20,7 +20,7 @@ CALL_TOKENS = 2
 """What the Gemini API counts for a request, and for each call of a function and each response beside its JSON."""
 
 SIGNATURE_PERCENT = 21
-SIGNATURE_TOKENS = 30
+SIGNATURE_TOKENS = 15
 """A signature of so many characters stands for this part of them in tokens of thought, less a constant."""
 
 _TEXTS_ALONE = re.compile(r"gemini-(?:1|2\.0)")
@@ -28,9 +28,13 @@ _FORGETS_THOUGHTS = re.compile(r"gemini-[12]")
 _STEERS = frozenset({"type", "nullable", "additionalProperties", "title", "default", "$ref"})
 """Of a schema, what is no text."""
 
+_CALLED = {"functionCall": "args", "functionResponse": "response"}
+_UNSAID = frozenset({"inlineData", "fileData", "thoughtSignature", *_CALLED})
+"""Members of a part that do not reach the model as the text that they are."""
+
 _SPLITS = re.compile(r"(\d{2,})|_(?=[^\W_])|[^\w\s]\n")
 _SAMPLE = 65_536
-"""Characters of one text that are looked at; the rest is taken to be like them."""
+"""Characters that are looked at; the rest is taken to be like them."""
 
 
 class GeminiParts(Prompt):
@@ -53,19 +57,24 @@ class GeminiParts(Prompt):
 
     def _said(self, part: dict[str, Any]) -> list[Any]:
         part = members(part, "contents")
-        if (inline := part.pop("inlineData", None)) is not None:
+        if not part.keys().isdisjoint(_UNSAID):
+            self._add_unsaid(part)
+            part = {name: member for name, member in part.items() if name not in _UNSAID}
+        return super()._said(part)
+
+    def _add_unsaid(self, part: dict[str, Any]) -> None:
+        if (inline := part.get("inlineData")) is not None:
             self._add_inline(inline)
-        if part.pop("fileData", None) is not None:
+        if part.get("fileData") is not None:
             self.unknown_parts += 1
-        for name, said in (("functionCall", "args"), ("functionResponse", "response")):
-            if isinstance(called := part.pop(name, None), dict):
+        for name, said in _CALLED.items():
+            if isinstance(called := part.get(name), dict):
                 self._add_called(members(called, "contents"), said)
             else:
                 self.add(called)
-        signature = part.pop("thoughtSignature", None)
+        signature = part.get("thoughtSignature")
         if isinstance(signature, str) and self._counts_thoughts:
             self.overhead_tokens += max(0, len(signature) * SIGNATURE_PERCENT // 100 - SIGNATURE_TOKENS)
-        return super()._said(part)
 
     def _add_inline(self, inline: object) -> None:
         inline = members(inline, "contents") if isinstance(inline, dict) else {}
@@ -97,11 +106,13 @@ class GeminiPrompt(GeminiParts):
         """Declarations of functions. All other tools are hosted: what they find becomes prompt."""
         for tool in elements(tools):
             given = members(tool, "tools") if isinstance(tool, dict) else {"": tool}
-            for declared in elements(given.pop("functionDeclarations", None)):
-                self._add_function(declared)
-            for hosted in given.values():
-                self.unknown_parts += 1
-                self.add_schema(hosted)
+            for name, member in given.items():
+                if name == "functionDeclarations":
+                    for declared in elements(member):
+                        self._add_function(declared)
+                else:
+                    self.unknown_parts += 1
+                    self.add_schema(member)
 
     def add_format(self, schema: object) -> None:
         """The schema of a structured output, in Google's own form: one in JSON Schema is not counted."""
@@ -112,11 +123,16 @@ class GeminiPrompt(GeminiParts):
         if self._texts_alone:
             self.texts += texts_in(function, is_schema=True)
             return
-        for name in ("parameters", "parametersJsonSchema"):
-            schema = function.get(name)
-            if isinstance(schema, dict) and not schema.get("properties"):
-                function.pop(name)  # without parameters there is nothing to say of them
-        self.add_schema(function)
+        self.add_schema(
+            {name: member for name, member in function.items() if not _is_empty_schema(name, member)}
+        )
+
+
+def _is_empty_schema(name: str, member: object) -> bool:
+    """Whether this says that a function has no parameters, which is not said to the model."""
+    if name not in ("parameters", "parametersJsonSchema") or not isinstance(member, dict):
+        return False
+    return not member.get("properties") and not member.get("$ref")
 
 
 def texts_in(value: object, *, is_schema: bool = False) -> list[str]:
@@ -144,9 +160,7 @@ def splits(texts: Iterable[str]) -> int:
 
     It takes each digit for itself, an underscore apart from its word, and a line's end apart from what ends it.
     """
-    more = 0.0
-    for text in texts:
-        found = _SPLITS.findall(text, 0, _SAMPLE)
-        count = sum(len(digits) - -(-len(digits) // 3) if digits else 1 for digits in found)
-        more += count * max(1.0, len(text) / _SAMPLE)
-    return round(more)
+    text = " ".join(texts)
+    found = _SPLITS.findall(text, 0, _SAMPLE)
+    count = sum(len(digits) - -(-len(digits) // 3) if digits else 1 for digits in found)
+    return count * max(len(text), _SAMPLE) // _SAMPLE

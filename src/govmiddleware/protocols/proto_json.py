@@ -30,7 +30,10 @@ def written(names: Iterable[str], field: str) -> str:
 
 
 def members(value: dict[str, Any], param: str) -> dict[str, Any]:
-    """An object's members by their names in lowerCamelCase. Raises InvalidRequest where one is given twice."""
+    """An object's members by their names in lowerCamelCase: the object itself where they have those. Raises
+    InvalidRequest where one is given twice."""
+    if "_" not in "".join(value):
+        return value
     named = {camel(name): member for name, member in value.items()}
     if len(named) < len(value):
         raise InvalidRequest("A field is given in two spellings.", param=param)
