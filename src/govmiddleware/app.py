@@ -379,7 +379,7 @@ class Governance:
             trust_caller=settings.attribution == "trusted",
             trusted_proxies=self.trusted_proxies,
         )
-        return self._journal(app)
+        return Journal(app, refusals=self.refusals, metrics=self.metrics, in_app=not sidecar)
 
     def _estimate(self, app: ASGIApp) -> Estimate:
         settings = self.settings
@@ -392,9 +392,6 @@ class Governance:
             default_max_output_tokens=settings.default_max_output_tokens,
             unknown_size_tokens=settings.unknown_size_tokens,
         )
-
-    def _journal(self, app: ASGIApp) -> Journal:
-        return Journal(app, refusals=self.refusals, metrics=self.metrics)
 
 
 class GovernanceMiddleware:
@@ -424,7 +421,7 @@ class GovernanceMiddleware:
         await self.governed(scope, receive, send)
 
     def _governs(self, method: str, path: str) -> bool:
-        return recognise(method, path) is not None or covers(self.paths, path)
+        return recognise(method, path, in_app=True) is not None or covers(self.paths, path)
 
 
 def govern(app: ASGIApp, governance: Governance, *, paths: Sequence[str] = ()) -> GovernanceMiddleware:

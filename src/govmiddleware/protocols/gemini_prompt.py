@@ -23,8 +23,8 @@ SIGNATURE_PERCENT = 21
 SIGNATURE_TOKENS = 15
 """A signature of so many characters stands for this part of them in tokens of thought, less a constant."""
 
-_TEXTS_ALONE = re.compile(r"gemini-(?:1|2\.0)")
-_FORGETS_THOUGHTS = re.compile(r"gemini-[12]")
+_TEXTS_ALONE = re.compile(r"gemini-(?:1|2\.0)(?!\d)")
+_FORGETS_THOUGHTS = re.compile(r"gemini-[12](?!\d)")
 _STEERS = frozenset({"type", "nullable", "additionalProperties", "title", "default", "$ref"})
 """Of a schema, what is no text."""
 

@@ -26,7 +26,7 @@ _COUNTS = (
 _IMAGES = ("IMAGE", "DOCUMENT")
 """Pages of documents are read as images."""
 
-_BILLED_BY_ANSWER = re.compile("gemini-[12]")
+_BILLED_BY_ANSWER = re.compile(r"gemini-[12](?!\d)")
 
 
 def usage_of(answer: dict[str, Any]) -> Usage | None:

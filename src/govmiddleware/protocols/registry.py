@@ -15,6 +15,7 @@ from govmiddleware.protocols.gemini_base import GeminiRoute
 from govmiddleware.protocols.gemini_count_tokens import GeminiCountTokens
 from govmiddleware.protocols.gemini_embeddings import GeminiEmbeddings
 from govmiddleware.protocols.gemini_generate import GeminiGenerate
+from govmiddleware.protocols.ollama import OllamaEmbed, OllamaGenerate, OllamaShow
 from govmiddleware.protocols.openai_base import OpenAIRoute
 from govmiddleware.protocols.openai_chat import OpenAIChat
 from govmiddleware.protocols.openai_embeddings import OpenAIEmbeddings
@@ -50,6 +51,12 @@ class UnrecognisedGemini(_Unread, GeminiRoute):
     name = "gemini.unrecognised"
 
 
+_OLLAMAS: tuple[WireProtocol, ...] = (
+    OllamaGenerate("ollama.chat"),
+    OllamaGenerate("ollama.generate"),
+    OllamaEmbed(),
+    OllamaShow(),
+)
 PROTOCOLS: tuple[WireProtocol, ...] = (
     OpenAIChat(),
     OpenAIEmbeddings(),
@@ -58,22 +65,26 @@ PROTOCOLS: tuple[WireProtocol, ...] = (
     GeminiGenerate(),
     GeminiCountTokens(),
     GeminiEmbeddings(),
+    *_OLLAMAS,
 )
 UNRECOGNISED: WireProtocol = Unrecognised()
 _UNRECOGNISED_ANTHROPIC: WireProtocol = UnrecognisedAnthropic()
 _UNRECOGNISED_GEMINI: WireProtocol = UnrecognisedGemini()
 
 
-def recognise(method: str, path: str) -> WireProtocol | None:
+def recognise(method: str, path: str, *, in_app: bool = False) -> WireProtocol | None:
     """The protocol of a request by its method and decoded path, whatever the prefix; None where no
     protocol reads it (`unrecognised` then shapes the refusals).
 
     Letter case does not count, nor what `folded` takes off: some apps and upstreams do not mind it.
+
+    Args:
+        in_app: leaves out Ollama's paths, such as `/api/chat`, which many apps have for routes of their own.
     """
     method, path = method.upper(), folded(path)
     for protocol in PROTOCOLS:
         if protocol.recognises(method, path):
-            return protocol
+            return None if in_app and protocol in _OLLAMAS else protocol
     return None
 
 
