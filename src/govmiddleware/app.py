@@ -379,7 +379,10 @@ class Governance:
             trust_caller=settings.attribution == "trusted",
             trusted_proxies=self.trusted_proxies,
         )
-        return Journal(app, refusals=self.refusals, metrics=self.metrics, in_app=not sidecar)
+        return self._journal(app, in_app=not sidecar)
+
+    def _journal(self, app: ASGIApp, *, in_app: bool = True) -> Journal:
+        return Journal(app, refusals=self.refusals, metrics=self.metrics, in_app=in_app)
 
     def _estimate(self, app: ASGIApp) -> Estimate:
         settings = self.settings
