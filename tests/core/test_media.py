@@ -9,7 +9,7 @@ import wave
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from govmiddleware.core.media import decoded, image_size, wav_seconds
@@ -69,6 +69,7 @@ def test_a_wav_is_as_long_as_its_samples() -> None:
     assert wav_seconds(raw[:30], 1000) is None
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 4))
 def test_base64_is_read_in_either_alphabet_and_however_it_is_cut(raw: bytes, cut: int) -> None:
     assert decoded(base64.b64encode(raw).decode()) == raw
@@ -78,6 +79,7 @@ def test_base64_is_read_in_either_alphabet_and_however_it_is_cut(raw: bytes, cut
     assert raw.startswith(decoded(digits[: len(digits) - cut]))
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     st.binary(max_size=60),
     st.sampled_from([b"", b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"RIFF1234WEBP", b"RIFF1234WAVE", b"GIF89a"]),
@@ -87,6 +89,7 @@ def test_any_bytes_are_read_or_not(raw: bytes, start: bytes) -> None:
     wav_seconds(start + raw, 100)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_decoded_somehow(text: str) -> None:
     decoded(text)

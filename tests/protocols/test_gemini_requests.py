@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from govmiddleware.core.body import RequestBody
@@ -281,6 +281,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     st.dictionaries(st.sampled_from([*JUDGED, "requests", "content", "system_instruction"]), JSON),
     st.dictionaries(st.sampled_from(CONFIG), JSON),

@@ -8,6 +8,7 @@ import msgspec
 
 from govmiddleware.core.usage import Usage
 from govmiddleware.protocols.proto_json import elements
+from govmiddleware.protocols.readers import count_or_none
 
 
 class Ending:
@@ -26,8 +27,8 @@ class Ending:
         """One chunk, which the client has got."""
         self._head |= {name: chunk[name] for name in ("modelVersion", "responseId") if name in chunk}
         for candidate in elements(chunk.get("candidates")):
-            index = candidate.get("index", 0) if isinstance(candidate, dict) else None
-            if isinstance(index, int):
+            if isinstance(candidate, dict):
+                index = count_or_none(candidate.get("index")) or 0
                 reason = bool(candidate.get("finishReason"))
                 self._finished[index] = self._finished.get(index, False) or reason
         feedback = chunk.get("promptFeedback")

@@ -15,7 +15,7 @@ from govmiddleware.protocols.gemini_ending import Ending
 from govmiddleware.protocols.gemini_usage import usage_of, with_searches
 from govmiddleware.protocols.json_array import ArraySplitter
 from govmiddleware.protocols.proto_json import elements
-from govmiddleware.protocols.readers import text_or_none
+from govmiddleware.protocols.readers import count_or_none, text_or_none
 from govmiddleware.protocols.sse import data_of
 
 _HEAD = ("modelVersion", "usageMetadata", "candidates", "promptFeedback")
@@ -94,10 +94,10 @@ class StreamReader(readers.StreamReader):
 
 
 def queries_of(answer: dict[str, Any]) -> set[tuple[int, str]]:
-    """What Google Search was asked for an answer, each with the place of its candidate."""
+    """What Google Search was asked for an answer, each with the index of its candidate."""
     return {
-        (place, query)
-        for place, candidate in enumerate(elements(answer.get("candidates")))
+        (count_or_none(candidate.get("index")) or 0, query)
+        for candidate in elements(answer.get("candidates"))
         if isinstance(candidate, dict) and isinstance(grounding := candidate.get("groundingMetadata"), dict)
         for query in elements(grounding.get("webSearchQueries"))
         if isinstance(query, str)
