@@ -11,12 +11,18 @@ import httpx
 import pytest
 from google import genai
 from google.genai import errors, types
+from tests.protocols.failures import evaluation, rate_limited
 from tests.sidecar.books import Books
 from tests.sidecar.conftest import SECRET, RunningSidecar
 from tests.sidecar.waiting import until
 
+from govmiddleware.core.limits import Meter
+from govmiddleware.core.ports import WireProtocol
+from govmiddleware.core.refusals import UpstreamFailed
+from govmiddleware.core.usage import Usage
+from govmiddleware.protocols.registry import recognise
 from govmiddleware.testing import Script
-from govmiddleware.testing.gemini_answers import counted_usage
+from govmiddleware.testing.gemini_answers import answer
 
 MODEL = "gemini-2.5-flash"
 HELLO: Any = {"model": MODEL, "contents": "Hello there"}
@@ -50,12 +56,12 @@ def books(gov_store: str) -> Books:
 def test_an_answer_comes_back_with_its_usage_and_our_headers(
     sidecar: RunningSidecar, client: genai.Client, books: Books
 ) -> None:
-    answer = client.models.generate_content(**HELLO)
-    assert answer.text == SAID
-    assert answer.usage_metadata is not None
-    assert (answer.usage_metadata.prompt_token_count, answer.usage_metadata.candidates_token_count) == (2, 9)
-    assert answer.sdk_http_response is not None
-    headers: Any = answer.sdk_http_response.headers
+    said = client.models.generate_content(**HELLO)
+    assert said.text == SAID
+    assert said.usage_metadata is not None
+    assert (said.usage_metadata.prompt_token_count, said.usage_metadata.candidates_token_count) == (2, 9)
+    assert said.sdk_http_response is not None
+    headers: Any = said.sdk_http_response.headers
     assert headers["x-gov-request-id"].startswith("req_")
     assert re.fullmatch(r"\d\.\d{9}", headers["x-gov-estimated-cost-usd"])
     [exchange] = sidecar.provider.exchanges
@@ -80,9 +86,9 @@ def test_a_tool_call_arrives_whole_streamed_or_not(sidecar: RunningSidecar, clie
     sidecar.provider.script = Script(tool="get_weather", text='{"city": "Berlin"}')
     function = types.FunctionDeclaration(name="get_weather", parameters_json_schema={"type": "object"})
     config = types.GenerateContentConfig(tools=[types.Tool(function_declarations=[function])])
-    answer = client.models.generate_content(**HELLO, config=config)
+    said = client.models.generate_content(**HELLO, config=config)
     [chunk] = client.models.generate_content_stream(**HELLO, config=config)
-    for whole in (answer, chunk):
+    for whole in (said, chunk):
         [call] = whole.function_calls or []
         assert (call.name, call.args) == ("get_weather", {"city": "Berlin"})
 
@@ -145,27 +151,21 @@ def test_a_streamed_array_is_metered_exactly(sidecar: RunningSidecar, books: Boo
     assert (record.settlement, record.cost_usd) == ("exact", "0.000023100")
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [{"authorization": f"Bearer {SECRET}"}, {"x-goog-api-key": SECRET}, {}],
-    ids=["bearer", "header", "query"],
-)
-def test_a_token_is_taken_wherever_google_takes_keys(
-    sidecar: RunningSidecar, headers: dict[str, str]
-) -> None:
-    query = "" if headers else f"?prettyPrint=false&key={SECRET}"
-    assert post(sidecar, "generateContent", query, headers=headers).status_code == 200
-    [exchange] = sidecar.provider.exchanges
-    assert exchange.query == (b"" if headers else b"prettyPrint=false")
-    assert exchange.header(b"x-goog-api-key") == b"sk-upstream"
-    assert exchange.header(b"authorization") is None
-
-
-def test_a_key_in_the_query_is_no_credential_elsewhere(sidecar: RunningSidecar) -> None:
-    answer = httpx.get(f"{sidecar.url}/v1/models?key={SECRET}")
-    assert answer.status_code == 401
-    models = httpx.get(f"{sidecar.url}/v1beta/models?key={SECRET}")
-    assert models.status_code == 200
+def test_a_token_is_taken_wherever_google_takes_keys(sidecar: RunningSidecar) -> None:
+    by_query = f"?prettyPrint=false&key={SECRET}"
+    for headers, query in (
+        ({"authorization": f"Bearer {SECRET}"}, ""),
+        ({"x-goog-api-key": SECRET}, "?key=another"),
+        ({}, by_query),
+    ):
+        assert post(sidecar, "generateContent", query, headers=headers).status_code == 200
+        exchange = sidecar.provider.exchanges[-1]
+        assert exchange.query == (b"prettyPrint=false" if query == by_query else b"")
+        assert exchange.header(b"x-goog-api-key") == b"sk-upstream"
+        assert exchange.header(b"authorization") is None
+    # A key in the query is none elsewhere.
+    assert httpx.get(f"{sidecar.url}/v1beta/models?key={SECRET}").status_code == 200
+    assert httpx.get(f"{sidecar.url}/v1/models?key={SECRET}").status_code == 401
 
 
 # Refusals ------------------------------------------------------------------------------------------
@@ -253,13 +253,85 @@ def test_a_stream_past_its_budget_ends_as_if_at_its_output_limit(
     assert books.audit().differences == []
 
 
-def test_what_hosted_search_was_asked_is_in_the_books(
-    sidecar: RunningSidecar, client: genai.Client, books: Books
+# Streams that are ended before their time, and errors in them, as the SDK reads them --------------------
+
+
+class Reading:
+    """The SDK, which reads what it is told that a server has sent."""
+
+    def __init__(self) -> None:
+        self.sent = b""
+        http_client = httpx.Client(transport=httpx.MockTransport(self._answer))
+        options = types.HttpOptions(httpx_client=http_client)
+        self.sdk = genai.Client(api_key="x", http_options=options)
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers={"content-type": "text/event-stream"}, content=self.sent)
+
+    def chunks(self, sent: bytes) -> list[types.GenerateContentResponse]:
+        self.sent = sent
+        return list(self.sdk.models.generate_content_stream(**HELLO))
+
+
+@pytest.fixture(scope="module")
+def reading() -> Iterator[Reading]:
+    reading = Reading()
+    with reading.sdk:
+        yield reading
+
+
+def protocol_of(method: str) -> WireProtocol:
+    protocol = recognise("POST", f"/v1/models/{MODEL}:{method}")
+    assert protocol is not None
+    return protocol
+
+
+@pytest.mark.parametrize("tool", [None, "get_weather"], ids=["text", "tool call"])
+def test_a_stream_ends_validly_after_any_of_its_chunks_in_either_form(
+    reading: Reading, tool: str | None
 ) -> None:
-    usage = counted_usage(2, 9) | {"toolUsePromptTokenCount": 100, "thoughtsTokenCount": 30}
-    sidecar.provider.script = Script(usage=usage)
-    client.models.generate_content(**HELLO)
-    [record] = until(books.records)
-    assert record.usage is not None
-    assert (record.usage.input_tokens, record.usage.output_tokens) == (102, 39)
-    assert record.usage.reasoning_tokens == 30
+    text = SAID if tool is None else '{"city": "Berlin"}'
+    body = {"contents": [{"parts": [{"text": "Hello"}]}]}
+    whole = answer(body, asked=MODEL, text=text, tool=tool, model=None, usage=None)
+    used = Usage(input_tokens=11, output_tokens=7)
+    for form in (whole.as_events, whole.as_array):
+        raw = [*form(pieces=5)]
+        for cut in range(len(raw)):
+            reader = protocol_of("streamGenerateContent").usage_reader(
+                stream=True, usage_was_injected=False, may_be_cut=True
+            )
+            begun = b"".join(raw[:cut]) + (b"" if cut else b"\n") + raw[cut][:3]  # and a part of the next
+            sent = reader.feed(begun) + reader.cut(used, model="asked-for", request_id="req_1")
+            if form == whole.as_events:
+                chunks = reading.chunks(sent)
+            else:
+                chunks = [types.GenerateContentResponse.model_validate(each) for each in json.loads(sent)]
+            [candidate] = chunks[-1].candidates or []
+            said_why = cut and b"finishReason" in raw[cut - 1]
+            assert candidate.finish_reason == ("STOP" if said_why else "MAX_TOKENS")
+            assert (
+                "".join(chunk.text or "" for chunk in chunks) == ("" if tool else SAID[: len(SAID)])
+                or not said_why
+            )
+            if not said_why:
+                assert chunks[-1].usage_metadata is not None
+                assert chunks[-1].usage_metadata.candidates_token_count == 7
+                assert chunks[-1].model_version == (MODEL if cut else "asked-for")
+
+
+def test_an_error_in_mid_stream_is_raised_by_the_sdk(reading: Reading) -> None:
+    broken = protocol_of("streamGenerateContent").stream_error(UpstreamFailed("It broke off."), "req-1")
+    with pytest.raises(errors.ServerError, match="It broke off") as caught:
+        reading.chunks(b'data: {"candidates": []}\r\n\r\n' + broken)
+    assert (caught.value.code, caught.value.status) == (502, "UNAVAILABLE")
+
+
+def test_a_rate_refusal_says_how_long_to_wait_and_what_failed() -> None:
+    refusal = rate_limited(evaluation(Meter.REQUESTS, 60, 58, 1), retry_after_ms=1_500)
+    response = protocol_of("generateContent").refusal(refusal, "req-1")
+    error = json.loads(response.body)["error"]
+    assert (response.status, error["code"], error["status"]) == (429, 429, "RESOURCE_EXHAUSTED")
+    info, retry = error["details"]
+    assert (info["reason"], retry["retryDelay"]) == ("RATE_LIMIT_EXCEEDED", "2s")
+    assert error["limits"][0]["maximum"] == 60
+    assert (b"retry-after", b"2") in response.headers

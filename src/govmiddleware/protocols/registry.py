@@ -58,6 +58,7 @@ _OLLAMAS: tuple[WireProtocol, ...] = (
     OllamaShow(),
 )
 PROTOCOLS: tuple[WireProtocol, ...] = (
+    *_OLLAMAS,  # before OpenAI's embeddings, which have any path that ends so
     OpenAIChat(),
     OpenAIEmbeddings(),
     AnthropicMessages(),
@@ -65,7 +66,6 @@ PROTOCOLS: tuple[WireProtocol, ...] = (
     GeminiGenerate(),
     GeminiCountTokens(),
     GeminiEmbeddings(),
-    *_OLLAMAS,
 )
 UNRECOGNISED: WireProtocol = Unrecognised()
 _UNRECOGNISED_ANTHROPIC: WireProtocol = UnrecognisedAnthropic()
@@ -83,8 +83,8 @@ def recognise(method: str, path: str, *, in_app: bool = False) -> WireProtocol |
     """
     method, path = method.upper(), folded(path)
     for protocol in PROTOCOLS:
-        if protocol.recognises(method, path):
-            return None if in_app and protocol in _OLLAMAS else protocol
+        if protocol.recognises(method, path) and not (in_app and protocol in _OLLAMAS):
+            return protocol
     return None
 
 

@@ -1,5 +1,5 @@
-"""A mock LLM provider that speaks the APIs of OpenAI, Anthropic and Google, does as it is told and remembers what it was
-asked."""
+"""A mock LLM provider that speaks the APIs of OpenAI, Anthropic, Google and Ollama, does as it is told and remembers what
+it was asked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from starlette.types import Message, Receive, Scope, Send
 
-from govmiddleware.testing import anthropic_answers, gemini_answers, openai_answers
+from govmiddleware.testing import anthropic_answers, gemini_answers, ollama_answers, openai_answers
 from govmiddleware.testing.bell import Bell, Gate
 from govmiddleware.testing.words import Json
 
@@ -25,6 +25,7 @@ _JSON = b"application/json"
 _EVENTS = b"text/event-stream; charset=utf-8"
 _ARRAY = b"application/json; charset=UTF-8"
 """A stream as Google sends it where events are not asked for."""
+_LINES = b"application/x-ndjson"
 
 
 class BrokenOff(Exception):
@@ -108,7 +109,7 @@ class ScriptedProvider:
     """An ASGI app: `*/chat/completions`, `*/embeddings`, `*/models`, and OpenAI's 404 for the rest. To clients
     that send `anthropic-version` it is Anthropic: `*/messages`, `*/messages/count_tokens`, `*/models`, and its 404. To those
     that send `x-goog-api-key` it is Google: `*/models/MODEL:METHOD` for the generation of content, `countTokens` and
-    `batchEmbedContents`, `*/models`, and its 404.
+    `batchEmbedContents`, `*/models`, and its 404. Under `/api` it is an Ollama: `chat`, `generate`, `embed`, and its 404.
 
     It may run in a thread of its own: scripts, records and gates can be used from any other.
 
@@ -193,7 +194,7 @@ class ScriptedProvider:
             await asyncio.get_running_loop().create_future()
         await asyncio.sleep(script.delay)
         status, content_type, chunks = self._response(exchange, script)
-        streams = content_type in (_EVENTS, _ARRAY)
+        streams = content_type in (_EVENTS, _ARRAY, _LINES)
         if script.gate and not streams:
             await script.gate.passage()
         request_id = f"req_{secrets.token_hex(16)}".encode()
@@ -233,6 +234,8 @@ class ScriptedProvider:
             return script.status, _JSON, [body]
         if exchange.asks_google:
             return self._as_google(exchange, script)
+        if exchange.path.startswith("/api/"):
+            return _as_ollama(exchange, script)
         return (self._as_anthropic if exchange.asks_anthropic else self._as_openai)(exchange, script)
 
     def _as_openai(self, exchange: Exchange, script: Script) -> tuple[int, bytes, Iterable[bytes]]:
@@ -328,6 +331,26 @@ class ScriptedProvider:
     def _note_disconnect(self, exchange: Exchange) -> None:
         exchange.disconnected_at = time.monotonic()
         self._bell.ring()
+
+
+def _as_ollama(exchange: Exchange, script: Script) -> tuple[int, bytes, Iterable[bytes]]:
+    body = exchange.body or {}
+    match exchange.path.rpartition("/")[2]:
+        case "chat" | "generate" as route if "model" in body:
+            answer = ollama_answers.answer(
+                body,
+                chats=route == "chat",
+                text=script.text,
+                tool=script.tool,
+                model=script.model,
+                usage=script.usage,
+            )
+            if body.get("stream", True):
+                return 200, _LINES, answer.as_lines(pieces=script.pieces)
+            return 200, _JSON, [answer.as_json()]
+        case "embed" if "input" in body:
+            return 200, _JSON, [ollama_answers.embed(body)]
+    return 404, _JSON, [ollama_answers.error("not found")]
 
 
 def _body_message(chunk: bytes, *, more: bool) -> Message:
