@@ -67,6 +67,7 @@ def test_a_wav_is_as_long_as_its_samples() -> None:
     assert 3 <= seconds < 3.01
     assert wav_seconds(b"ID3\x04", 1000) is None
     assert wav_seconds(raw[:30], 1000) is None
+    assert wav_seconds(raw[:24] + b"\xff" * 4 + raw[28:200], len(raw)) is None  # a rate of four billion
 
 
 @settings(max_examples=50, deadline=None)

@@ -251,6 +251,13 @@ def test_a_picture_counts_by_its_size(model: str, size: tuple[int, int], tokens:
     assert info.unknown_parts == 0
 
 
+def test_a_file_counts_as_what_it_is_said_to_be() -> None:
+    head = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(8) + struct.pack(">II", 1, 1) + b"%PDF-1.4").decode()
+    for kind, unknown in (("image/png", 0), ("application/pdf", 1), ("audio/wav", 1)):
+        part = {"inlineData": {"mimeType": kind, "data": head}}
+        assert read(contents=[{"parts": [part]}]).unknown_parts == unknown
+
+
 def test_embeddings_have_the_one_model_of_their_address() -> None:
     content = {"parts": [{"text": "Hello"}]}
     path = "/v1beta/models/gemini-embedding-001:"

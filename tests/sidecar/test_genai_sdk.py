@@ -200,6 +200,19 @@ def test_a_budget_refusal_is_an_exhausted_resource(run_sidecar: Run) -> None:
     assert sidecar.provider.exchanges == []
 
 
+def test_a_rate_refusal_is_retried_by_an_sdk_that_retries_and_then_succeeds(run_sidecar: Run) -> None:
+    limit = {"name": "rate", "scope": "api_token", "meter": "requests", "rate": "1/second"}
+    sidecar = run_sidecar(limits=[limit])
+    patience = types.HttpRetryOptions(attempts=6, initial_delay=0.4, max_delay=0.5)
+    options = types.HttpOptions(base_url=sidecar.url, retry_options=patience)
+    with client_of(sidecar) as hasty, genai.Client(api_key=SECRET, http_options=options) as patient:
+        hasty.models.generate_content(**HELLO)
+        error = refused_by(hasty)
+        assert (error.code, error.status) == (429, "RESOURCE_EXHAUSTED")
+        assert patient.models.generate_content(**HELLO).text == SAID
+    assert len(sidecar.provider.exchanges) == 2
+
+
 def test_each_refusal_is_the_error_that_google_would_answer(run_sidecar: Run) -> None:
     sidecar = run_sidecar(max_body_bytes=2000, connect_timeout=0.2, first_byte_timeout=0.3)
     with client_of(sidecar) as client, client_of(sidecar, api_key="nobody") as nobody:

@@ -14,6 +14,9 @@ _NO_BASE64 = re.compile(rb"[^A-Za-z0-9+/]")
 _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of the segments that begin a frame (ITU-T T.81, table B.1)."""
 
+_RATES = range(4_000, 384_001)
+"""Samples a second that sounds have."""
+
 
 def decoded(data: str) -> bytes:
     """A file in base64 of either alphabet, with or without line ends and padding. What is cut ends early."""
@@ -40,14 +43,14 @@ def image_size(head: bytes) -> tuple[int, int] | None:
 
 
 def wav_seconds(head: bytes, length: int) -> float | None:
-    """How long a WAV file of `length` bytes sounds; None for what is none."""
+    """How long a WAV file of `length` bytes sounds; None for what is none, or claims an odd sample rate."""
     if not (head.startswith(b"RIFF") and head[8:12] == b"WAVE"):
         return None
     place = head.find(b"fmt ", 12)
     if place < 0 or len(head) < place + 24:
         return None
     rate, _, frame = struct.unpack_from("<IIH", head, place + 12)
-    return length / (rate * frame) if rate and frame else None
+    return length / (rate * frame) if rate in _RATES and frame else None
 
 
 def _pair(form: str, head: bytes, place: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import msgspec
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, read, read_count, refuse_fields
-from govmiddleware.protocols.proto_json import elements, members, written
+from govmiddleware.protocols.proto_json import elements, members, spellings
 
 MOST_CANDIDATES = 8
 
@@ -37,7 +37,7 @@ class GenerationConfig:
 
     def __init__(self, body: RequestBody) -> None:
         self._body = body
-        self._name = written(body.names(), "generationConfig")
+        self._name = spellings(body.names(), ["generationConfig"])["generationConfig"]
         raw = body.raw(self._name)
         try:
             self._fields = RequestBody(b"{}" if raw in (None, b"null") else raw)
@@ -45,7 +45,7 @@ class GenerationConfig:
             raise InvalidRequest(f"'{self._name}' must be an object.", param=self._name) from None
         if raw is not None:
             self._write_back()
-        self._spelt = {field: written(self._fields.names(), field) for field in (*JUDGED, *OTHER_MODELS)}
+        self._spelt = spellings(self._fields.names(), (*JUDGED, *OTHER_MODELS))
         refuse_fields(
             self._fields, (self._spelt[field] for field in OTHER_MODELS), "it may change the model."
         )

@@ -13,7 +13,7 @@ from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols.fields import read
 from govmiddleware.protocols.gemini_base import GeminiRoute
 from govmiddleware.protocols.gemini_prompt import GeminiParts
-from govmiddleware.protocols.proto_json import elements, members, written
+from govmiddleware.protocols.proto_json import elements, members, spellings
 
 JUDGED = ("content", "requests", "model")
 
@@ -26,7 +26,7 @@ class GeminiEmbeddings(GeminiRoute):
     methods = ("embedcontent", "batchembedcontents")
 
     def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
-        spelt = {field: written(body.names(), field) for field in JUDGED}
+        spelt = spellings(body.names(), JUDGED)
         model = self.read_address(body, path, query)
         prompt = GeminiParts(model, path)
         prompt.add(read(body, spelt["content"], object))

@@ -16,7 +16,7 @@ from govmiddleware.protocols.gemini_base import GeminiRoute
 from govmiddleware.protocols.gemini_config import GenerationConfig
 from govmiddleware.protocols.gemini_prompt import GeminiPrompt
 from govmiddleware.protocols.gemini_reader import JsonReader, StreamReader
-from govmiddleware.protocols.proto_json import camel, written
+from govmiddleware.protocols.proto_json import camel, spellings
 
 JUDGED = (
     "contents",
@@ -40,7 +40,7 @@ class GeminiGenerate(GeminiRoute):
     methods = ("generatecontent", "streamgeneratecontent")
 
     def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
-        spelt = {field: written(body.names(), field) for field in JUDGED}
+        spelt = spellings(body.names(), JUDGED)
         model = self.read_address(body, path, query)
         refuse_other_output_limits(body)
         refuse_fields(body, ("config",), "LiteLLM takes it for 'generationConfig'.")

@@ -27,14 +27,15 @@ _WHOLE = re.compile(r"gemini-2\.5")
 
 def media_tokens(model: str, inline: dict[str, Any]) -> int | None:
     """The tokens of an `inlineData` object that is a picture or a sound; None where its size does not show."""
-    data = inline.get("data")
-    if not isinstance(data, str):
+    kind, data = inline.get("mimeType"), inline.get("data")
+    if not isinstance(kind, str) or not isinstance(data, str):
         return None
-    head = decoded(data[:HEAD])
-    if size := image_size(head):
+    # It is read as what it is said to be: a document may begin like a picture.
+    if kind.startswith("image/") and (size := image_size(decoded(data[:HEAD]))):
         return _image_tokens(model, *size)
-    seconds = wav_seconds(head, len(data) * 3 // 4)
-    return None if seconds is None else ceil(seconds * SOUND_TOKENS)
+    if kind.startswith("audio/") and (seconds := wav_seconds(decoded(data[:HEAD]), len(data) * 3 // 4)):
+        return ceil(seconds * SOUND_TOKENS)
+    return None
 
 
 def text_of(inline: dict[str, Any]) -> str | None:

@@ -8,25 +8,29 @@ protobuf.dev/programming-guides/json; the recordings, which have both spellings.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from govmiddleware.core.refusals import InvalidRequest
 
 
-def written(names: Iterable[str], field: str) -> str:
-    """How `field` (in lowerCamelCase) is spelt among `names`; as it stands where it is not among them.
+def spellings(names: Iterable[str], fields: Sequence[str]) -> dict[str, str]:
+    """How each of `fields` (in lowerCamelCase) is spelt among `names`; as it stands where it is not among them.
 
-    Raises InvalidRequest where it is given in both spellings, or in letters that another parser may take for it.
+    Raises InvalidRequest where one is given in both spellings, or in letters that another parser may take for it.
     """
-    meant = _folded(field)
-    found = [name for name in names if _folded(name) == meant]
-    if len(found) > 1:
-        raise InvalidRequest(f"'{field}' is given twice: {' and '.join(found)}.", param=field)
-    if found and camel(found[0]) != field:
-        raise InvalidRequest(f"Write {field!r} for {found[0]!r}.", param=found[0])
-    return found[0] if found else field
+    meant = {_folded(field): field for field in fields}
+    spelt: dict[str, str] = {}
+    for name in names:
+        field = meant.get(_folded(name))
+        if field is None:
+            continue
+        if field in spelt:
+            raise InvalidRequest(f"'{field}' is given twice: {spelt[field]} and {name}.", param=field)
+        if camel(name) != field:
+            raise InvalidRequest(f"Write {field!r} for {name!r}.", param=name)
+        spelt[field] = name
+    return {field: field for field in fields} | spelt
 
 
 def members(value: dict[str, Any], param: str) -> dict[str, Any]:
@@ -45,12 +49,10 @@ def elements(value: object) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-@lru_cache(maxsize=1024)
 def camel(name: str) -> str:
     """`max_output_tokens` as `maxOutputTokens`."""
     return re.sub("_([a-z0-9])", lambda found: found[1].upper(), name)
 
 
-@lru_cache(maxsize=1024)
 def _folded(name: str) -> str:
     return name.replace("_", "").casefold()
