@@ -251,9 +251,23 @@ def test_a_picture_counts_by_its_size(model: str, size: tuple[int, int], tokens:
     assert info.unknown_parts == 0
 
 
+@pytest.mark.parametrize(
+    ("kind", "file", "tokens"),
+    [
+        ("application/pdf", b"<</Type /Pages>> <</Type /Page>> <</Type/Page >>", 2 * 258),
+        ("audio/mpeg", bytes(49_998), 200),
+        ("video/mp4", bytes(117), 1),
+    ],
+)
+def test_pages_are_counted_and_of_sounds_the_bytes(kind: str, file: bytes, tokens: int) -> None:
+    part = {"inlineData": {"mimeType": kind, "data": base64.b64encode(file).decode()}}
+    info = read(contents=[{"parts": [part]}])
+    assert (info.overhead_tokens, info.unknown_parts) == (tokens + 1, 0)
+
+
 def test_a_file_counts_as_what_it_is_said_to_be() -> None:
     head = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(8) + struct.pack(">II", 1, 1) + b"%PDF-1.4").decode()
-    for kind, unknown in (("image/png", 0), ("application/pdf", 1), ("audio/wav", 1)):
+    for kind, unknown in (("image/png", 0), ("application/pdf", 1), ("model/obj", 1)):
         part = {"inlineData": {"mimeType": kind, "data": head}}
         assert read(contents=[{"parts": [part]}]).unknown_parts == unknown
 
