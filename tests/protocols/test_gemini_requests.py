@@ -131,6 +131,11 @@ def test_a_parameter_that_changes_what_is_asked_or_answered_is_refused(query: st
         read_at(API + "generateContent", body_of(), query)
 
 
+def test_what_was_tuned_or_deployed_is_not_taken_for_a_model_of_its_name() -> None:
+    for name in ("tunedModels/gemini-2.5-flash", "endpoints/gemini-2.5-flash"):
+        assert read_at(f"/v1/projects/p/locations/l/{name}:generateContent", body_of()).model == name
+
+
 @pytest.mark.parametrize("path", ["/v1/models/a/models/b:generateContent", "/v1/x:generateContent"])
 def test_an_address_that_names_no_model_or_two_is_refused(path: str) -> None:
     with pytest.raises(InvalidRequest) as caught:

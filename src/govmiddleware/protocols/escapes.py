@@ -27,9 +27,9 @@ OTHER_OUTPUT_LIMITS = (
 """Fields by which an upstream may generate more than `max_tokens` says. Refused."""
 
 
-def refuse_other_output_limits(body: RequestBody) -> None:
-    """Raises InvalidRequest."""
-    refuse_fields(body, OTHER_OUTPUT_LIMITS, "it may lift the output limit. Use 'max_tokens'.")
+def refuse_other_output_limits(body: RequestBody, own: str = "max_tokens") -> None:
+    """Raises InvalidRequest. `own` is the protocol's name of the limit."""
+    refuse_fields(body, OTHER_OUTPUT_LIMITS, f"it may lift the output limit. Use {own!r}.")
 
 
 def refuse_dear_tiers(body: RequestBody, field: str = "service_tier") -> None:

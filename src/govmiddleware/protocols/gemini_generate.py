@@ -42,7 +42,7 @@ class GeminiGenerate(GeminiRoute):
     def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
         spelt = spellings(body.names(), JUDGED)
         model = self.read_address(body, path, query)
-        refuse_other_output_limits(body)
+        refuse_other_output_limits(body, "generationConfig.maxOutputTokens")
         refuse_fields(body, ("config",), "LiteLLM takes it for 'generationConfig'.")
         refuse_dear_tiers(body, spelt["serviceTier"])
         contents = read(body, spelt["contents"], object)

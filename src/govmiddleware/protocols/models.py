@@ -38,8 +38,9 @@ OTHER_MODELS = (
 _BEFORE_A_MODEL = re.compile("/(?:engines|deployments)/", re.IGNORECASE)
 """What stands before the model in Azure's path, and in two of LiteLLM's, where it beats the one in the body."""
 
-_GOOGLES_MODEL = re.compile(r"/(?:models|tunedModels|endpoints)/(.+):[a-z]+\Z", re.IGNORECASE)
-"""The path of a method of a model of Google's; a body names the same model as `models/NAME`, or longer."""
+_GOOGLES_MODEL = re.compile(r"/(?:models/|(?=(?:tunedModels|endpoints)/))(.+):[a-z]+\Z", re.IGNORECASE)
+"""The path of a method of a model of Google's. What was tuned or deployed keeps its collection in its name, so that
+it is not taken for a model of that name. A body names the same model as `models/NAME`, or longer."""
 
 _BEHIND_A_MODEL = re.compile(r"(?:/chat/completions|/embeddings)\Z", re.IGNORECASE)
 

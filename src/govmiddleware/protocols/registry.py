@@ -90,8 +90,8 @@ def recognise(method: str, path: str, *, in_app: bool = False) -> WireProtocol |
 
 def unrecognised(headers: Iterable[tuple[bytes, bytes]], path: str = "") -> WireProtocol:
     """The protocol of a request that none reads: Anthropic's for its clients, which all say the version of its
-    API that they speak; Google's for those that send a key or their name in Google's headers, and on a path that has one of
-    its versions; else OpenAI's."""
+    API that they speak; Google's for those that send a key or their name in its headers, and on a path with
+    one of its versions; else OpenAI's."""
     names = {name for name, _ in headers}
     if b"anthropic-version" in names:
         return _UNRECOGNISED_ANTHROPIC
