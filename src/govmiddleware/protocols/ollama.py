@@ -33,8 +33,9 @@ JUDGED = frozenset(
         "input",
         "stream",
         "options",
+        *OTHER_MODELS,
     }
-) | frozenset(OTHER_MODELS)
+)
 """The fields that decide what a call costs. Ollama is written in Go, and matches them without case."""
 
 SETTINGS = frozenset(
