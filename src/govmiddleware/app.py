@@ -381,7 +381,10 @@ class Governance:
             trust_caller=settings.attribution == "trusted",
             trusted_proxies=self.trusted_proxies,
         )
-        return self._journal(app)
+        return self._journal(app, in_app=not sidecar)
+
+    def _journal(self, app: ASGIApp, *, in_app: bool = True) -> Journal:
+        return Journal(app, refusals=self.refusals, metrics=self.metrics, in_app=in_app)
 
     def _estimate(self, app: ASGIApp) -> Estimate:
         settings = self.settings
@@ -394,9 +397,6 @@ class Governance:
             default_max_output_tokens=settings.default_max_output_tokens,
             unknown_size_tokens=settings.unknown_size_tokens,
         )
-
-    def _journal(self, app: ASGIApp) -> Journal:
-        return Journal(app, refusals=self.refusals, metrics=self.metrics)
 
 
 class GovernanceMiddleware:
@@ -426,7 +426,7 @@ class GovernanceMiddleware:
         await self.governed(scope, receive, send)
 
     def _governs(self, method: str, path: str) -> bool:
-        return recognise(method, path) is not None or covers(self.paths, path)
+        return recognise(method, path, in_app=True) is not None or covers(self.paths, path)
 
 
 def govern(app: ASGIApp, governance: Governance, *, paths: Sequence[str] = ()) -> GovernanceMiddleware:

@@ -44,6 +44,7 @@ class StandInProtocol:
 
     def __init__(self, name: str = "openai.chat") -> None:
         self.name = name
+        self.key_in_query = name.startswith("gemini")
 
     def refusal(self, refusal: Refusal, request_id: str) -> RefusalResponse:
         body = f"{refusal.code}: {refusal}".encode()

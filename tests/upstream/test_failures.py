@@ -232,6 +232,7 @@ async def test_a_target_that_is_no_path_is_refused(tls, target: bytes) -> None:
     """Behind the base URL `http://upstream`, `@elsewhere/` would be another host."""
 
     class Protocol:
+        key_in_query = False
         name = "openai.chat"
 
         def refusal(self, refusal: Refusal, request_id: str) -> RefusalResponse:

@@ -55,6 +55,8 @@ def test_connection_cannot_take_back_what_the_gateway_says_of_a_call() -> None:
         b"x-litellm-num-retries",
         b"x-litellm-timeout",
         b"x-rewrite-url",
+        b"x-goog-fieldmask",
+        b"x-vertex-ai-llm-shared-request-type",
         b"proxy",
     ],
 )
@@ -108,10 +110,12 @@ class TestACredentialOfTheClient:
         assert sent([(name, value)], upstream_auth="forward") == []
 
 
-def test_the_upstream_key_is_a_bearer_credential_or_what_anthropic_wants() -> None:
+def test_the_upstream_key_is_a_bearer_credential_or_what_anthropic_and_google_want() -> None:
     for protocol, expected in {
         "openai.chat": (b"authorization", b"Bearer sk"),
         "anthropic.messages": (b"x-api-key", b"sk"),
+        "gemini": (b"x-goog-api-key", b"sk"),
+        "ollama.chat": (b"authorization", b"Bearer sk"),
     }.items():
         headers = request_headers(
             [(b"authorization", b"Bearer x"), (b"x-api-key", b"x")],

@@ -68,6 +68,8 @@ class RequestInfo:
         output_tokens: the output limit that the client asked for, one choice; None if it gave none.
         choices: how many answers are generated (`n`).
         generates: False for embeddings and their like, which have no output.
+        needs_limit: whether nothing but a limit in the request ends what is generated, so that one is written
+            whatever is known of the model.
         free: the provider charges nothing, whatever the model: no tokens are counted and no price is asked.
         overhead_tokens: what the format adds around the texts.
         texts: what has to be counted by the tokenizer.
@@ -86,6 +88,7 @@ class RequestInfo:
     output_tokens: int | None = None
     choices: int = 1
     generates: bool = True
+    needs_limit: bool = False
     free: bool = False
     overhead_tokens: int = 0
     input_tokens: int = 0
@@ -154,6 +157,17 @@ class WireProtocol(Protocol):
     @property
     def name(self) -> str:
         """As in the journal: `openai.chat`."""
+        ...
+
+    @property
+    def streams_json(self) -> bool:
+        """Whether a stream that was asked for may come as `application/json`; elsewhere that is an answer as a
+        whole."""
+        ...
+
+    @property
+    def key_in_query(self) -> bool:
+        """Whether clients may send their credential as `?key=`."""
         ...
 
     def recognises(self, method: str, path: str) -> bool:

@@ -18,12 +18,12 @@ from govmiddleware.protocols.registry import recognise, unrecognised
 STATE_KEY = "gov"
 
 
-def enter(scope: Scope, send: Send) -> tuple[Call | None, Send]:
+def enter(scope: Scope, send: Send, *, in_app: bool = True) -> tuple[Call | None, Send]:
     """The Call of this request, and the `send` to use from here on.
 
     The Call is None for what is not governed: other scope types, and requests that Authenticate's
     `paths` leave out. The outermost middleware opens it, and its `send` puts the headers of
-    `Call.answer_headers` on the answer and notes the status.
+    `Call.answer_headers` on the answer and notes the status. `in_app` is for `recognise`.
     """
     if scope["type"] != "http":
         return None, send
@@ -31,10 +31,10 @@ def enter(scope: Scope, send: Send) -> tuple[Call | None, Send]:
     call: Call | None = state.get(STATE_KEY)
     if call is not None:
         return (call if call.governed else None), send
-    protocol = recognise(scope["method"], scope["path"])
+    protocol = recognise(scope["method"], scope["path"], in_app=in_app)
     call = Call(
         request_id=new_request_id(),
-        protocol=protocol or unrecognised(scope["headers"]),
+        protocol=protocol or unrecognised(scope["headers"], scope["path"]),
         method=scope["method"],
         path=scope["path"],
         model_call=protocol is not None,

@@ -102,7 +102,7 @@ class Tap:
         encoding = values.get(b"content-encoding", b"identity")
         content_type = values.get(b"content-type", b"")
         call.stream = content_type.startswith(b"text/event-stream") or (
-            call.stream and not content_type.startswith(b"application/json")
+            call.stream and (call.protocol.streams_json or not content_type.startswith(b"application/json"))
         )
         if call.trusts_cost and not call.stream:
             call.told_cost = litellm.response_cost(values)

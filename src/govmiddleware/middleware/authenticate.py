@@ -60,7 +60,8 @@ class Authenticate:
         try:
             headers: list[tuple[bytes, bytes]] = scope["headers"]
             address = self.trusted_proxies.client_address(scope.get("client"), headers)
-            call.principal = await self.api_tokens.authenticate(secret_in(headers), address)
+            query: bytes = scope.get("query_string", b"") if call.protocol.key_in_query else b""
+            call.principal = await self.api_tokens.authenticate(secret_in(headers, query), address)
             call.trust_caller = self.trust_caller
             call.attribution = read_attribution(headers, call.principal, trust_caller=self.trust_caller)
             if not self.opens:

@@ -149,7 +149,7 @@ class Estimate:
             return 0
         if info.output_tokens is not None:
             return info.output_tokens
-        if price.max_output_tokens is None:
-            call.protocol.bound_output(body, self.default_max_output_tokens)
-            return self.default_max_output_tokens
-        return price.max_output_tokens
+        limit = price.max_output_tokens or self.default_max_output_tokens
+        if price.max_output_tokens is None or info.needs_limit:
+            call.protocol.bound_output(body, limit)
+        return limit

@@ -22,15 +22,19 @@ class Journal:
 
     A request that was settled has its record from the ledger; this middleware adds the refusals, at a
     bounded rate, and leaves requests that nobody authenticated to the metrics.
+
+    Args:
+        in_app: whether the routes inside are those of a host app, see `protocols.registry.recognise`.
     """
 
-    def __init__(self, app: ASGIApp, *, refusals: RefusalLog, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, refusals: RefusalLog, metrics: Metrics, in_app: bool = True) -> None:
         self.app = app
+        self.in_app = in_app
         self.refusals = refusals
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call, send = enter(scope, send)
+        call, send = enter(scope, send, in_app=self.in_app)
         if call is None:
             await self.app(scope, receive, send)
             return

@@ -12,6 +12,9 @@ from govmiddleware.protocols.anthropic_reader import JsonReader
 class AnthropicRoute:
     """Most of a WireProtocol, for those that add their name, what they recognise and how they are read."""
 
+    streams_json = False
+    key_in_query = False
+
     def bound_output(self, body: RequestBody, tokens: int) -> None:
         """There is no output to bound."""
 

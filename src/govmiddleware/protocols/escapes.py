@@ -8,7 +8,9 @@ from govmiddleware.core.body import RequestBody
 from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols.fields import read_name, refuse_fields
 
-STANDARD_TIERS = frozenset({"auto", "default", "flex", "scale", "on_demand", "standard", "standard_only"})
+STANDARD_TIERS = frozenset(
+    {"auto", "default", "flex", "scale", "on_demand", "standard", "standard_only", "unspecified"}
+)
 """Tiers that cost at most the standard price, whatever the model."""
 
 OTHER_OUTPUT_LIMITS = (
@@ -46,9 +48,10 @@ def refuse_dear_tier(tier: str | None, priced: Container[str]) -> None:
         raise InvalidRequest(problem, param="service_tier")
 
 
-def refuse_dear_tiers(body: RequestBody) -> None:
+def refuse_dear_tiers(body: RequestBody, field: str = "service_tier") -> None:
     """Refuse all that may cost more. Raises InvalidRequest."""
-    refuse_dear_tier(read_service_tier(body), ())
+    tier = read_name(body, field)
+    refuse_dear_tier(None if tier is None else tier.lower(), ())
 
 
 _HOUR_CACHE = (b'"ttl"', rb"\u006", rb"\u007")

@@ -38,6 +38,10 @@ OTHER_MODELS = (
 _BEFORE_A_MODEL = re.compile("/(?:engines|deployments)/", re.IGNORECASE)
 """What stands before the model in Azure's path, and in two of LiteLLM's, where it beats the one in the body."""
 
+_GOOGLES_MODEL = re.compile(r"/(?:models/|(?=(?:tunedModels|endpoints)/))(.+):[a-z]+\Z", re.IGNORECASE)
+"""The path of a method of a model of Google's. What was tuned or deployed keeps its collection in its name, so that
+it is not taken for a model of that name. A body names the same model as `models/NAME`, or longer."""
+
 _BEHIND_A_MODEL = re.compile(
     r"(?:(?:/chat)?/completions|/responses|/embeddings|/moderations)\Z", re.IGNORECASE
 )
@@ -53,9 +57,11 @@ def read_model(body: RequestBody, path: str = "", query: bytes = b"", default: s
     """
     refuse_fields(body, OTHER_MODELS, "it may change the model. Name one model in 'model'.")
     refuse_fields(body, REPEATS, "the call may be made and paid for more than once.")
+    google = _GOOGLES_MODEL.search(trimmed(path))
+    in_body = read_name(body, "model")
     named = [
-        read_name(body, "model"),
-        bounded_name(_model_in_path(path), "model"),
+        in_body.rpartition("models/")[2] if google and in_body else in_body,
+        bounded_name(google[1] if google else _model_in_path(path), "model"),
         *(
             bounded_name(value, "model")
             for name, value in parse_qsl(query.decode("latin-1"))

@@ -12,6 +12,9 @@ from govmiddleware.protocols.openai_chat_reader import JsonReader
 class OpenAIRoute:
     """Most of a WireProtocol, for those that add their name, what they recognise and how they are read."""
 
+    streams_json = False
+    key_in_query = False
+
     def bound_output(self, body: RequestBody, tokens: int) -> None:
         """There is no output to bound."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -71,6 +71,23 @@ class JsonReader(ABC):
         """Take what the answer says. May raise what is in UNREADABLE."""
 
 
+class NothingUsed(JsonReader):
+    """Of answers that cost nothing: what was counted was not used."""
+
+    def _read(self, answer: dict[str, msgspec.Raw]) -> None:
+        self.usage = Usage()
+
+
+class Splitter(Protocol):
+    """Cuts a stream into what it is made of, whatever its chunks (see `sse.EventSplitter`)."""
+
+    def feed(self, chunk: bytes) -> list[tuple[bytes, bool]]: ...
+
+    def close(self) -> tuple[bytes, bool]: ...
+
+    def end_of_pieces(self) -> bytes: ...
+
+
 class StreamReader(ABC):
     """Reads a stream of events as they pass.
 
@@ -82,7 +99,7 @@ class StreamReader(ABC):
         self.usage: Usage | None = None
         self.model: str | None = None
         self.service_tier: str | None = None
-        self._events = EventSplitter()
+        self._events: Splitter = EventSplitter()
         self._holds = holds
         self._finished = False
         self._delivered: list[str] = []

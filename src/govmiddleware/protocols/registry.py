@@ -11,6 +11,11 @@ from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols.anthropic_base import AnthropicRoute
 from govmiddleware.protocols.anthropic_count_tokens import AnthropicCountTokens
 from govmiddleware.protocols.anthropic_messages import AnthropicMessages
+from govmiddleware.protocols.gemini_base import GeminiRoute
+from govmiddleware.protocols.gemini_count_tokens import GeminiCountTokens
+from govmiddleware.protocols.gemini_embeddings import GeminiEmbeddings
+from govmiddleware.protocols.gemini_generate import GeminiGenerate
+from govmiddleware.protocols.ollama import OllamaEmbed, OllamaGenerate, OllamaShow
 from govmiddleware.protocols.openai_base import OpenAIRoute
 from govmiddleware.protocols.openai_chat import OpenAIChat
 from govmiddleware.protocols.openai_compact import OpenAICompact
@@ -19,6 +24,8 @@ from govmiddleware.protocols.openai_embeddings import OpenAIEmbeddings
 from govmiddleware.protocols.openai_input_tokens import OpenAIInputTokens
 from govmiddleware.protocols.openai_moderations import OpenAIModerations
 from govmiddleware.protocols.openai_responses import OpenAIResponses
+
+_GOOGLE_HEADERS = (b"x-goog-api-key", b"x-goog-api-client")
 
 
 class _Unread:
@@ -43,7 +50,20 @@ class UnrecognisedAnthropic(_Unread, AnthropicRoute):
     name = "anthropic.unrecognised"
 
 
+class UnrecognisedGemini(_Unread, GeminiRoute):
+    """Other routes of Google's, such as the list of models."""
+
+    name = "gemini.unrecognised"
+
+
+_OLLAMAS: tuple[WireProtocol, ...] = (
+    OllamaGenerate("ollama.chat"),
+    OllamaGenerate("ollama.generate"),
+    OllamaEmbed(),
+    OllamaShow(),
+)
 PROTOCOLS: tuple[WireProtocol, ...] = (
+    *_OLLAMAS,  # before OpenAI's embeddings, which have any path that ends so
     OpenAIChat(),
     OpenAIResponses(),
     OpenAICompact(),
@@ -53,26 +73,38 @@ PROTOCOLS: tuple[WireProtocol, ...] = (
     OpenAIModerations(),
     AnthropicMessages(),
     AnthropicCountTokens(),
+    GeminiGenerate(),
+    GeminiCountTokens(),
+    GeminiEmbeddings(),
 )
 UNRECOGNISED: WireProtocol = Unrecognised()
 _UNRECOGNISED_ANTHROPIC: WireProtocol = UnrecognisedAnthropic()
+_UNRECOGNISED_GEMINI: WireProtocol = UnrecognisedGemini()
 
 
-def recognise(method: str, path: str) -> WireProtocol | None:
+def recognise(method: str, path: str, *, in_app: bool = False) -> WireProtocol | None:
     """The protocol of a request by its method and decoded path, whatever the prefix; None where no
     protocol reads it (`unrecognised` then shapes the refusals).
 
     Letter case does not count, nor what `folded` takes off: some apps and upstreams do not mind it.
+
+    Args:
+        in_app: leaves out Ollama's paths, such as `/api/chat`, which many apps have for routes of their own.
     """
     method, path = method.upper(), folded(path)
     for protocol in PROTOCOLS:
-        if protocol.recognises(method, path):
+        if protocol.recognises(method, path) and not (in_app and protocol in _OLLAMAS):
             return protocol
     return None
 
 
-def unrecognised(headers: Iterable[tuple[bytes, bytes]]) -> WireProtocol:
+def unrecognised(headers: Iterable[tuple[bytes, bytes]], path: str = "") -> WireProtocol:
     """The protocol of a request that none reads: Anthropic's for its clients, which all say the version of its
-    API that they speak, and else OpenAI's."""
-    anthropic = any(name == b"anthropic-version" for name, _ in headers)
-    return _UNRECOGNISED_ANTHROPIC if anthropic else UNRECOGNISED
+    API that they speak; Google's for those that send a key or their name in its headers, and on a path with
+    one of its versions; else OpenAI's."""
+    names = {name for name, _ in headers}
+    if b"anthropic-version" in names:
+        return _UNRECOGNISED_ANTHROPIC
+    if not names.isdisjoint(_GOOGLE_HEADERS) or "/v1beta" in folded(path):
+        return _UNRECOGNISED_GEMINI
+    return UNRECOGNISED

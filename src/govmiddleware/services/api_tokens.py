@@ -13,6 +13,7 @@ from limits.strategies import MovingWindowRateLimiter
 
 from govmiddleware.core import ids
 from govmiddleware.core.call import Principal, Role
+from govmiddleware.core.query import keys_in
 from govmiddleware.core.refusals import TooManyFailedLogins, Unauthenticated, Unavailable
 from govmiddleware.core.registries import ApiTokenStore, StoredApiToken
 from govmiddleware.errors import StoreUnavailable
@@ -55,7 +56,8 @@ class ApiTokens:
         """
         if secret is None:
             raise Unauthenticated(
-                "No API token: send it as 'Authorization: Bearer TOKEN' or in the x-api-key header."
+                "No API token: send it as 'Authorization: Bearer TOKEN', or in the x-api-key or x-goog-api-key"
+                " header."
             )
         sha256 = ids.hash_api_token(secret)
         found = self._known.get(sha256)
@@ -120,11 +122,12 @@ def principal_of(token: StoredApiToken) -> Principal:
     )
 
 
-def secret_in(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """The credential a client sends: the rest of the Bearer line, or `x-api-key`."""
+def secret_in(headers: Iterable[tuple[bytes, bytes]], query: bytes = b"") -> str | None:
+    """The credential a client sends: the rest of the Bearer line; `x-api-key`, which is Anthropic's, or Google's
+    `x-goog-api-key`; `?key=` of a raw query string."""
     given = dict(headers)
     scheme, _, secret = given.get(b"authorization", b"").partition(b" ")
     if scheme.lower() == b"bearer" and secret.strip():
         return secret.strip().decode("utf-8", "surrogateescape")
-    key = given.get(b"x-api-key", b"").strip()
-    return key.decode("utf-8", "surrogateescape") if key else None
+    key = given.get(b"x-api-key", b"").strip() or given.get(b"x-goog-api-key", b"").strip()
+    return key.decode("utf-8", "surrogateescape") if key else next(keys_in(query), None)

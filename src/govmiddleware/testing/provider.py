@@ -1,4 +1,5 @@
-"""A mock LLM provider that speaks OpenAI's API and Anthropic's, does as it is told and remembers what it was asked."""
+"""A mock LLM provider that speaks the APIs of OpenAI, Anthropic, Google and Ollama, does as it is told and remembers what
+it was asked."""
 
 from __future__ import annotations
 
@@ -16,6 +17,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from govmiddleware.testing import (
     anthropic_answers,
+    gemini_answers,
+    ollama_answers,
     openai_answers,
     openai_completions_answers,
     openai_responses_answers,
@@ -27,6 +30,9 @@ Headers = list[tuple[bytes, bytes]]
 
 _JSON = b"application/json"
 _EVENTS = b"text/event-stream; charset=utf-8"
+_ARRAY = b"application/json; charset=UTF-8"
+"""A stream as Google sends it where events are not asked for."""
+_LINES = b"application/x-ndjson"
 
 
 class BrokenOff(Exception):
@@ -99,23 +105,38 @@ class Exchange:
         """Whether the client takes the provider for Anthropic."""
         return self.header(b"anthropic-version") is not None
 
+    @property
+    def asks_google(self) -> bool:
+        """Whether the client takes the provider for Google."""
+        return self.header(b"x-goog-api-key") is not None
+
 
 @dataclass
 class ScriptedProvider:
     """An ASGI app: `*/chat/completions`, `*/responses`, `*/responses/{compact,input_tokens,ID}`, `*/completions`,
-    `*/embeddings`, `*/moderations`, `*/models`, and OpenAI's 404 for the rest. To clients that send `anthropic-version` it is Anthropic: `*/messages`, `*/messages/count_tokens`, `*/models`, and its 404.
+    `*/embeddings`, `*/moderations`, `*/models`, and OpenAI's 404 for the rest. To clients that send `anthropic-version`
+    it is Anthropic: `*/messages`, `*/messages/count_tokens`, `*/models`, and its 404. To those that send
+    `x-goog-api-key` it is Google: `*/models/MODEL:METHOD` for the generation of content, `countTokens` and
+    `batchEmbedContents`, `*/models`, and its 404. Under `/api` it is an Ollama: `chat`, `generate`, `embed`, and its 404.
 
     It may run in a thread of its own: scripts, records and gates can be used from any other.
 
     Attributes:
         script: how requests are answered for which nothing else was set with `next`.
-        api_key: where set, other keys are answered with 401. Anthropic's is taken in `x-api-key` alone.
+        api_key: where set, other keys are answered with 401. Anthropic's is taken in `x-api-key` alone, and
+            Google's in `x-goog-api-key`.
         exchanges: every request, in order of arrival.
     """
 
     script: Script = field(default_factory=Script)
     api_key: str | None = None
-    models: tuple[str, ...] = ("gpt-4o-mini", "gpt-4o", "text-embedding-3-small", "claude-sonnet-5")
+    models: tuple[str, ...] = (
+        "gpt-4o-mini",
+        "gpt-4o",
+        "text-embedding-3-small",
+        "claude-sonnet-5",
+        "gemini-2.5-flash",
+    )
     exchanges: list[Exchange] = field(default_factory=list)
     _queue: deque[Script] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -181,7 +202,7 @@ class ScriptedProvider:
             await asyncio.get_running_loop().create_future()
         await asyncio.sleep(script.delay)
         status, content_type, chunks = self._response(exchange, script)
-        streams = content_type.startswith(b"text/event-stream")
+        streams = content_type in (_EVENTS, _ARRAY, _LINES)
         if script.gate and not streams:
             await script.gate.passage()
         request_id = f"req_{secrets.token_hex(16)}".encode()
@@ -212,11 +233,17 @@ class ScriptedProvider:
         if script.status != 200 or script.body is not None:
             scripted = "Scripted error."
             body = script.body or (
-                anthropic_answers.error(scripted, kind="api_error")
+                gemini_answers.error(scripted, code=script.status, status="INTERNAL")
+                if exchange.asks_google
+                else anthropic_answers.error(scripted, kind="api_error")
                 if exchange.asks_anthropic
                 else openai_answers.error(scripted, kind="server_error")
             )
             return script.status, _JSON, [body]
+        if exchange.asks_google:
+            return self._as_google(exchange, script)
+        if exchange.path.startswith("/api/"):
+            return _as_ollama(exchange, script)
         return (self._as_anthropic if exchange.asks_anthropic else self._as_openai)(exchange, script)
 
     def _as_openai(self, exchange: Exchange, script: Script) -> tuple[int, bytes, Iterable[bytes]]:
@@ -269,6 +296,36 @@ class ScriptedProvider:
                 return 400, _JSON, [anthropic_answers.error("Field required")]
         return 404, _JSON, [anthropic_answers.error("Not found", kind="not_found_error")]
 
+    def _as_google(self, exchange: Exchange, script: Script) -> tuple[int, bytes, Iterable[bytes]]:
+        key = exchange.header(b"x-goog-api-key")
+        if self.api_key is not None and key != self.api_key.encode():
+            problem = "API key not valid. Please pass a valid API key."
+            return 400, _JSON, [gemini_answers.error(problem, code=400, status="INVALID_ARGUMENT")]
+        body = exchange.body or {}
+        model, _, called = exchange.path.rpartition("/")[2].partition(":")
+        match exchange.method, called:
+            case "GET", "" if model == "models":
+                return 200, _JSON, [gemini_answers.list_models(self.models)]
+            case "POST", "generateContent" | "streamGenerateContent" if "contents" in body:
+                answer = gemini_answers.answer(
+                    body,
+                    asked=model,
+                    text=script.text,
+                    tool=script.tool,
+                    model=script.model,
+                    usage=script.usage,
+                )
+                if called == "generateContent":
+                    return 200, _JSON, [answer.as_json()]
+                if b"alt=sse" in exchange.query:
+                    return 200, _EVENTS, answer.as_events(pieces=script.pieces)
+                return 200, _ARRAY, answer.as_array(pieces=script.pieces)
+            case "POST", "countTokens" if "contents" in body:
+                return 200, _JSON, [gemini_answers.count(body)]
+            case "POST", "batchEmbedContents" if "requests" in body:
+                return 200, _JSON, [gemini_answers.embed(body)]
+        return 404, _JSON, [gemini_answers.error("Not found.", code=404, status="NOT_FOUND")]
+
     def _message(self, body: Json, script: Script) -> tuple[int, bytes, Iterator[bytes]]:
         answer = anthropic_answers.answer(
             body,
@@ -315,6 +372,26 @@ class ScriptedProvider:
     def _note_disconnect(self, exchange: Exchange) -> None:
         exchange.disconnected_at = time.monotonic()
         self._bell.ring()
+
+
+def _as_ollama(exchange: Exchange, script: Script) -> tuple[int, bytes, Iterable[bytes]]:
+    body = exchange.body or {}
+    match exchange.path.rpartition("/")[2]:
+        case "chat" | "generate" as route if "model" in body:
+            answer = ollama_answers.answer(
+                body,
+                chats=route == "chat",
+                text=script.text,
+                tool=script.tool,
+                model=script.model,
+                usage=script.usage,
+            )
+            if body.get("stream", True):
+                return 200, _LINES, answer.as_lines(pieces=script.pieces)
+            return 200, _JSON, [answer.as_json()]
+        case "embed" if "input" in body:
+            return 200, _JSON, [ollama_answers.embed(body)]
+    return 404, _JSON, [ollama_answers.error("not found")]
 
 
 def _body_message(chunk: bytes, *, more: bool) -> Message:

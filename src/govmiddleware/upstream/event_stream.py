@@ -1,17 +1,21 @@
-"""Whether an event stream that broke off can still take an event that says so."""
+"""Whether a stream that broke off can still take an event, or a line, that says so."""
 
 from __future__ import annotations
 
 from govmiddleware.core.ports import Headers
 
-_BLANK_LINES = (b"\n\n", b"\r\n\r\n", b"\r\r")
+_ENDS = {
+    b"text/event-stream": (b"\n\n", b"\r\n\r\n", b"\r\r"),
+    b"application/x-ndjson": (b"\n",),
+}
+"""Of events, and of the JSON lines that Ollama streams."""
 
 
 class EventStreamEnd:
     """Follows a response to know, at any time, whether one more event may be written after it.
 
-    It may in an event stream (WHATWG HTML 9.2) whose bytes are neither encoded nor counted beforehand,
-    and only between two events: behind half an event it would read as part of that one.
+    It may in an event stream (WHATWG HTML 9.2), or one of lines, whose bytes are neither encoded nor counted
+    beforehand, and only between two events: behind half an event it would read as part of that one.
     """
 
     def __init__(self, headers: Headers) -> None:
@@ -22,14 +26,14 @@ class EventStreamEnd:
                 content_type = value.partition(b";")[0].strip().lower()
             elif name == b"content-length" or (name == b"content-encoding" and value != b"identity"):
                 fixed = True
-        self._extensible = content_type == b"text/event-stream" and not fixed
+        self._ends = () if fixed else _ENDS.get(content_type, ())
         self._tail = b"\n\n"
 
     def feed(self, chunk: bytes) -> None:
         """Note what was sent."""
-        if self._extensible:
+        if self._ends:
             self._tail = (self._tail + chunk)[-4:]
 
     @property
     def takes_an_event(self) -> bool:
-        return self._extensible and self._tail.endswith(_BLANK_LINES)
+        return self._tail.endswith(self._ends)

@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 from starlette.types import Receive, Scope, Send
 
 from govmiddleware.core.call import Call, Progress
+from govmiddleware.core.ids import looks_like_api_token
 from govmiddleware.core.ports import Headers, UpstreamClient, UpstreamResponse
+from govmiddleware.core.query import keys_in
 from govmiddleware.core.refusals import InvalidRequest, Refusal, Unavailable, UpstreamFailed, UpstreamTooSlow
 from govmiddleware.errors import (
     MissingPredecessor,
@@ -73,7 +75,7 @@ class Forwarder:
         """All but the last chunk of the response, which is returned."""
         call.progress = Progress.UNREACHED  # what ends before there is a connection has used nothing
         try:
-            url = target_url(self._base_url, scope)
+            url = target_url(self._base_url, scope, without_key=self._drops_key(call, scope))
         except InvalidRequest as refusal:
             return await _refuse(call, refusal, send)
         body = await client.body()
@@ -97,6 +99,11 @@ class Forwarder:
             if call.progress is Progress.ANSWERING:
                 raise
             return await _refuse(call, _refusal(error), send)
+
+    def _drops_key(self, call: Call, scope: Scope) -> bool:
+        """Whether a key in the query ends here: as headers with credentials do."""
+        keys = keys_in(scope.get("query_string", b"")) if call.protocol.key_in_query else ()
+        return any(self._upstream_auth == "replace" or looks_like_api_token(key) for key in keys)
 
     def _request_headers(
         self, call: Call, scope: Scope, body: bytes | AsyncIterator[bytes] | None

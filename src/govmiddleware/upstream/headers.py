@@ -43,11 +43,13 @@ _STEERING = frozenset(
         b"x-litellm-num-retries",  # with a short timeout, calls that are cut and paid for without end
         b"x-litellm-timeout",
         b"x-litellm-stream-timeout",
+        b"x-goog-fieldmask",  # the answer would come without its usage
+        b"x-vertex-ai-llm-shared-request-type",  # Vertex AI: at the price of priority
         b"proxy",  # CGI scripts take it for HTTP_PROXY: CVE-2016-5385
     }
 )
 """By these, some upstreams would serve another method or path than the one that was governed, or it more than
-once."""
+once, at another price, or without its usage."""
 
 _CREDENTIALS = frozenset(
     {
@@ -61,6 +63,9 @@ _CREDENTIALS = frozenset(
     }
 )
 
+
+_KEY_HEADERS = {"anthropic": b"x-api-key", "gemini": b"x-goog-api-key"}
+"""Of whom does not take its key as a Bearer token."""
 
 _CONTROLS = bytes({*range(0x20), 0x7F} - {ord("\t")})
 _WITHOUT_CONTROLS = bytes.maketrans(_CONTROLS, b" " * len(_CONTROLS))
@@ -83,7 +88,7 @@ def request_headers(
     Args:
         upstream_auth: `replace` drops every credential of the client and adds `upstream_api_key`, if
             there is one; `forward` passes them on, but never one that holds an API token of ours.
-        protocol: the wire protocol's name; Anthropic's takes its key in `x-api-key`.
+        protocol: the wire protocol's name, which says the header of the key.
         request_id: sent as `x-request-id` unless the client gave one.
     """
     dropped = _HOP_BY_HOP | _ABOUT_THIS_HOP | _STEERING | (_named_by_connection(headers) - _JUDGED)
@@ -148,6 +153,7 @@ def _holds_api_token(value: bytes) -> bool:
 
 
 def _credential(protocol: str, key: str) -> tuple[bytes, bytes]:
-    if protocol.startswith("anthropic"):
-        return b"x-api-key", key.encode("latin-1")
+    for maker, header in _KEY_HEADERS.items():
+        if protocol.startswith(maker):
+            return header, key.encode("latin-1")
     return b"authorization", b"Bearer " + key.encode("latin-1")
