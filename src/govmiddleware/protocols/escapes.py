@@ -41,17 +41,17 @@ def read_service_tier(body: RequestBody) -> str | None:
     return None if tier is None else tier.lower()
 
 
-def refuse_dear_tier(tier: str | None, priced: Container[str]) -> None:
+def refuse_dear_tier(tier: str | None, priced: Container[str], field: str = "service_tier") -> None:
     """Raises InvalidRequest for a tier that may cost more than the standard one, unless it has a price."""
     if tier is not None and tier not in STANDARD_TIERS and tier not in priced:
         problem = f"The service tier {tier!r} has no price here: it may cost more than the standard one."
-        raise InvalidRequest(problem, param="service_tier")
+        raise InvalidRequest(problem, param=field)
 
 
 def refuse_dear_tiers(body: RequestBody, field: str = "service_tier") -> None:
     """Refuse all that may cost more. Raises InvalidRequest."""
     tier = read_name(body, field)
-    refuse_dear_tier(None if tier is None else tier.lower(), ())
+    refuse_dear_tier(None if tier is None else tier.lower(), (), field)
 
 
 _HOUR_CACHE = (b'"ttl"', rb"\u006", rb"\u007")
