@@ -451,6 +451,25 @@ class Journal(Protocol):
         """Those of the last `seconds`, by the store's clock, in order."""
         ...
 
+    async def page(self, workspace: str, start: str, count: int) -> list[JournalEntry]:
+        """Up to `count` records: from record `start` on, and with it; from the first on where that is empty."""
+        ...
+
+    async def length(self, workspace: str) -> int:
+        """How many records the store has."""
+        ...
+
+    async def trim(self, workspace: str, before: str, drained: int) -> int:
+        """Let go of the records before record `before`, of none where that is empty or not there any more.
+
+        Args:
+            drained: how many of the records that the store has are in SQL. They do not count towards
+                `journal_max_records`.
+
+        Returns how many were let go.
+        """
+        ...
+
     async def open_reservations(self, workspace: str) -> list[OpenReservation]: ...
 
     async def snapshot(self, workspace: str, counters: Sequence[str]) -> Snapshot: ...

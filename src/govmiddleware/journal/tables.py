@@ -9,14 +9,37 @@
 | hold     | what a record did to one bucket of a counter                                                  |
 | audit_entry | each entry of the audit log, chained                                                       |
 
+| schema   | one: which version of these tables it is                                                      |
+
 Amounts and money are integers, money in nano-USD; times are Unix milliseconds.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+SCHEMA_VERSION = 1
+"""To be raised by whoever changes the tables, with a migration from the one before in `schema.py`."""
 
 metadata = MetaData()
+
+
+class Name(TypeDecorator[str]):
+    """Text from outside. PostgreSQL's has no NUL, so that it is written as `\\0`, and a backslash as two."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return value.replace("\\", "\\\\").replace("\0", "\\0") if value else value
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        if not value or "\\" not in value:
+            return value
+        return "\\".join(part.replace("\\0", "\0") for part in value.split("\\\\"))
+
 
 _Key = BigInteger().with_variant(Integer, "sqlite")
 """SQLite numbers rows by itself only where the column is an INTEGER."""
@@ -41,13 +64,13 @@ records = Table(
     Column("identity", Text, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
     Column("kind", Text, nullable=False),
-    Column("api_token", Text),
-    Column("user", Text),
-    Column("session", Text),
-    Column("agent", Text),
-    Column("provider", Text),
-    Column("model_requested", Text),
-    Column("model_served", Text),
+    Column("api_token", Name),
+    Column("user", Name),
+    Column("session", Name),
+    Column("agent", Name),
+    Column("provider", Name),
+    Column("model_requested", Name),
+    Column("model_served", Name),
     Column("price_version", Text),
     Column("requests", BigInteger, nullable=False),
     Column("refused", BigInteger, nullable=False),
@@ -67,8 +90,8 @@ tags = Table(
     "gov_tag",
     metadata,
     Column("record", ForeignKey(records.c.id), primary_key=True),
-    Column("name", Text, primary_key=True),
-    Column("value", Text, nullable=False),
+    Column("name", Name, primary_key=True),
+    Column("value", Name, nullable=False),
 )
 
 counters = Table(
@@ -76,7 +99,7 @@ counters = Table(
     metadata,
     Column("id", _Key, primary_key=True),
     Column("workspace", Text, nullable=False),
-    Column("name", Text, nullable=False),
+    Column("name", Name, nullable=False),
     Column("window", Text, nullable=False),
     UniqueConstraint("workspace", "name"),
 )
@@ -90,6 +113,8 @@ holds = Table(
     Column("amount", BigInteger, nullable=False),
     Index("gov_hold_counter", "counter", "bucket", "amount"),
 )
+
+schema = Table("gov_schema", metadata, Column("version", Integer, primary_key=True, autoincrement=False))
 
 audit_entries = Table(
     "gov_audit_entry",

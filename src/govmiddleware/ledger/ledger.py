@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 
@@ -41,7 +41,7 @@ class RedisLedger:
 
     Args:
         redis: a client that never retries (`connection.connect`).
-        journal_max_records: the length of a workspace's journal above which nothing is admitted.
+        journal_max_records: of a workspace that are not in SQL yet; from there on nothing is admitted.
         clock: a test's clock in Unix milliseconds; without it the store's own TIME decides.
     """
 
@@ -217,10 +217,14 @@ class RedisLedger:
             await self._redis.ping()
 
     async def journal_is_full(self) -> bool:
-        """Whether any workspace's journal holds as many records as it may."""
+        """Whether any workspace has as many records as it may that are not in SQL yet."""
         for workspace in await self.workspaces():
+            keys = WorkspaceKeys(workspace)
             async with store_call():
-                if await self._redis.xlen(WorkspaceKeys(workspace).journal) >= self._journal_max_records:
+                records = await self._redis.xlen(keys.journal)
+                if records >= self._journal_max_records:
+                    records -= int(await cast("Any", self._redis.hget(keys.state, "drained")) or 0)
+                if records >= self._journal_max_records:
                     return True
         return False
 

@@ -17,6 +17,9 @@ from govmiddleware.core.usage import Usage
 from govmiddleware.services.settlement import Charge, Outcome, charge_as_bound
 
 
+UNREADABLE = "unreadable"
+
+
 class RecordedEvaluation(msgspec.Struct, frozen=True):
     """`evaluations` of a record; money as decimal strings, everything else as numbers."""
 
@@ -77,8 +80,11 @@ def encode(record: Record) -> bytes:
 
 
 def decode(raw: bytes) -> Record:
-    """Raises msgspec.DecodeError where `raw` is not a record."""
-    return _decoder.decode(raw)
+    """What is no record, or one that this version cannot read, is one of kind UNREADABLE, which says nothing."""
+    try:
+        return _decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Record(kind=UNREADABLE, workspace="")
 
 
 def outcome_record(call: Call, charge: Charge, reservation_id: str, *, price_version: str | None) -> Record:

@@ -5,7 +5,7 @@
 -- KEYS  1 state  2 reservation  3 open  4 active API tokens  5 journal
 --       6.. the counters of the new holds, then those that the reservation holds already
 -- ARGV  1 test clock, ms or ''     2 reservation id     3 'open', 'extend' or 'grow'     4 lease, ms
---       5 API token id, '' for one that the store does not know             6 the journal's largest length
+--       5 API token id, '' for one that the store does not know       6 the most records that are not in SQL yet
 --       7 the record to journal if the lease runs out
 --       8, 9 output tokens: the most and the least that are wanted     10 '1' to give up its shadow holds
 --       11 an array of the new holds, as MessagePack: one string is read faster than many. Of each: kind; 'e'
@@ -96,7 +96,11 @@ end
 local held, fields = read_reservation(reservation)
 if fields.dead or fields.swept or (step ~= 'open') ~= (fields.rec ~= nil) then return {'gone'} end
 if api_token ~= '' and redis.call('SISMEMBER', active, api_token) == 0 then return {'revoked'} end
-if step == 'open' and redis.call('XLEN', journal) >= tonumber(ARGV[6]) then return {'full'} end
+if step == 'open' then
+  local most_records, records = tonumber(ARGV[6]), redis.call('XLEN', journal)
+  if records >= most_records then records = records - number(redis.call('HGET', state, 'drained')) end
+  if records >= most_records then return {'full'} end
+end
 
 local asks, output, shadow_output = {}, most, most
 for i, wanted in ipairs(cmsgpack.unpack(ARGV[11])) do
