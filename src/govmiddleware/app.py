@@ -35,11 +35,14 @@ from govmiddleware.core.tokens import load as load_encoding
 from govmiddleware.core.webhook_signature import read_secret
 from govmiddleware.errors import ConfigurationError, StoreUnavailable
 from govmiddleware.inside import GovernedBlock, GovernedTransport, Home, InnerCalls, call_on, run_on
+from govmiddleware.journal.audit_log import SqlAuditLog
 from govmiddleware.journal.database import Database
 from govmiddleware.journal.history import SqlHistory
 from govmiddleware.ledger.adjustments import RedisAdjustments
 from govmiddleware.ledger.api_tokens import RedisApiTokens
+from govmiddleware.ledger.audit_head import RedisAuditHead
 from govmiddleware.ledger.connection import PROBE_SECONDS, connect
+from govmiddleware.ledger.drain_turn import RedisDrainTurn
 from govmiddleware.ledger.embedded import EmbeddedStore
 from govmiddleware.ledger.health import StoreCheck, eviction_policy, examine
 from govmiddleware.ledger.journal import RedisJournal
@@ -52,11 +55,13 @@ from govmiddleware.middleware._enter import checked_patterns, covers, enter
 from govmiddleware.middleware._refuse import refuse
 from govmiddleware.protocols.registry import recognise
 from govmiddleware.services.api_tokens import ApiTokens
+from govmiddleware.services.drain import DRAIN_SECONDS, Drainer
 from govmiddleware.services.limit_events import LimitEvents
 from govmiddleware.services.limits import REFRESH_SECONDS, Fields, LimitRegistry
 from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
 from govmiddleware.services.reservations import Reservations
 from govmiddleware.services.settlement_watch import CHECK_SECONDS, SettlementWatch
+from govmiddleware.services.signing_keys import SigningKeys
 from govmiddleware.services.upkeep import Upkeep
 from govmiddleware.services.usage import UsageReports
 from govmiddleware.services.webhook_delivery import WebhookDelivery
@@ -100,6 +105,11 @@ class Governance:
         self.journal = RedisJournal(self._redis)
         self._database = Database(settings.journal_database)
         self.history = SqlHistory(self._database)
+        secret = settings.audit_key.get_secret_value() if settings.audit_key else None
+        self.signing_keys = SigningKeys(secret, settings.data_dir / "audit.key")
+        self.audit_log = SqlAuditLog(
+            self._database, lambda: self.signing_keys.audit_log, RedisAuditHead(self._redis)
+        )
         self.adjustments = RedisAdjustments(self._redis, clock=clock)
         self._sync_store = SyncRedisStore(
             self._embedded.url if self._embedded else settings.redis_url,
@@ -134,6 +144,8 @@ class Governance:
         self.upkeep.also(REFRESH_SECONDS, self.limits.refresh)
         self.refusals = RefusalLog(self.journal, self.upkeep)
         self.upkeep.also(SUMMARY_SECONDS, self.refusals.flush)
+        self.drainer = Drainer(self.journal, self.history, RedisDrainTurn(self._redis), self.metrics)
+        self.upkeep.also(DRAIN_SECONDS, self.drainer.drain)
         if self._embedded is not None:
             self.upkeep.also(_REVIVE_SECONDS, self._revive_store)
         self.api_tokens = ApiTokens(
@@ -201,6 +213,7 @@ class Governance:
         await self.refusals.flush()
         with suppress(StoreUnavailable):
             await self.settlement_watch.check()
+        await self.drainer.close()
         await self.limit_events.close()
         await asyncio.to_thread(self._sync_store.close)
         await self._close_store()
@@ -237,6 +250,7 @@ class Governance:
         return WebhookDelivery(client, url.get_secret_value(), key, self.metrics)
 
     async def _open_store(self) -> None:
+        _ = self.signing_keys.audit_log  # read now, so that what is wrong with the file shows at the start
         if self._embedded is not None:
             await asyncio.to_thread(self._embedded.open)
 

@@ -46,6 +46,7 @@ class Sidecar:
             limits=governance.limits,
             api_tokens=governance.api_tokens,
             readiness=governance.readiness,
+            warnings=governance.drainer.warnings,
             metrics=governance.metrics,
             admin_token=settings.admin_token.get_secret_value() if settings.admin_token else None,
             metrics_token=settings.metrics_token.get_secret_value() if settings.metrics_token else None,

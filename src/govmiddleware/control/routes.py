@@ -6,7 +6,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from govmiddleware.control.access import Access
-from govmiddleware.control.health import Readiness, health_routes
+from govmiddleware.control.health import Readiness, Warnings, health_routes
 from govmiddleware.control.limits import limit_routes
 from govmiddleware.control.usage import usage_routes
 from govmiddleware.core.addresses import TrustedProxies
@@ -25,6 +25,7 @@ def control_plane(
     limits: LimitRegistry,
     api_tokens: ApiTokens,
     readiness: Readiness,
+    warnings: Warnings,
     metrics: Metrics,
     admin_token: str | None,
     metrics_token: str | None,
@@ -38,7 +39,7 @@ def control_plane(
         trusted_proxies=trusted_proxies,
     )
     routes = [
-        *health_routes(readiness, metrics, access),
+        *health_routes(readiness, warnings, metrics, access),
         Mount("/api/v1", routes=[*usage_routes(usage, access), *limit_routes(limits, access)]),
     ]
     return Starlette(

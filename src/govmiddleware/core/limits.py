@@ -107,13 +107,15 @@ _COUNTER_NAME = re.compile(
 
 
 def split_counter_name(name: str) -> tuple[str, str, str, str]:
-    """The scope (of a shadow with what it begins with), meter, window and value of `Counter.name`.
+    """The scope (of a shadow with what it begins with), meter, window and value of `Counter.name`. Raises ValueError
+    for what names no counter.
 
     >>> split_counter_name("dry_run:tag:team:cost_usd:month:a:b")
     ('dry_run:tag:team', 'cost_usd', 'month', 'a:b')
     """
     found = _COUNTER_NAME.fullmatch(name)
-    assert found is not None, f"{name!r} names a counter"
+    if found is None:
+        raise ValueError(f"{name!r} names no counter")
     scope, meter, window, value = found.groups()
     return scope, meter, window, value
 

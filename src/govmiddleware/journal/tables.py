@@ -8,7 +8,6 @@
 | counter  | each counter that a record speaks of                                                          |
 | hold     | what a record did to one bucket of a counter                                                  |
 | audit_entry | each entry of the audit log, chained                                                       |
-
 | schema   | one: which version of these tables it is                                                      |
 
 Amounts and money are integers, money in nano-USD; times are Unix milliseconds.
@@ -21,13 +20,13 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
 SCHEMA_VERSION = 1
-"""To be raised by whoever changes the tables, with a migration from the one before in `schema.py`."""
+"""To be raised with every change of the tables, beside a migration from the version before."""
 
 metadata = MetaData()
 
 
 class Name(TypeDecorator[str]):
-    """Text from outside. PostgreSQL's has no NUL, so that it is written as `\\0`, and a backslash as two."""
+    """Text from outside. PostgreSQL's has no NUL: one is kept as a backslash and 0, and a backslash as two."""
 
     impl = Text
     cache_ok = True
@@ -63,7 +62,7 @@ records = Table(
     Column("stream_sequence", BigInteger, nullable=False),
     Column("identity", Text, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
-    Column("kind", Text, nullable=False),
+    Column("kind", Name, nullable=False),
     Column("api_token", Name),
     Column("user", Name),
     Column("session", Name),
@@ -71,7 +70,7 @@ records = Table(
     Column("provider", Name),
     Column("model_requested", Name),
     Column("model_served", Name),
-    Column("price_version", Text),
+    Column("price_version", Name),
     Column("requests", BigInteger, nullable=False),
     Column("refused", BigInteger, nullable=False),
     Column("input_tokens", BigInteger, nullable=False),

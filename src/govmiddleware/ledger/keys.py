@@ -10,6 +10,7 @@ script can change them together.
 | gov:drainer                | hash   | `by`: who drains, HOST:PID:NUMBER; and    | by TTL, five seconds after it ends |
 |                            |        | `report`, how far behind it is, JSON      |                                    |
 | gov:limits                 | hash   | a limit's name -> its settings, JSON      | for ever: until it is deleted      |
+| gov:audit_head             | string | the audit log's last entry, NUMBER:MAC    | for ever: a cut log shows by it    |
 | gov:token:{SHA256}         | string | an API token's record, JSON               | for ever: revoked ones stay known  |
 | gov:{WS}:tokens            | hash   | API token id -> record, JSON              | for ever: the list of tokens       |
 | gov:{WS}:active            | set    | ids of the API tokens that are not revoked| for ever: read at every admission  |
@@ -33,6 +34,7 @@ WORKSPACES = "gov:workspaces"
 SWEEPER = "gov:sweeper"
 DRAINER = "gov:drainer"
 LIMITS = "gov:limits"
+AUDIT_HEAD = "gov:audit_head"
 
 
 def api_token(sha256: str) -> str:

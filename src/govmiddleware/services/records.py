@@ -18,6 +18,7 @@ from govmiddleware.services.settlement import Charge, Outcome, charge_as_bound
 
 
 UNREADABLE = "unreadable"
+"""The kind of what stands for a record that this version cannot read."""
 
 
 class RecordedEvaluation(msgspec.Struct, frozen=True):
