@@ -71,7 +71,7 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that sees one state of the database. Raises HistoryUnavailable."""
-        one_state = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        one_state: dict[str, Any] = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
         async with self._transaction(gov_writes=False, **one_state) as connection:
             yield connection
 

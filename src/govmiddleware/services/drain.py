@@ -107,7 +107,7 @@ class Drainer:
     def warnings(self) -> list[str]:
         """What people should look after, in words. Calls go on."""
         report = self.report
-        if report is None or not report.error and _lag_seconds(report) < _KEEP_SECONDS:
+        if report is None or (not report.error and _lag_seconds(report) < _KEEP_SECONDS):
             return []
         behind = f"{report.waiting} records wait in the store, the oldest for {_lag_seconds(report):.0f} s"
         if report.error:

@@ -16,7 +16,6 @@ from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE
 from govmiddleware.core.usage import Usage
 from govmiddleware.services.settlement import Charge, Outcome, charge_as_bound
 
-
 UNREADABLE = "unreadable"
 """The kind of what stands for a record that this version cannot read."""
 
