@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.journal.postgres import Postgres, binaries, running_postgres
 
 from govmiddleware.journal.database import Database
 from govmiddleware.journal.history import SqlHistory
+from tests.journal.postgres import Postgres, binaries, running_postgres
 
 _schemas = itertools.count()
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+
 from tests.sidecar.processes import free_port
 
 _NOBODY = "nobody"
@@ -55,6 +56,19 @@ class Postgres:
         return f"postgresql://gov@127.0.0.1:{self._port}/postgres"
 
     def start(self) -> None:
+        """Again too: the killed one's last processes may still end, and so long it does not start."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            self._launch()
+            while self._process is not None and self._process.poll() is None:
+                try:
+                    psycopg.connect(self._server, connect_timeout=2).close()
+                    return
+                except psycopg.OperationalError:
+                    time.sleep(0.05)
+        raise AssertionError((self._data / "log").read_text())
+
+    def _launch(self) -> None:
         settings = [f"port={self._port}", f"unix_socket_directories={self._data}", "fsync=off"]
         flags = [part for setting in settings for part in ("-c", setting)]
         with (self._data / "log").open("ab") as log:
@@ -63,17 +77,8 @@ class Postgres:
                 stdout=log,
                 stderr=log,
                 user=self._user,
-                start_new_session=True,
                 cwd=self._data,
             )
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            try:
-                psycopg.connect(self._server, connect_timeout=2).close()
-                return
-            except psycopg.OperationalError:
-                time.sleep(0.05)
-        raise AssertionError((self._data / "log").read_text())
 
     def kill(self) -> None:
         """As a crash does: with all its processes, at once."""
@@ -89,8 +94,11 @@ class Postgres:
         self.signal(signal.SIGCONT)
 
     def signal(self, number: signal.Signals) -> None:
+        """To it and its children, each of which has a process group of its own."""
         assert self._process is not None
-        os.killpg(self._process.pid, number)
+        pid = self._process.pid
+        for each in [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]:
+            os.kill(each, number)
 
     def connections(self) -> int:
         """Of others than who asks."""

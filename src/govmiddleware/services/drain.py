@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from govmiddleware.core.draining import DrainReport, DrainTurn
 from govmiddleware.core.history import History
@@ -36,15 +36,15 @@ class _Place:
     Attributes:
         last: the last record that is.
         drained: how many records, up to that one, the store still has.
-        mark: a record that was in SQL at `marked`, by `time.monotonic()`.
+        mark: a record that was in SQL at `marked`.
         front: the record before which the store was trimmed.
         is_whole: whether there was no more to copy when it was last looked at.
     """
 
+    marked: float
     last: JournalEntry | None = None
     drained: int = 0
     mark: str = ""
-    marked: float = field(default_factory=time.monotonic)
     front: str = ""
     is_whole: bool = False
 
@@ -55,9 +55,8 @@ class _Place:
     def begin_again(self) -> None:
         self.last, self.drained, self.mark, self.is_whole = None, 0, "", False
 
-    def front_now(self) -> str:
+    def front_at(self, now: float) -> str:
         """The record before which the store may be trimmed now; empty where there is nothing to trim."""
-        now = time.monotonic()
         if now - self.marked < _KEEP_SECONDS:
             return ""
         before, self.mark, self.marked = self.mark, self.start, now
@@ -70,15 +69,26 @@ class _Place:
 class Drainer:
     """One of all workers drains; `drain` is its work, to be done every second.
 
+    Args:
+        now: seconds that only grow.
+
     Attributes:
         report: how draining goes, whoever does it; None until somebody does.
     """
 
-    def __init__(self, journal: Journal, history: History, turn: DrainTurn, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        history: History,
+        turn: DrainTurn,
+        metrics: Metrics,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._journal = journal
         self._history = history
         self._turn = turn
         self._metrics = metrics
+        self._now = now
         self._places: dict[str, _Place] = {}
         self._errors: dict[str, str] = {}
         """What keeps workspaces from being drained, and the whole database under an empty name."""
@@ -119,7 +129,7 @@ class Drainer:
         takes_records = await self._tried("", self._history.ping())
         behind, has_more = [], False
         for workspace in await self._journal.workspaces():
-            place = self._places.setdefault(workspace, _Place())
+            place = self._places.setdefault(workspace, _Place(self._now()))
             if not takes_records or not await self._tried(workspace, self._drain(workspace, place)):
                 behind.append(workspace)
             elif not place.is_whole:
@@ -167,7 +177,7 @@ class Drainer:
                 place.last, place.drained, has_new = batch[-1], place.drained + len(batch), True
             if place.is_whole:
                 break
-        before = place.front_now()
+        before = place.front_at(self._now())
         if before or has_new:
             place.drained -= await self._journal.trim(workspace, before, place.drained)
 
