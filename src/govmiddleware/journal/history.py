@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
 
 from sqlalchemy import and_, false, func, or_, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from govmiddleware.core.limits import split_counter_name
 from govmiddleware.core.ports import JournalEntry, SettledHold
+from govmiddleware.journal.bulk import Row, insert_missing
 from govmiddleware.journal.database import Database
 from govmiddleware.journal.rows import Draft, draft, record_bytes, record_row
 from govmiddleware.journal.tables import counters, holds, records, tags, workspaces
@@ -39,9 +38,11 @@ class SqlHistory:
             return 0
         drafts = {drafted.identity: drafted for drafted in map(draft, entries)}
         async with self._database.write() as connection:
-            found = await connection.execute(
-                self._insert(connection, records).returning(records.c.id, records.c.identity),
+            found = await insert_missing(
+                connection,
+                records,
                 [record_row(workspace, drafted) for drafted in drafts.values()],
+                returning=(records.c.id, records.c.identity),
             )
             new = {row.id: drafts[row.identity] for row in found}
             await self._append_tags(connection, new)
@@ -127,9 +128,7 @@ class SqlHistory:
 
     async def begin_epoch(self, workspace: str, epoch: str) -> str:
         async with self._database.write() as connection:
-            await connection.execute(
-                self._insert(connection, workspaces), {"name": workspace, "epoch": epoch}
-            )
+            await insert_missing(connection, workspaces, [_unknown(workspace) | {"epoch": epoch}])
             await connection.execute(
                 update(workspaces)
                 .where(workspaces.c.name == workspace, workspaces.c.epoch.is_(None))
@@ -146,7 +145,7 @@ class SqlHistory:
             for name, value in drafted.record.tags.items()
         ]
         if rows:
-            await connection.execute(tags.insert(), rows)
+            await insert_missing(connection, tags, rows)
 
     async def _append_holds(
         self, connection: AsyncConnection, workspace: str, new: Mapping[int, Draft]
@@ -159,8 +158,9 @@ class SqlHistory:
         if not amounts:
             return
         ids = await self._counter_ids(connection, workspace, sorted({counter for _, counter, _ in amounts}))
-        await connection.execute(
-            holds.insert(),
+        await insert_missing(
+            connection,
+            holds,
             [
                 {"record": record, "counter": ids[counter], "bucket": bucket, "amount": amount}
                 for (record, counter, bucket), amount in amounts.items()
@@ -171,8 +171,9 @@ class SqlHistory:
         self, connection: AsyncConnection, workspace: str, names: Sequence[str]
     ) -> dict[str, int]:
         """Of counters that are made where they are missing."""
-        await connection.execute(
-            self._insert(connection, counters),
+        await insert_missing(
+            connection,
+            counters,
             [{"workspace": workspace, "name": name, "window": _window(name)} for name in names],
         )
         ids: dict[str, int] = {}
@@ -187,7 +188,7 @@ class SqlHistory:
         return ids
 
     async def _advance(self, connection: AsyncConnection, workspace: str, to: _Position) -> None:
-        await connection.execute(self._insert(connection, workspaces), {"name": workspace})
+        await insert_missing(connection, workspaces, [_unknown(workspace)])
         at = tuple_(workspaces.c.drained_ms, workspaces.c.drained_sequence)
         await connection.execute(
             update(workspaces)
@@ -195,16 +196,15 @@ class SqlHistory:
             .values(drained_ms=to[0], drained_sequence=to[1])
         )
 
-    def _insert(self, connection: AsyncConnection, table: Any) -> Any:
-        """An INSERT that leaves out what is there already."""
-        dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-        return dialect.insert(table).on_conflict_do_nothing()
-
 
 def position(record_id: str) -> _Position:
     """Of an id of the stream, in an order."""
     ms, _, sequence = record_id.partition("-")
     return int(ms), int(sequence or 0)
+
+
+def _unknown(workspace: str) -> Row:
+    return {"name": workspace, "drained_ms": 0, "drained_sequence": 0}
 
 
 def _window(counter: str) -> str:
