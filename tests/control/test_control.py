@@ -130,14 +130,14 @@ async def test_a_store_that_is_down_is_not_ready_but_healthy(tmp_path: Path) -> 
 
 async def test_a_full_journal_is_not_ready(make_governance) -> None:
     governance = make_governance(upstream="http://127.0.0.1:1", journal_max_records=2)
-    async with governance:
+    async with governance.store():  # where nothing drains it
         for _ in range(2):
             await governance.ledger.workspaces()
             await governance.journal.append("acme", b"{}")
         await governance.ledger._workspace("acme")
         answer = await ready(governance)
     assert answer.status_code == 503
-    assert answer.json() == {"ready": False, "problems": ["the journal is full: journal_max_records"]}
+    assert answer.json()["problems"] == ["the journal is full: journal_max_records"]
 
 
 async def test_a_store_that_forgets_budgets_to_save_memory_is_not_ready(tmp_path: Path) -> None:
