@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from govmiddleware.core.scopes import PAIR, Scope, Subject, is_deployment_wide, value_in
-from govmiddleware.core.windows import Now, SlidingWindow, Window
+from govmiddleware.core.windows import Now, SlidingWindow, Window, window_named
 
 
 class Meter(StrEnum):
@@ -118,6 +118,18 @@ def split_counter_name(name: str) -> tuple[str, str, str, str]:
         raise ValueError(f"{name!r} names no counter")
     scope, meter, window, value = found.groups()
     return scope, meter, window, value
+
+
+def is_counter_name(name: str) -> bool:
+    """Whether it can be that of a counter."""
+    found = _COUNTER_NAME.fullmatch(name)
+    if found is None or found[2] not in list(Meter):
+        return False
+    try:
+        window_named(found[3])
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,10 @@ script can change them together.
 | gov:token:{SHA256}         | string | an API token's record, JSON               | for ever: revoked ones stay known  |
 | gov:{WS}:tokens            | hash   | API token id -> record, JSON              | for ever: the list of tokens       |
 | gov:{WS}:active            | set    | ids of the API tokens that are not revoked| for ever: read at every admission  |
-| gov:{WS}:state             | hash   | `now`: the last time seen, ms; `drained`: | for ever: time never goes backwards|
-|                            |        | records of the journal that are in SQL too|                                    |
+| gov:{WS}:state             | hash   | `now`: the last time seen, ms; `epoch`,   | for ever: time never goes          |
+|                            |        | and what it began with: `candidate`;      | backwards, epochs tell of losses   |
+|                            |        | `drained`: records that are in SQL too    |                                    |
+| gov:{WS}:restorer          | string | whose turn it is to restore what was lost | by TTL                             |
 | gov:{WS}:open              | zset   | reservation id -> end of its lease, ms    | while there are open reservations  |
 | gov:{WS}:r:ID              | hash   | a reservation: counter key -> hold, `rec` | until settled or swept (a tombstone|
 |                            |        |                                           | of a cancelled one: by TTL)        |
@@ -52,6 +54,7 @@ class WorkspaceKeys:
         "journal",
         "open",
         "reservation_prefix",
+        "restorer",
         "state",
         "terms_prefix",
         "tokens",
@@ -62,6 +65,7 @@ class WorkspaceKeys:
         self.tokens = prefix + "tokens"
         self.active_tokens = prefix + "active"
         self.state = prefix + "state"
+        self.restorer = prefix + "restorer"
         self.open = prefix + "open"
         self.journal = prefix + "journal"
         self.reservation_prefix = prefix + "r:"
