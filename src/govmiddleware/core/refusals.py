@@ -40,6 +40,8 @@ class Evaluation:
         projected: consumed + reserved + what this call takes; for a block, what it would take at least.
         frees_in_ms: for a block, after how long the amount fits at the latest if nothing else is
             admitted; None where time alone does not free it.
+        raised: by how much overrides added to the limit's own room before this call.
+        overrides: the ids of those.
     """
 
     limit: Limit
@@ -49,6 +51,8 @@ class Evaluation:
     projected: int
     decision: Decision
     frees_in_ms: int | None = None
+    raised: int = 0
+    overrides: tuple[str, ...] = ()
 
     @property
     def asked(self) -> int:
@@ -57,7 +61,12 @@ class Evaluation:
     @property
     def can_never_fit(self) -> bool:
         """Whether the call is larger than the whole limit."""
-        return self.asked > self.limit.hard
+        return self.asked > self.limit.hard + self.raised
+
+    @property
+    def room(self) -> int:
+        """What the limit had room for before this call, with its overrides."""
+        return max(0, self.limit.hard - self.consumed - self.reserved) + self.raised
 
     @property
     def percent(self) -> int:

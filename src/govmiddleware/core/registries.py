@@ -53,3 +53,17 @@ class LimitStore(Protocol):
     async def delete(self, name: str) -> bool:
         """False where there was none."""
         ...
+
+
+class RaiseStore(Protocol):
+    """The overrides in force: by id, each as JSON. Every call raises StoreUnavailable."""
+
+    async def read(self) -> Mapping[str, bytes]: ...
+
+    async def put(self, override_id: str, raised: bytes) -> None: ...
+
+    async def delete(self, override_id: str) -> None: ...
+
+    async def take_turn(self, turn_ms: int) -> bool:
+        """Whether it is the caller who looks after all overrides: of all that ask, one gets it in `turn_ms`."""
+        ...
