@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -38,6 +39,7 @@ from govmiddleware.inside import GovernedBlock, GovernedTransport, Home, InnerCa
 from govmiddleware.journal.audit_log import SqlAuditLog
 from govmiddleware.journal.database import Database
 from govmiddleware.journal.history import SqlHistory
+from govmiddleware.journal.overrides import SqlOverrides
 from govmiddleware.ledger.adjustments import RedisAdjustments
 from govmiddleware.ledger.api_tokens import RedisApiTokens
 from govmiddleware.ledger.audit_head import RedisAuditHead
@@ -47,6 +49,7 @@ from govmiddleware.ledger.health import StoreCheck, eviction_policy, examine
 from govmiddleware.ledger.journal import RedisJournal
 from govmiddleware.ledger.ledger import RedisLedger
 from govmiddleware.ledger.limits import RedisLimits
+from govmiddleware.ledger.overrides import RedisRaises
 from govmiddleware.ledger.sync_store import SyncRedisStore
 from govmiddleware.metrics import Metrics
 from govmiddleware.middleware import Authenticate, Budget, Estimate, Journal, Meter, RateLimit, Routes
@@ -56,6 +59,8 @@ from govmiddleware.protocols.registry import recognise
 from govmiddleware.services.api_tokens import ApiTokens
 from govmiddleware.services.limit_events import LimitEvents
 from govmiddleware.services.limits import REFRESH_SECONDS, Fields, LimitRegistry
+from govmiddleware.services.overrides import CARE_SECONDS, Overrides
+from govmiddleware.services.raises import Raises
 from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
 from govmiddleware.services.reservations import Reservations
 from govmiddleware.services.settlement_watch import CHECK_SECONDS, SettlementWatch
@@ -119,6 +124,17 @@ class Governance:
             RedisLimits(self._redis), map(self._registered, settings.limits), self._read_limit
         )
 
+        raise_store = RedisRaises(self._redis)
+        self._raises = Raises(raise_store)
+        self.overrides = Overrides(
+            SqlOverrides(self._database, self.audit_log),
+            raise_store,
+            self._raises,
+            self.limits,
+            self.adjustments,
+            clock or (lambda: time.time_ns() // 1_000_000),
+        )
+
         self.upkeep = Upkeep(
             self.ledger,
             self.metrics,
@@ -138,8 +154,11 @@ class Governance:
             slice_output_tokens=settings.slice_output_tokens,
             price_version=self.prices.version,
             tell=self.limit_events.tell,
+            raises=self._raises,
         )
         self.upkeep.also(REFRESH_SECONDS, self.limits.refresh)
+        self.upkeep.also(REFRESH_SECONDS, self._raises.refresh)
+        self.upkeep.also(CARE_SECONDS, self.overrides.look_after)
         self.refusals = RefusalLog(self.journal, self.upkeep)
         self.upkeep.also(SUMMARY_SECONDS, self.refusals.flush)
         if self._embedded is not None:
@@ -192,6 +211,7 @@ class Governance:
                 )
                 with suppress(StoreUnavailable):  # no call passes until they are read
                     await self.limits.refresh()
+                    await self._raises.refresh()
                 self.upkeep.start()
                 self._home.enter()
                 self._is_open = True

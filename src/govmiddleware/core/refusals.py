@@ -6,6 +6,8 @@ Refusal
 ├── Forbidden 403                ├── RouteNotMetered 403
 ├── BodyTooSlow 408              ├── BodyTooLarge 413      ├── UnsupportedEncoding 415
 ├── LimitNotFound 404            ├── LimitIsConfigured 409
+├── OverrideNotFound 404         ├── SelfApproval 403
+├── AlreadyDecided 409           ├── AlreadyApproved 409   ├── AlreadyRequested 409
 ├── LimitRefusal
 │   ├── RateLimited 429          └── BudgetExhausted 429 (Anthropic: 402)
 ├── UpstreamFailed 502           ├── UpstreamTooSlow 504
@@ -124,6 +126,41 @@ class LimitIsConfigured(Refusal):
 
     status = 409
     code = "limit_is_configured"
+
+
+class OverrideNotFound(Refusal):
+    """There is no override of that id, or none that whoever asks may see."""
+
+    status = 404
+    code = "override_not_found"
+
+
+class SelfApproval(Refusal):
+    """Nobody approves what was asked by or for them."""
+
+    status = 403
+    code = "self_approval"
+
+
+class AlreadyDecided(Refusal):
+    """The override is not what it would have to be: somebody else, or time, was first."""
+
+    status = 409
+    code = "already_decided"
+
+
+class AlreadyApproved(Refusal):
+    """The second approval has to be another person's."""
+
+    status = 409
+    code = "already_approved"
+
+
+class AlreadyRequested(Refusal):
+    """Who asks has an undecided request for the same limit and value."""
+
+    status = 409
+    code = "already_requested"
 
 
 class Unauthenticated(Refusal):

@@ -36,6 +36,10 @@ class ApiTokenStore(Protocol):
         """Of all workspaces, each with its `active`."""
         ...
 
+    async def is_active(self, workspace: str, token_id: str) -> bool:
+        """Whether it is known and not revoked."""
+        ...
+
     async def revoke(self, token: StoredApiToken) -> bool:
         """False where it was revoked already."""
         ...
