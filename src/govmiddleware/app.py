@@ -59,6 +59,7 @@ from govmiddleware.protocols.registry import recognise
 from govmiddleware.services.api_tokens import ApiTokens
 from govmiddleware.services.limit_events import LimitEvents
 from govmiddleware.services.limits import REFRESH_SECONDS, Fields, LimitRegistry
+from govmiddleware.services.override_wait import LOOK_SECONDS, OverrideWait
 from govmiddleware.services.overrides import CARE_SECONDS, Overrides
 from govmiddleware.services.raises import Raises
 from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
@@ -155,6 +156,7 @@ class Governance:
             price_version=self.prices.version,
             tell=self.limit_events.tell,
             raises=self._raises,
+            wait=self._override_wait(),
         )
         self.upkeep.also(REFRESH_SECONDS, self.limits.refresh)
         self.upkeep.also(REFRESH_SECONDS, self._raises.refresh)
@@ -255,6 +257,13 @@ class Governance:
             yield self
         finally:
             await self._close_store()
+
+    def _override_wait(self) -> OverrideWait | None:
+        if not self.settings.override_wait_seconds:
+            return None
+        wait = OverrideWait(self.overrides, self._raises, seconds=self.settings.override_wait_seconds)
+        self.upkeep.also(LOOK_SECONDS, wait.look)
+        return wait
 
     def _webhook(self) -> WebhookDelivery | None:
         url, secret = self.settings.webhook_url, self.settings.webhook_secret
