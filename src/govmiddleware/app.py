@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -38,6 +39,7 @@ from govmiddleware.inside import GovernedBlock, GovernedTransport, Home, InnerCa
 from govmiddleware.journal.audit_log import SqlAuditLog
 from govmiddleware.journal.database import Database
 from govmiddleware.journal.history import SqlHistory
+from govmiddleware.journal.overrides import SqlOverrides
 from govmiddleware.journal.synchronous import SyncEpochHistory
 from govmiddleware.ledger.adjustments import RedisAdjustments
 from govmiddleware.ledger.api_tokens import RedisApiTokens
@@ -50,6 +52,7 @@ from govmiddleware.ledger.health import StoreCheck, eviction_policy, examine
 from govmiddleware.ledger.journal import RedisJournal
 from govmiddleware.ledger.ledger import RedisLedger
 from govmiddleware.ledger.limits import RedisLimits
+from govmiddleware.ledger.overrides import RedisRaises
 from govmiddleware.ledger.sync_store import SyncRedisStore
 from govmiddleware.metrics import Metrics
 from govmiddleware.middleware import Authenticate, Budget, Estimate, Journal, Meter, RateLimit, Routes
@@ -60,6 +63,9 @@ from govmiddleware.services.api_tokens import ApiTokens
 from govmiddleware.services.drain import DRAIN_SECONDS, Drainer
 from govmiddleware.services.limit_events import LimitEvents
 from govmiddleware.services.limits import REFRESH_SECONDS, Fields, LimitRegistry
+from govmiddleware.services.override_wait import LOOK_SECONDS, OverrideWait
+from govmiddleware.services.overrides import CARE_SECONDS, Overrides
+from govmiddleware.services.raises import Raises
 from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
 from govmiddleware.services.reservations import Reservations
 from govmiddleware.services.settlement_watch import CHECK_SECONDS, SettlementWatch
@@ -127,6 +133,17 @@ class Governance:
             RedisLimits(self._redis), map(self._registered, settings.limits), self._read_limit
         )
 
+        raise_store = RedisRaises(self._redis)
+        self._raises = Raises(raise_store)
+        self.overrides = Overrides(
+            SqlOverrides(self._database, self.audit_log),
+            raise_store,
+            self._raises,
+            self.limits,
+            self.adjustments,
+            clock or (lambda: time.time_ns() // 1_000_000),
+        )
+
         self.upkeep = Upkeep(
             self.ledger,
             self.metrics,
@@ -146,8 +163,12 @@ class Governance:
             slice_output_tokens=settings.slice_output_tokens,
             price_version=self.prices.version,
             tell=self.limit_events.tell,
+            raises=self._raises,
+            wait=self._override_wait(),
         )
         self.upkeep.also(REFRESH_SECONDS, self.limits.refresh)
+        self.upkeep.also(REFRESH_SECONDS, self._raises.refresh)
+        self.upkeep.also(CARE_SECONDS, self.overrides.look_after)
         self.refusals = RefusalLog(self.journal, self.upkeep)
         self.upkeep.also(SUMMARY_SECONDS, self.refusals.flush)
         self.drainer = Drainer(self.journal, self.history, RedisDrainTurn(self._redis), self.metrics)
@@ -202,6 +223,7 @@ class Governance:
                 )
                 with suppress(StoreUnavailable):  # no call passes until they are read
                     await self.limits.refresh()
+                    await self._raises.refresh()
                 self.upkeep.start()
                 self._home.enter()
                 self._is_open = True
@@ -246,6 +268,13 @@ class Governance:
             yield self
         finally:
             await self._close_store()
+
+    def _override_wait(self) -> OverrideWait | None:
+        if not self.settings.override_wait_seconds:
+            return None
+        wait = OverrideWait(self.overrides, self._raises, seconds=self.settings.override_wait_seconds)
+        self.upkeep.also(LOOK_SECONDS, wait.look)
+        return wait
 
     def _webhook(self) -> WebhookDelivery | None:
         url, secret = self.settings.webhook_url, self.settings.webhook_secret

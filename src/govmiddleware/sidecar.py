@@ -44,6 +44,7 @@ class Sidecar:
             prefix=settings.control_prefix,
             usage=governance.usage,
             limits=governance.limits,
+            overrides=governance.overrides,
             api_tokens=governance.api_tokens,
             readiness=governance.readiness,
             warnings=governance.drainer.warnings,

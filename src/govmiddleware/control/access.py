@@ -7,6 +7,7 @@ from starlette.responses import JSONResponse, Response
 
 from govmiddleware.core.addresses import TrustedProxies
 from govmiddleware.core.call import Role
+from govmiddleware.core.overrides import ADMIN, Person
 from govmiddleware.core.refusals import Forbidden, Refusal, Unauthenticated, Unavailable
 from govmiddleware.services.api_tokens import ApiTokens, secret_in
 
@@ -38,6 +39,16 @@ class Access:
             raise Forbidden("This takes the admin token, or a configured API token of role owner or admin.")
         return (principal.workspace,)
 
+    async def person(self, request: Request) -> Person:
+        """Who asks, with the admin token or any API token; one that the store revoked is none.
+
+        Raises Unauthenticated and StoreUnavailable.
+        """
+        secret, address = self._credentials(request)
+        if self._admin_token and self._api_tokens.is_same(secret, self._admin_token, address):
+            return Person(ADMIN, Role.OWNER)
+        return Person.of(await self._api_tokens.authenticate_active(secret, address))
+
     def check_metrics_token(self, request: Request) -> None:
         """Raises Unauthenticated where there is a metrics token and the request does not bring it."""
         if self._metrics_token is None:
@@ -62,3 +73,8 @@ class Access:
         return await self.refused(
             request, Unavailable("The store does not answer.", code="store_unavailable")
         )
+
+    async def without_history(self, request: Request, error: Exception) -> Response:
+        """The handler of HistoryUnavailable."""
+        problem = "The SQL database of the journal does not answer."
+        return await self.refused(request, Unavailable(problem, code="journal_unavailable"))

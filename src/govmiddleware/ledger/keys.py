@@ -11,6 +11,8 @@ script can change them together.
 |                            |        | `report`, how far behind it is, JSON      |                                    |
 | gov:limits                 | hash   | a limit's name -> its settings, JSON      | for ever: until it is deleted      |
 | gov:audit_head             | string | the audit log's last entry, NUMBER:MAC    | for ever: a cut log shows by it    |
+| gov:overrides              | hash   | an override's id -> what it adds, JSON    | while any is in force              |
+| gov:overrides:walker       | string | empty: who looks after all overrides      | by TTL, shorter than two seconds   |
 | gov:token:{SHA256}         | string | an API token's record, JSON               | for ever: revoked ones stay known  |
 | gov:{WS}:tokens            | hash   | API token id -> record, JSON              | for ever: the list of tokens       |
 | gov:{WS}:active            | set    | ids of the API tokens that are not revoked| for ever: read at every admission  |
@@ -36,6 +38,8 @@ WORKSPACES = "gov:workspaces"
 SWEEPER = "gov:sweeper"
 DRAINER = "gov:drainer"
 LIMITS = "gov:limits"
+OVERRIDES = "gov:overrides"
+OVERRIDES_WALKER = "gov:overrides:walker"
 AUDIT_HEAD = "gov:audit_head"
 
 
