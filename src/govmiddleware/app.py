@@ -59,6 +59,7 @@ from govmiddleware.services.api_tokens import ApiTokens
 from govmiddleware.services.audit_log import Chain, verify
 from govmiddleware.services.limit_events import LimitEvents
 from govmiddleware.services.limits import REFRESH_SECONDS, Fields, LimitRegistry
+from govmiddleware.services.links import Links
 from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
 from govmiddleware.services.reservations import Reservations
 from govmiddleware.services.settlement_watch import CHECK_SECONDS, SettlementWatch
@@ -110,6 +111,11 @@ class Governance:
         self.signing_keys = SigningKeys(secret, settings.data_dir / "audit.key")
         self.audit_heads = RedisAuditHead(self._redis)
         self.audit_log = SqlAuditLog(self._database, lambda: self.signing_keys.audit_log, self.audit_heads)
+        self.links = Links(
+            lambda: self.signing_keys.links, settings.public_url.rstrip("/") + settings.control_prefix
+        )
+        self._has_pages = "public_url" in settings.model_fields_set
+        """Whether anybody serves the links' pages: the sidecar does, and a host app's settings say where."""
         self.adjustments = RedisAdjustments(self._redis, clock=clock)
         self._sync_store = SyncRedisStore(
             self._embedded.url if self._embedded else settings.redis_url,
@@ -148,6 +154,7 @@ class Governance:
             slice_output_tokens=settings.slice_output_tokens,
             price_version=self.prices.version,
             tell=self.limit_events.tell,
+            link=lambda call, refusal: self.links.link_for(call, refusal) if self._has_pages else None,
         )
         self.upkeep.also(REFRESH_SECONDS, self.limits.refresh)
         self.refusals = RefusalLog(self.journal, self.upkeep)
@@ -392,6 +399,7 @@ class Governance:
             sidecar: whether to mind what an upstream may make of a route, and `unmetered_routes`.
         """
         settings = self.settings
+        self._has_pages = self._has_pages or sidecar
         app = Meter(app)
         app = Budget(app, reservations=self.reservations, limits=self.limits, metered=True)
         app = self._estimate(app)

@@ -86,6 +86,20 @@ class Refusal(GovError):
         self.retry_after_ms = retry_after_ms
 
 
+class UnknownLink(Refusal):
+    """On the control plane: a link that we did not make, or not as it is."""
+
+    status = 404
+    code = "unknown_link"
+
+
+class ExpiredLink(Refusal):
+    """On the control plane: a link that was ours, and is too old."""
+
+    status = 410
+    code = "link_expired"
+
+
 class InvalidRequest(Refusal):
     status = 400
     code = "invalid_request"
@@ -181,11 +195,17 @@ class Unavailable(Refusal):
 
 
 class LimitRefusal(Refusal):
-    """Limits said no. `failures` names every limit that failed, the one that answers first."""
+    """Limits said no.
+
+    Attributes:
+        failures: every limit that failed, the one that answers first.
+        link: a page that tells more of it and takes a request for an override; None where there is none.
+    """
 
     def __init__(self, message: str, failures: tuple[Evaluation, ...], retry_after_ms: int | None) -> None:
         super().__init__(message, retry_after_ms=retry_after_ms)
         self.failures = failures
+        self.link: str | None = None
 
 
 class RateLimited(LimitRefusal):
