@@ -100,7 +100,7 @@ def test_names_that_are_as_long_as_they_may_be_fit_and_longer_ones_have_no_link(
     pair = f"{longest}\x1f{longest}"
     refusal = BudgetExhausted("no", (refused(value=pair),), None)
     assert len(str(links().link_for(call(longest), refusal))) < 4200
-    beyond = BudgetExhausted("no", (refused(value=pair * 2),), None)
+    beyond = BudgetExhausted("no", (refused(value=pair * 3),), None)
     assert links().link_for(call(longest), beyond) is None
 
 
