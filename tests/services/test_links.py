@@ -28,7 +28,7 @@ from govmiddleware.services.links import LIFE_SECONDS, Links, RefusedCall
 
 NOW = 1_800_000_000
 REFUSED = RefusedCall(
-    "acme", "app", None, "ann", "req_1", "gpt-4o", "user-month", "ann", 2_000_000, NOW
+    "acme", "app", None, "ann", "req_1", "gpt-4o", "user-month", "user", "cost_usd", "ann", 2_000_000, NOW
 )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ class RefusedCall(msgspec.Struct, frozen=True, array_like=True):
 
     Attributes:
         user: whom the API token is pinned to; `on_behalf_of`: for whom the caller said that it called.
-        limit, value: the limit that refused, and the value of its scope.
+        limit, scope, meter, value: the limit that refused, and the value of its scope.
         asked: what the call needed at least, in the meter's unit.
         at: Unix seconds.
     """
@@ -43,6 +43,8 @@ class RefusedCall(msgspec.Struct, frozen=True, array_like=True):
     request_id: str
     model: str | None
     limit: str
+    scope: str
+    meter: str
     value: str
     asked: int
     at: int
@@ -82,6 +84,10 @@ class Links:
         """The page of an override."""
         return f"{self._base_url}/overrides/{override_id}"
 
+    def override_api(self, override_id: str) -> str:
+        """What programs decide it at, with `/approve`, `/deny` or `/revoke` behind."""
+        return f"{self._base_url}/api/v1/overrides/{override_id}"
+
     def token(self, refused: RefusedCall) -> str:
         """MessagePack and its HMAC-SHA256, in base64url without padding (RFC 4648, 5)."""
         said = msgspec.msgpack.encode(refused)
@@ -113,6 +119,8 @@ class Links:
             request_id=call.request_id,
             model=call.model,
             limit=failure.limit.name,
+            scope=failure.limit.scope,
+            meter=failure.limit.meter.value,
             value=failure.value,
             asked=failure.asked,
             at=int(self._now()),
