@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -39,6 +40,7 @@ from govmiddleware.inside import GovernedBlock, GovernedTransport, Home, InnerCa
 from govmiddleware.journal.audit_log import SqlAuditLog
 from govmiddleware.journal.database import Database
 from govmiddleware.journal.history import SqlHistory
+from govmiddleware.journal.overrides import SqlOverrides
 from govmiddleware.ledger.adjustments import RedisAdjustments
 from govmiddleware.ledger.api_tokens import RedisApiTokens
 from govmiddleware.ledger.audit_head import RedisAuditHead
@@ -48,6 +50,7 @@ from govmiddleware.ledger.health import StoreCheck, eviction_policy, examine
 from govmiddleware.ledger.journal import RedisJournal
 from govmiddleware.ledger.ledger import RedisLedger
 from govmiddleware.ledger.limits import RedisLimits
+from govmiddleware.ledger.overrides import RedisRaises
 from govmiddleware.ledger.sync_store import SyncRedisStore
 from govmiddleware.metrics import Metrics
 from govmiddleware.middleware import Authenticate, Budget, Estimate, Journal, Meter, RateLimit, Routes
@@ -60,6 +63,8 @@ from govmiddleware.services.audit_log import Chain, verify
 from govmiddleware.services.limit_events import LimitEvents
 from govmiddleware.services.limits import REFRESH_SECONDS, Fields, LimitRegistry
 from govmiddleware.services.links import Links
+from govmiddleware.services.overrides import CARE_SECONDS, Overrides
+from govmiddleware.services.raises import Raises
 from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
 from govmiddleware.services.reservations import Reservations
 from govmiddleware.services.settlement_watch import CHECK_SECONDS, SettlementWatch
@@ -135,6 +140,17 @@ class Governance:
             audit_log=self.audit_log,
         )
 
+        raise_store = RedisRaises(self._redis)
+        self._raises = Raises(raise_store)
+        self.overrides = Overrides(
+            SqlOverrides(self._database, self.audit_log),
+            raise_store,
+            self._raises,
+            self.limits,
+            self.adjustments,
+            clock or (lambda: time.time_ns() // 1_000_000),
+        )
+
         self.upkeep = Upkeep(
             self.ledger,
             self.metrics,
@@ -155,8 +171,11 @@ class Governance:
             price_version=self.prices.version,
             tell=self.limit_events.tell,
             link=lambda call, refusal: self.links.link_for(call, refusal) if self._has_pages else None,
+            raises=self._raises,
         )
         self.upkeep.also(REFRESH_SECONDS, self.limits.refresh)
+        self.upkeep.also(REFRESH_SECONDS, self._raises.refresh)
+        self.upkeep.also(CARE_SECONDS, self.overrides.look_after)
         self.refusals = RefusalLog(self.journal, self.upkeep)
         self.upkeep.also(SUMMARY_SECONDS, self.refusals.flush)
         if self._embedded is not None:
@@ -209,6 +228,7 @@ class Governance:
                 )
                 with suppress(StoreUnavailable):  # no call passes until they are read
                     await self.limits.refresh()
+                    await self._raises.refresh()
                 self.upkeep.start()
                 self._home.enter()
                 self._is_open = True

@@ -228,6 +228,7 @@ class CounterState:
         frees_in_ms: after how long the amount asked for fits at the latest; None where it fits now or
             time alone does not free it.
         crossings: those to tell of.
+        left: of each of the hold's overrides, what it adds now.
     """
 
     consumed: int
@@ -235,6 +236,7 @@ class CounterState:
     asked: int
     frees_in_ms: int | None = None
     crossings: tuple[Crossing, ...] = ()
+    left: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ Refusal
 ├── Forbidden 403                ├── RouteNotMetered 403
 ├── BodyTooSlow 408              ├── BodyTooLarge 413      ├── UnsupportedEncoding 415
 ├── LimitNotFound 404            ├── LimitIsConfigured 409
+├── OverrideNotFound 404         ├── SelfApproval 403
+├── AlreadyDecided 409           ├── AlreadyApproved 409   ├── AlreadyRequested 409
 ├── LimitRefusal
 │   ├── RateLimited 429          └── BudgetExhausted 429 (Anthropic: 402)
 ├── UpstreamFailed 502           ├── UpstreamTooSlow 504
@@ -40,6 +42,8 @@ class Evaluation:
         projected: consumed + reserved + what this call takes; for a block, what it would take at least.
         frees_in_ms: for a block, after how long the amount fits at the latest if nothing else is
             admitted; None where time alone does not free it.
+        raised: by how much overrides added to the limit's own room before this call.
+        overrides: the ids of those.
     """
 
     limit: Limit
@@ -49,6 +53,8 @@ class Evaluation:
     projected: int
     decision: Decision
     frees_in_ms: int | None = None
+    raised: int = 0
+    overrides: tuple[str, ...] = ()
 
     @property
     def asked(self) -> int:
@@ -57,7 +63,12 @@ class Evaluation:
     @property
     def can_never_fit(self) -> bool:
         """Whether the call is larger than the whole limit."""
-        return self.asked > self.limit.hard
+        return self.asked > self.limit.hard + self.raised
+
+    @property
+    def room(self) -> int:
+        """What the limit had room for before this call, with its overrides."""
+        return max(0, self.limit.hard - self.consumed - self.reserved) + self.raised
 
     @property
     def percent(self) -> int:
@@ -131,6 +142,41 @@ class LimitIsConfigured(Refusal):
     code = "limit_is_configured"
 
 
+class OverrideNotFound(Refusal):
+    """There is no override of that id, or none that whoever asks may see."""
+
+    status = 404
+    code = "override_not_found"
+
+
+class SelfApproval(Refusal):
+    """Nobody approves what was asked by or for them."""
+
+    status = 403
+    code = "self_approval"
+
+
+class AlreadyDecided(Refusal):
+    """The override is not what it would have to be: somebody else, or time, was first."""
+
+    status = 409
+    code = "already_decided"
+
+
+class AlreadyApproved(Refusal):
+    """The second approval has to be another person's."""
+
+    status = 409
+    code = "already_approved"
+
+
+class AlreadyRequested(Refusal):
+    """Who asks has an undecided request for the same limit and value."""
+
+    status = 409
+    code = "already_requested"
+
+
 class Unauthenticated(Refusal):
     status = 401
     code = "invalid_api_key"
@@ -185,7 +231,7 @@ class UpstreamTooSlow(Refusal):
 
 class Unavailable(Refusal):
     """The call cannot be governed or sent right now, so it does not pass. `code` says why:
-    `store_unavailable`, `history_unavailable`, `journal_full` or `upstream_busy`."""
+    `store_unavailable`, `journal_unavailable`, `journal_full` or `upstream_busy`."""
 
     status = 503
 

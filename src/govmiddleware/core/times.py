@@ -35,3 +35,14 @@ def parse_duration(text: str) -> timedelta:
     if duration is None or duration > _LONGEST:
         raise ValueError(f"{text!r} is no duration: write 30m, 24h, 7d or 2w, a hundred years at most")
     return duration
+
+
+def rfc3339(ms: int | None) -> str | None:
+    """A moment in Unix milliseconds as JSON shows it; None stays None.
+
+    >>> rfc3339(1_767_225_600_000)
+    '2026-01-01T00:00:00Z'
+    """
+    if ms is None:
+        return None
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat().replace("+00:00", "Z")

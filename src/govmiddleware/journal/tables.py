@@ -8,6 +8,8 @@
 | counter  | each counter that a record speaks of                                                          |
 | hold     | what a record did to one bucket of a counter                                                  |
 | audit_entry | each entry of the audit log, chained                                                       |
+| override | each override that was ever asked for                                                        |
+| approval | each yes to an override                                                                     |
 
 Amounts and money are integers, money in nano-USD; times are Unix milliseconds.
 """
@@ -102,4 +104,52 @@ audit_entries = Table(
     Column("subject", Text, nullable=False),
     Column("details", Text, nullable=False),
     Column("mac", Text, nullable=False),
+)
+
+overrides = Table(
+    "gov_override",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("workspace", Text, nullable=False),
+    Column("limit", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("meter", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("requester", Text, nullable=False),
+    Column("requester_workspace", Text, nullable=False),  # `*` is the admin's: null would equal nothing
+    Column("requester_user", Text),
+    Column("for_user", Text),
+    Column("requested_at_ms", BigInteger, nullable=False),
+    Column("seconds", BigInteger, nullable=False),
+    Column("decide_by_ms", BigInteger, nullable=False),
+    Column("approvals_required", Integer, nullable=False),
+    Column("amount", BigInteger),
+    Column("factor", Text),
+    Column("state", Text, nullable=False),
+    Column("until_ms", BigInteger),
+    Index("gov_override_at", "requested_at_ms"),
+    Index("gov_override_state", "state"),
+)
+
+_is_undecided = overrides.c.state == "requested"
+Index(
+    "gov_override_undecided",
+    overrides.c.workspace,
+    overrides.c.limit,
+    overrides.c.value,
+    overrides.c.requester_workspace,
+    overrides.c.requester,
+    unique=True,
+    sqlite_where=_is_undecided,
+    postgresql_where=_is_undecided,
+)
+
+approvals = Table(
+    "gov_approval",
+    metadata,
+    Column("override", ForeignKey(overrides.c.id), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("user", Text),
+    Column("at_ms", BigInteger, nullable=False),
 )

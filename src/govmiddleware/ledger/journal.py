@@ -101,12 +101,12 @@ def _entry(keys: WorkspaceKeys, record_id: bytes, fields: dict[bytes, bytes]) ->
 
 def _reservation(keys: WorkspaceKeys, fields: list[bytes]) -> OpenReservation:
     held = _pairs(fields[1:])
-    record = held.pop("rec", None)
     holds: list[SettledHold] = []
     for key, value in held.items():
-        _kind, *parts = value.split()
-        holds += _holds(keys.counter_name(key), parts)
-    return OpenReservation(fields[0].decode(), tuple(holds), None if record is None else record)
+        if key.startswith(keys.counter_prefix):
+            _kind, *parts = value.split()
+            holds += _holds(keys.counter_name(key), parts)
+    return OpenReservation(fields[0].decode(), tuple(holds), held.get("rec"))
 
 
 def _holds(counter: str, parts: list[bytes]) -> list[SettledHold]:

@@ -9,6 +9,8 @@ script can change them together.
 | gov:sweeper                | string | who walks all workspaces: HOST:PID        | by TTL, shorter than sweep_seconds |
 | gov:limits                 | hash   | a limit's name -> its settings, JSON      | for ever: until it is deleted      |
 | gov:audit_head             | string | the audit log's last entry, NUMBER:MAC    | for ever: a cut log shows by it    |
+| gov:overrides              | hash   | an override's id -> what it adds, JSON    | while any is in force              |
+| gov:overrides:walker       | string | empty: who looks after all overrides      | by TTL, shorter than two seconds   |
 | gov:token:{SHA256}         | string | an API token's record, JSON               | for ever: revoked ones stay known  |
 | gov:{WS}:tokens            | hash   | API token id -> record, JSON              | for ever: the list of tokens       |
 | gov:{WS}:active            | set    | ids of the API tokens that are not revoked| for ever: read at every admission  |
@@ -30,6 +32,8 @@ from __future__ import annotations
 WORKSPACES = "gov:workspaces"
 SWEEPER = "gov:sweeper"
 LIMITS = "gov:limits"
+OVERRIDES = "gov:overrides"
+OVERRIDES_WALKER = "gov:overrides:walker"
 AUDIT_HEAD = "gov:audit_head"
 
 

@@ -122,7 +122,7 @@ class Admission:
         part = reservation.parts.setdefault(workspace, [])
         held = tuple(part)
         # From here on the reservation may have them, whether we hear of it or not.
-        part += [hold.counter for hold in holds if hold.counter not in held]
+        part += [counter for hold in holds for counter in hold.counters() if counter not in held]
         left = _reserved_by(call, step, output)
         record = records.expired_record(call, reservation.id, left, price_version=self._price_version)
         is_own = workspace == reservation.workspace

@@ -97,7 +97,7 @@ class Conclusion:
         amounts = {
             counter.name: (shadow if counter.is_shadow else charge).amount(counter.meter)
             for counter in counters
-            if not (call.has_inner_calls and counts_by_model(counter.scope))
+            if not (call.has_inner_calls and counts_by_model(counter.scope)) and not counter.is_override
         }
         with self._metrics.store_trip("settle"):
             settled = await self._ledger.settle(workspace, reservation.id, counters, amounts, record)

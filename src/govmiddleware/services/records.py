@@ -29,6 +29,8 @@ class RecordedEvaluation(msgspec.Struct, frozen=True):
     decision: str
     soft: int | str | None = None
     mode: str = "enforced"
+    overrides: list[str] = []
+    """The ids of those that added to the limit's room, which journaled holds have amounts of."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -217,6 +219,7 @@ def _recorded(evaluations: Iterable[Evaluation]) -> list[RecordedEvaluation]:
             if evaluation.limit.soft is None
             else amount_shown(evaluation.limit.meter, evaluation.limit.soft),
             mode=evaluation.limit.mode.value,
+            overrides=list(evaluation.overrides),
         )
         for evaluation in evaluations
     ]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from govmiddleware.core.call import Call, Reservation
 from govmiddleware.core.demand import NOTHING, growth
 from govmiddleware.core.events import LimitEvent
-from govmiddleware.core.limits import Limit, holds_for
+from govmiddleware.core.limits import Hold, Limit, holds_for
 from govmiddleware.core.ports import Ledger, Output, Step
 from govmiddleware.core.refusals import LimitRefusal, RateLimited, Refusal
 from govmiddleware.metrics import Metrics
@@ -19,6 +19,7 @@ from govmiddleware.services.admission import Admission
 from govmiddleware.services.conclusion import Conclusion
 from govmiddleware.services.exposure import Exposure
 from govmiddleware.services.links import FindLink
+from govmiddleware.services.raises import Raises
 from govmiddleware.services.settlement_watch import SettlementWatch
 from govmiddleware.services.upkeep import Upkeep
 
@@ -41,6 +42,7 @@ class Reservations:
         price_version: goes into every record that has a price.
         tell: takes the crossings of soft and hard values.
         link: finds the link of a refusal.
+        raises: the overrides in force.
     """
 
     def __init__(
@@ -56,8 +58,10 @@ class Reservations:
         price_version: str | None = None,
         tell: Callable[[LimitEvent], None] = lambda event: None,
         link: FindLink = lambda call, refusal: None,
+        raises: Raises | None = None,
     ) -> None:
         self._upkeep = upkeep
+        self._raises = raises
         self._exposure = Exposure(metrics)
         self._clamp_min = clamp_min_output_tokens
         self._slice = slice_output_tokens
@@ -140,7 +144,11 @@ class Reservations:
         if in_slices and demand.grows and self._slice:
             wanted = min(wanted, self._slice)
         granted = await self._admission.take(
-            call, reservation, holds, step, Output(wanted, min(wanted, self._clamp_min))
+            call,
+            reservation,
+            self._raised(holds, reservation),
+            step,
+            Output(wanted, min(wanted, self._clamp_min)),
         )
         if wanted < demand.output:
             call.reserved_output = granted.output
@@ -173,7 +181,11 @@ class Reservations:
             ]
             try:
                 granted = await self._admission.take(
-                    call, reservation, holds, Step.GROW, Output(most, min(most, _LEAST_GROWTH))
+                    call,
+                    reservation,
+                    self._raised(holds, reservation),
+                    Step.GROW,
+                    Output(most, min(most, _LEAST_GROWTH)),
                 )
             except Refusal as refusal:
                 pause = (refusal.retry_after_ms or 0) / 1000 if isinstance(refusal, RateLimited) else 0
@@ -188,3 +200,6 @@ class Reservations:
                 call.shadow_output = reserved + max(0, granted.shadow_output)
             self._exposure.changed(call)
         return True
+
+    def _raised(self, holds: Sequence[Hold], reservation: Reservation) -> Sequence[Hold]:
+        return self._raises.applied(holds, reservation.workspace) if self._raises else holds

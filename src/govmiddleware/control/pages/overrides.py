@@ -13,7 +13,7 @@ from govmiddleware.control.access import Access
 from govmiddleware.control.pages.forms import read_fields
 from govmiddleware.control.pages.rendering import answer, described, page
 from govmiddleware.core.overrides import Override
-from govmiddleware.core.refusals import Refusal
+from govmiddleware.core.refusals import OverrideNotFound, Refusal
 from govmiddleware.services.links import Links
 from govmiddleware.services.overrides import Overrides
 from govmiddleware.services.standing import Standings
@@ -59,7 +59,11 @@ def override_pages(links: Links, overrides: Overrides, standings: Standings, acc
         return answer(request, "override", await facts(override) | {"done": _DONE[given.decision]})
 
     async def found(request: Request) -> Override:
-        return await access.override(request, overrides, request.path_params["id"])
+        known = await overrides.find(request.path_params["id"])
+        if not known:
+            access.guessed(request)
+            raise OverrideNotFound("There is no such override.")
+        return known[0]
 
     async def facts(override: Override) -> dict[str, Any]:
         (shown,) = await overrides.shown([override])

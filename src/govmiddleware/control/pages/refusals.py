@@ -14,7 +14,7 @@ from govmiddleware.control.access import Access
 from govmiddleware.control.pages.forms import read_fields
 from govmiddleware.control.pages.rendering import answer, described, is_for_browsers, page
 from govmiddleware.core.limits import Meter
-from govmiddleware.core.refusals import Refusal
+from govmiddleware.core.refusals import Refusal, UnknownLink
 from govmiddleware.core.times import rfc3339
 from govmiddleware.services.links import Links, RefusedCall
 from govmiddleware.services.overrides import OverrideRequest, Overrides
@@ -35,11 +35,11 @@ def refusal_pages(links: Links, overrides: Overrides, standings: Standings, acce
     """`refusals/{token}`: GET shows it, POST asks for an override as the caller that was refused."""
 
     async def show(request: Request) -> Response:
-        refused = access.refused_call(request, links, request.path_params["token"])
+        refused = refused_call(request)
         return answer(request, "refusal", await facts(refused))
 
     async def ask(request: Request) -> Response:
-        refused = access.refused_call(request, links, request.path_params["token"])
+        refused = refused_call(request)
         try:
             asked = await read_fields(request, _Asked)
             override = await overrides.request(
@@ -63,6 +63,13 @@ def refusal_pages(links: Links, overrides: Overrides, standings: Standings, acce
         (shown,) = await overrides.shown([override])
         facts_of = {"override": shown, "meter": refused.meter, "page": links.override(override.id)}
         return answer(request, "requested", facts_of, 201)
+
+    def refused_call(request: Request) -> RefusedCall:
+        try:
+            return links.read(request.path_params["token"])
+        except UnknownLink:
+            access.guessed(request)
+            raise
 
     async def facts(refused: RefusedCall) -> dict[str, Any]:
         known = await overrides.list(refused.person, limit=refused.limit)

@@ -61,7 +61,7 @@ def page(endpoint: Endpoint) -> Endpoint:
             return problem(request, Unavailable(words, code="store_unavailable"))
         except HistoryUnavailable:
             words = "The database that keeps the overrides does not answer; try again shortly."
-            return problem(request, Unavailable(words, code="history_unavailable"))
+            return problem(request, Unavailable(words, code="journal_unavailable"))
 
     return answered
 
