@@ -27,6 +27,7 @@ from govmiddleware.budgets import (
     session_book,
 )
 from govmiddleware.core.addresses import TrustedProxies
+from govmiddleware.core.audit_log import Head
 from govmiddleware.core.call import Attribution, Principal
 from govmiddleware.core.limits import Limit
 from govmiddleware.core.prices import PriceBook
@@ -59,10 +60,13 @@ from govmiddleware.middleware import Authenticate, Budget, Estimate, Journal, Me
 from govmiddleware.middleware._enter import checked_patterns, covers, enter
 from govmiddleware.middleware._refuse import refuse
 from govmiddleware.protocols.registry import recognise
+from govmiddleware.services.api_token_registry import ApiTokenRegistry
 from govmiddleware.services.api_tokens import ApiTokens
+from govmiddleware.services.audit_log import Chain, verify
 from govmiddleware.services.drain import DRAIN_SECONDS, Drainer
 from govmiddleware.services.limit_events import LimitEvents
 from govmiddleware.services.limits import REFRESH_SECONDS, Fields, LimitRegistry
+from govmiddleware.services.links import Links
 from govmiddleware.services.override_wait import LOOK_SECONDS, OverrideWait
 from govmiddleware.services.overrides import CARE_SECONDS, Overrides
 from govmiddleware.services.raises import Raises
@@ -119,9 +123,13 @@ class Governance:
         self.adjustments = RedisAdjustments(self._redis, epochs=self.epochs, clock=clock)
         secret = settings.audit_key.get_secret_value() if settings.audit_key else None
         self.signing_keys = SigningKeys(secret, settings.data_dir / "audit.key")
-        self.audit_log = SqlAuditLog(
-            self._database, lambda: self.signing_keys.audit_log, RedisAuditHead(self._redis)
+        self.audit_heads = RedisAuditHead(self._redis)
+        self.audit_log = SqlAuditLog(self._database, lambda: self.signing_keys.audit_log, self.audit_heads)
+        self.links = Links(
+            lambda: self.signing_keys.links, settings.public_url.rstrip("/") + settings.control_prefix
         )
+        self._has_pages = "public_url" in settings.model_fields_set
+        """Whether anybody serves the links' pages: the sidecar does, and a host app's settings say where."""
         self._sync_store = SyncRedisStore(
             self._embedded.url if self._embedded else settings.redis_url,
             EmbeddedStore(settings.data_dir) if self._embedded else None,
@@ -129,8 +137,16 @@ class Governance:
             SyncEpochHistory(settings.journal_database).begin_epoch,
         )
         self.api_token_store = RedisApiTokens(self._redis)
+        self.api_token_registry = ApiTokenRegistry(
+            self.api_token_store,
+            self.audit_log,
+            configured=((token.workspace, token.name) for token in settings.api_tokens),
+        )
         self.limits = LimitRegistry(
-            RedisLimits(self._redis), map(self._registered, settings.limits), self._read_limit
+            RedisLimits(self._redis),
+            map(self._registered, settings.limits),
+            self._read_limit,
+            audit_log=self.audit_log,
         )
 
         raise_store = RedisRaises(self._redis)
@@ -163,6 +179,7 @@ class Governance:
             slice_output_tokens=settings.slice_output_tokens,
             price_version=self.prices.version,
             tell=self.limit_events.tell,
+            link=lambda call, refusal: self.links.link_for(call, refusal) if self._has_pages else None,
             raises=self._raises,
             wait=self._override_wait(),
         )
@@ -394,6 +411,18 @@ class Governance:
             problems.append(f"the store does not answer: {error}")
         return problems
 
+    async def verify_audit_log(self, *heads: Head) -> Chain:
+        """Whether the audit log is whole and as it was written.
+
+        Args:
+            heads: what was its last entry once, beside the one that the store keeps.
+
+        Raises HistoryUnavailable and StoreUnavailable.
+        """
+        kept = await self.audit_heads.read()
+        known = heads if kept is None else (*heads, kept)
+        return await verify(self.audit_log.entries(), self.signing_keys.audit_log, known)
+
     def _read_limit(self, fields: Fields) -> tuple[Limit, Fields]:
         return self._registered(read_limit(fields, [provider.name for provider in self.providers]))
 
@@ -411,6 +440,7 @@ class Governance:
             sidecar: whether to mind what an upstream may make of a route, and `unmetered_routes`.
         """
         settings = self.settings
+        self._has_pages = self._has_pages or sidecar
         app = Meter(app)
         app = Budget(app, reservations=self.reservations, limits=self.limits, metered=True)
         app = self._estimate(app)

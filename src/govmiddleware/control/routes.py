@@ -9,6 +9,7 @@ from govmiddleware.control.access import Access
 from govmiddleware.control.health import Readiness, Warnings, health_routes
 from govmiddleware.control.limits import limit_routes
 from govmiddleware.control.overrides import override_routes
+from govmiddleware.control.pages import override_pages, refusal_pages, stylesheet
 from govmiddleware.control.usage import usage_routes
 from govmiddleware.core.addresses import TrustedProxies
 from govmiddleware.core.refusals import Refusal
@@ -16,7 +17,9 @@ from govmiddleware.errors import HistoryUnavailable, StoreUnavailable
 from govmiddleware.metrics import Metrics
 from govmiddleware.services.api_tokens import ApiTokens
 from govmiddleware.services.limits import LimitRegistry
+from govmiddleware.services.links import Links
 from govmiddleware.services.overrides import Overrides
+from govmiddleware.services.standing import Standings
 from govmiddleware.services.usage import UsageReports
 
 
@@ -26,6 +29,8 @@ def control_plane(
     usage: UsageReports,
     limits: LimitRegistry,
     overrides: Overrides,
+    links: Links,
+    standings: Standings,
     api_tokens: ApiTokens,
     readiness: Readiness,
     warnings: Warnings,
@@ -43,6 +48,9 @@ def control_plane(
     )
     routes = [
         *health_routes(readiness, warnings, metrics, access),
+        *refusal_pages(links, overrides, standings, access),
+        *override_pages(links, overrides, standings, access),
+        stylesheet(),
         Mount(
             "/api/v1",
             routes=[

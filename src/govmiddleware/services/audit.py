@@ -10,6 +10,7 @@ from govmiddleware.core.history import History, Sums, is_clock
 from govmiddleware.core.limits import is_counter_name, split_counter_name
 from govmiddleware.core.ports import Bucket, CounterBuckets, Journal, Snapshot, StoredKeys
 from govmiddleware.core.windows import window_named
+from govmiddleware.services.audit_log import Chain
 from govmiddleware.services.books import Books, open_books
 
 _COUNTERS_AT_ONCE = 500
@@ -44,12 +45,14 @@ class Findings:
         checked: how many buckets were.
         orphans: reservations that are in a part of the store alone, and keys that no book explains.
         lost: workspaces whose counters the store has lost.
+        chain: what the audit log is like, where that was verified.
     """
 
     checked: int = 0
     differences: list[Difference] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
+    chain: Chain | None = None
 
     def compare(self, workspace: str, name: str, bucket: str, found: Bucket, books: Bucket) -> None:
         """Check one bucket of the counter `name` against the books."""
@@ -70,7 +73,8 @@ class Findings:
 
     @property
     def ok(self) -> bool:
-        return not (self.differences or self.orphans or self.lost)
+        balanced = not (self.differences or self.orphans or self.lost)
+        return balanced and (self.chain is None or self.chain.ok)
 
     def shown(self) -> dict[str, object]:
         """The contract's *audit*."""
@@ -80,6 +84,7 @@ class Findings:
             "differences": [asdict(difference) for difference in self.differences],
             "orphans": self.orphans,
             "lost": self.lost,
+            "chain": self.chain.shown() if self.chain else None,
         }
 
 
