@@ -37,6 +37,7 @@ from govmiddleware.errors import ConfigurationError, StoreUnavailable
 from govmiddleware.inside import GovernedBlock, GovernedTransport, Home, InnerCalls, call_on, run_on
 from govmiddleware.journal.database import Database
 from govmiddleware.journal.history import SqlHistory
+from govmiddleware.journal.reports import SqlReports
 from govmiddleware.ledger.adjustments import RedisAdjustments
 from govmiddleware.ledger.api_tokens import RedisApiTokens
 from govmiddleware.ledger.connection import PROBE_SECONDS, connect
@@ -141,7 +142,7 @@ class Governance:
             self.api_token_store,
             failed_logins=settings.login_throttle,
         )
-        self.usage = UsageReports(self.journal, self.limits)
+        self.usage = UsageReports(self.journal, self.history, SqlReports(self._database), self.limits)
         self._inner_calls = InnerCalls(
             admit=self.admit,
             estimate=self._estimate,

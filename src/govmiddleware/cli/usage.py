@@ -11,9 +11,9 @@ from cyclopts import Parameter
 
 from govmiddleware.app import Governance
 from govmiddleware.cli.common import AsJson, Config, Redis, print_json, print_table, with_governance
+from govmiddleware.core.reports import EXPECTED_DIMENSION, is_dimension
 from govmiddleware.core.times import parse_time
 from govmiddleware.errors import ConfigurationError
-from govmiddleware.services.usage import EXPECTED_DIMENSION, is_dimension
 
 _COLUMNS = [
     "requests",

@@ -10,8 +10,9 @@ from starlette.routing import Route
 
 from govmiddleware.control.access import Access
 from govmiddleware.core.refusals import InvalidRequest
+from govmiddleware.core.reports import EXPECTED_DIMENSION, is_dimension
 from govmiddleware.core.times import parse_time
-from govmiddleware.services.usage import EXPECTED_DIMENSION, UsageReports, is_dimension
+from govmiddleware.services.usage import UsageReports
 
 _PLURALS = {
     "models": "model",

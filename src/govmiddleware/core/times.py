@@ -35,3 +35,8 @@ def parse_duration(text: str) -> timedelta:
     if duration is None or duration > _LONGEST:
         raise ValueError(f"{text!r} is no duration: write 30m, 24h, 7d or 2w, a hundred years at most")
     return duration
+
+
+def rfc3339(moment: datetime) -> str:
+    """In UTC: `2026-01-31T12:00:00Z`, with a fraction of the second where it has one."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

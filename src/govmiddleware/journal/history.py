@@ -51,7 +51,7 @@ class SqlHistory:
 
     async def drained_to(self, workspace: str) -> str:
         async with self._database.read() as connection:
-            return await _drained_to(connection, workspace)
+            return await drained_to(connection, workspace)
 
     async def workspaces(self) -> list[str]:
         async with self._database.read() as connection:
@@ -80,6 +80,7 @@ class SqlHistory:
                     row.at_ms,
                     tuple(held.get(row.id, ())),
                     row.record.encode(),
+                    None if row.time_ms == row.at_ms else row.time_ms,
                 )
             if len(rows) < _PAGE:
                 return
@@ -107,9 +108,9 @@ class SqlHistory:
             .group_by(counters.c.name, holds.c.bucket)
         )
         async with self._database.read() as connection:
-            drained_to = await _drained_to(connection, workspace)
+            to = await drained_to(connection, workspace)
             found = await connection.execute(query)
-            return {(name, bucket): int(amount) for name, bucket, amount in found}, drained_to
+            return {(name, bucket): int(amount) for name, bucket, amount in found}, to
 
     async def epoch(self, workspace: str) -> str | None:
         async with self._database.read() as connection:
@@ -208,7 +209,8 @@ def identity(entry: JournalEntry) -> str:
     return f"{entry.record_id}:{hashlib.sha256(entry.record).hexdigest()[:16]}"
 
 
-async def _drained_to(connection: AsyncConnection, workspace: str) -> str:
+async def drained_to(connection: AsyncConnection, workspace: str) -> str:
+    """The id of the workspace's last record, as this transaction sees it; empty where there is none."""
     found = await connection.execute(
         select(workspaces.c.drained_ms, workspaces.c.drained_sequence).where(workspaces.c.name == workspace)
     )

@@ -89,24 +89,26 @@ class RedisJournal:
 
 
 def _entry(keys: WorkspaceKeys, record_id: bytes, fields: dict[bytes, bytes]) -> JournalEntry:
-    """Beside `at` and `record`, an entry has a field for each counter. A name is whole in it, whatever
+    """Beside `at`, `admitted` and `record`, an entry has a field for each counter. A name is whole in it, whatever
     characters a client put there: no separator can be forged. One without `at` is as old as its id says."""
     holds: list[SettledHold] = []
+    counters = keys.counter_prefix.encode()
     for key, settled in fields.items():
-        if key not in (b"at", b"record"):
+        if key.startswith(counters):
             holds += _holds(keys.counter_name(key.decode()), settled.split())
     at = fields.get(b"at") or record_id.partition(b"-")[0]
-    return JournalEntry(record_id.decode(), int(at), tuple(holds), fields[b"record"])
+    admitted = int(fields[b"admitted"]) if b"admitted" in fields else None
+    return JournalEntry(record_id.decode(), int(at), tuple(holds), fields[b"record"], admitted)
 
 
 def _reservation(keys: WorkspaceKeys, fields: list[bytes]) -> OpenReservation:
     held = _pairs(fields[1:])
-    record = held.pop("rec", None)
     holds: list[SettledHold] = []
     for key, value in held.items():
-        _kind, *parts = value.split()
-        holds += _holds(keys.counter_name(key), parts)
-    return OpenReservation(fields[0].decode(), tuple(holds), None if record is None else record)
+        if key.startswith(keys.counter_prefix):
+            _kind, *parts = value.split()
+            holds += _holds(keys.counter_name(key), parts)
+    return OpenReservation(fields[0].decode(), tuple(holds), held.get("rec"), int(held.get("at", 0)))
 
 
 def _holds(counter: str, parts: list[bytes]) -> list[SettledHold]:
