@@ -35,11 +35,13 @@ from govmiddleware.core.tokens import load as load_encoding
 from govmiddleware.core.webhook_signature import read_secret
 from govmiddleware.errors import ConfigurationError, StoreUnavailable
 from govmiddleware.inside import GovernedBlock, GovernedTransport, Home, InnerCalls, call_on, run_on
+from govmiddleware.journal.audit_log import SqlAuditLog
 from govmiddleware.journal.database import Database
 from govmiddleware.journal.history import SqlHistory
 from govmiddleware.journal.reports import SqlReports
 from govmiddleware.ledger.adjustments import RedisAdjustments
 from govmiddleware.ledger.api_tokens import RedisApiTokens
+from govmiddleware.ledger.audit_head import RedisAuditHead
 from govmiddleware.ledger.connection import PROBE_SECONDS, connect
 from govmiddleware.ledger.embedded import EmbeddedStore
 from govmiddleware.ledger.health import StoreCheck, eviction_policy, examine
@@ -58,6 +60,7 @@ from govmiddleware.services.limits import REFRESH_SECONDS, Fields, LimitRegistry
 from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
 from govmiddleware.services.reservations import Reservations
 from govmiddleware.services.settlement_watch import CHECK_SECONDS, SettlementWatch
+from govmiddleware.services.signing_keys import SigningKeys
 from govmiddleware.services.upkeep import Upkeep
 from govmiddleware.services.usage import UsageReports
 from govmiddleware.services.webhook_delivery import WebhookDelivery
@@ -101,6 +104,11 @@ class Governance:
         self.journal = RedisJournal(self._redis)
         self._database = Database(settings.journal_database)
         self.history = SqlHistory(self._database)
+        secret = settings.audit_key.get_secret_value() if settings.audit_key else None
+        self.signing_keys = SigningKeys(secret, settings.data_dir / "audit.key")
+        self.audit_log = SqlAuditLog(
+            self._database, lambda: self.signing_keys.audit_log, RedisAuditHead(self._redis)
+        )
         self.adjustments = RedisAdjustments(self._redis, clock=clock)
         self._sync_store = SyncRedisStore(
             self._embedded.url if self._embedded else settings.redis_url,
@@ -238,6 +246,7 @@ class Governance:
         return WebhookDelivery(client, url.get_secret_value(), key, self.metrics)
 
     async def _open_store(self) -> None:
+        _ = self.signing_keys.audit_log  # read now, so that what is wrong with the file shows at the start
         if self._embedded is not None:
             await asyncio.to_thread(self._embedded.open)
 

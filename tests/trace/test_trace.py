@@ -25,7 +25,8 @@ from tests.stores.kinds import KINDS, as_parameters
 from tests.trace import trace
 from tests.trace.deployments import DEPLOYMENTS, PATH, Governed
 
-pytestmark = pytest.mark.stores
+pytestmark = [pytest.mark.stores, pytest.mark.xdist_group("trace")]
+"""One worker takes all of them: each would make the reference anew."""
 
 OWN = ("request_id", "reservation_id", "duration_ms", "price_version")
 """What differs from run to run, and must."""

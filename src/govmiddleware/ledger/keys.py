@@ -8,6 +8,7 @@ script can change them together.
 | gov:workspaces             | set    | names of all workspaces                   | for ever: the directory            |
 | gov:sweeper                | string | who walks all workspaces: HOST:PID        | by TTL, shorter than sweep_seconds |
 | gov:limits                 | hash   | a limit's name -> its settings, JSON      | for ever: until it is deleted      |
+| gov:audit_head             | string | the audit log's last entry, NUMBER:MAC    | for ever: a cut log shows by it    |
 | gov:token:{SHA256}         | string | an API token's record, JSON               | for ever: revoked ones stay known  |
 | gov:{WS}:tokens            | hash   | API token id -> record, JSON              | for ever: the list of tokens       |
 | gov:{WS}:active            | set    | ids of the API tokens that are not revoked| for ever: read at every admission  |
@@ -29,6 +30,7 @@ from __future__ import annotations
 WORKSPACES = "gov:workspaces"
 SWEEPER = "gov:sweeper"
 LIMITS = "gov:limits"
+AUDIT_HEAD = "gov:audit_head"
 
 
 def api_token(sha256: str) -> str:
