@@ -26,6 +26,7 @@ from govmiddleware.budgets import (
     session_book,
 )
 from govmiddleware.core.addresses import TrustedProxies
+from govmiddleware.core.audit_log import Head
 from govmiddleware.core.call import Attribution, Principal
 from govmiddleware.core.limits import Limit
 from govmiddleware.core.prices import PriceBook
@@ -54,7 +55,9 @@ from govmiddleware.middleware import Authenticate, Budget, Estimate, Journal, Me
 from govmiddleware.middleware._enter import checked_patterns, covers, enter
 from govmiddleware.middleware._refuse import refuse
 from govmiddleware.protocols.registry import recognise
+from govmiddleware.services.api_token_registry import ApiTokenRegistry
 from govmiddleware.services.api_tokens import ApiTokens
+from govmiddleware.services.audit_log import Chain, verify
 from govmiddleware.services.limit_events import LimitEvents
 from govmiddleware.services.limits import REFRESH_SECONDS, Fields, LimitRegistry
 from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
@@ -106,9 +109,8 @@ class Governance:
         self.history = SqlHistory(self._database)
         secret = settings.audit_key.get_secret_value() if settings.audit_key else None
         self.signing_keys = SigningKeys(secret, settings.data_dir / "audit.key")
-        self.audit_log = SqlAuditLog(
-            self._database, lambda: self.signing_keys.audit_log, RedisAuditHead(self._redis)
-        )
+        self.audit_heads = RedisAuditHead(self._redis)
+        self.audit_log = SqlAuditLog(self._database, lambda: self.signing_keys.audit_log, self.audit_heads)
         self.adjustments = RedisAdjustments(self._redis, clock=clock)
         self._sync_store = SyncRedisStore(
             self._embedded.url if self._embedded else settings.redis_url,
@@ -116,8 +118,16 @@ class Governance:
             clock,
         )
         self.api_token_store = RedisApiTokens(self._redis)
+        self.api_token_registry = ApiTokenRegistry(
+            self.api_token_store,
+            self.audit_log,
+            configured=((token.workspace, token.name) for token in settings.api_tokens),
+        )
         self.limits = LimitRegistry(
-            RedisLimits(self._redis), map(self._registered, settings.limits), self._read_limit
+            RedisLimits(self._redis),
+            map(self._registered, settings.limits),
+            self._read_limit,
+            audit_log=self.audit_log,
         )
 
         self.upkeep = Upkeep(
@@ -353,6 +363,18 @@ class Governance:
         except StoreUnavailable as error:
             problems.append(f"the store does not answer: {error}")
         return problems
+
+    async def verify_audit_log(self, *heads: Head) -> Chain:
+        """Whether the audit log is whole and as it was written.
+
+        Args:
+            heads: what was its last entry once, beside the one that the store keeps.
+
+        Raises HistoryUnavailable and StoreUnavailable.
+        """
+        kept = await self.audit_heads.read()
+        known = heads if kept is None else (*heads, kept)
+        return await verify(self.audit_log.entries(), self.signing_keys.audit_log, known)
 
     def _read_limit(self, fields: Fields) -> tuple[Limit, Fields]:
         return self._registered(read_limit(fields, [provider.name for provider in self.providers]))

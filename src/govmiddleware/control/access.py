@@ -7,6 +7,7 @@ from starlette.responses import JSONResponse, Response
 
 from govmiddleware.core.addresses import TrustedProxies
 from govmiddleware.core.call import Role
+from govmiddleware.core.overrides import Person
 from govmiddleware.core.refusals import Forbidden, Refusal, Unauthenticated, Unavailable
 from govmiddleware.services.api_tokens import ApiTokens, secret_in
 
@@ -28,15 +29,33 @@ class Access:
         self._metrics_token = metrics_token
         self._trusted_proxies = trusted_proxies
 
+    async def person(self, request: Request) -> Person:
+        """Who asks, whatever that one may do. Raises Unauthenticated."""
+        secret, address = self._credentials(request)
+        return await self.person_of(secret, address)
+
+    async def person_of(self, secret: str | None, address: str) -> Person:
+        """Who brings this secret, from this address. Raises Unauthenticated.
+
+        An API token of the store is an operator here, whatever its role: whether it was revoked is known to
+        admissions alone.
+        """
+        if self._admin_token and self._api_tokens.is_same(secret, self._admin_token, address):
+            return Person("admin", Role.OWNER)
+        principal = await self._api_tokens.authenticate(secret, address)
+        role = principal.role if principal.stored_id is None else Role.OPERATOR
+        return Person(f"api_token:{principal.api_token}", role, principal.workspace, principal.user)
+
+    async def manager(self, request: Request) -> Person:
+        """Who may read and change a workspace, or all of them. Raises Unauthenticated and Forbidden."""
+        person = await self.person(request)
+        if person.role is Role.OPERATOR:
+            raise Forbidden("This takes the admin token, or a configured API token of role owner or admin.")
+        return person
+
     async def workspaces(self, request: Request) -> tuple[str, ...] | None:
         """Those that whoever asks may read and change; None: all. Raises Unauthenticated and Forbidden."""
-        secret, address = self._credentials(request)
-        if self._admin_token and self._api_tokens.is_same(secret, self._admin_token, address):
-            return None
-        principal = await self._api_tokens.authenticate(secret, address)
-        if principal.role is Role.OPERATOR or principal.stored_id is not None:
-            raise Forbidden("This takes the admin token, or a configured API token of role owner or admin.")
-        return (principal.workspace,)
+        return workspaces_of(await self.manager(request))
 
     def check_metrics_token(self, request: Request) -> None:
         """Raises Unauthenticated where there is a metrics token and the request does not bring it."""
@@ -62,3 +81,14 @@ class Access:
         return await self.refused(
             request, Unavailable("The store does not answer.", code="store_unavailable")
         )
+
+    async def without_history(self, request: Request, error: Exception) -> Response:
+        """The handler of HistoryUnavailable."""
+        return await self.refused(
+            request, Unavailable("The journal's database does not answer.", code="history_unavailable")
+        )
+
+
+def workspaces_of(person: Person) -> tuple[str, ...] | None:
+    """Those that are a person's own; None: all."""
+    return None if person.workspace is None else (person.workspace,)

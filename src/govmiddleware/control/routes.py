@@ -11,7 +11,7 @@ from govmiddleware.control.limits import limit_routes
 from govmiddleware.control.usage import usage_routes
 from govmiddleware.core.addresses import TrustedProxies
 from govmiddleware.core.refusals import Refusal
-from govmiddleware.errors import StoreUnavailable
+from govmiddleware.errors import HistoryUnavailable, StoreUnavailable
 from govmiddleware.metrics import Metrics
 from govmiddleware.services.api_tokens import ApiTokens
 from govmiddleware.services.limits import LimitRegistry
@@ -43,5 +43,9 @@ def control_plane(
     ]
     return Starlette(
         routes=[Mount(prefix, routes=routes)],
-        exception_handlers={Refusal: access.refused, StoreUnavailable: access.without_store},
+        exception_handlers={
+            Refusal: access.refused,
+            StoreUnavailable: access.without_store,
+            HistoryUnavailable: access.without_history,
+        },
     )

@@ -171,7 +171,7 @@ class UpstreamTooSlow(Refusal):
 
 class Unavailable(Refusal):
     """The call cannot be governed or sent right now, so it does not pass. `code` says why:
-    `store_unavailable`, `journal_full` or `upstream_busy`."""
+    `store_unavailable`, `history_unavailable`, `journal_full` or `upstream_busy`."""
 
     status = 503
 

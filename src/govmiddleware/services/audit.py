@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from govmiddleware.core.limits import split_counter_name
 from govmiddleware.core.ports import Bucket, CounterBuckets, Journal, Snapshot
 from govmiddleware.core.windows import window_named
+from govmiddleware.services.audit_log import Chain
 
 Sums = dict[tuple[str, int], int]
 """Amounts by counter and bucket."""
@@ -35,11 +36,13 @@ class Difference:
 
 @dataclass(slots=True)
 class Findings:
-    """The result of an audit. `checked` counts buckets."""
+    """The result of an audit. `checked` counts buckets; `chain` is what the audit log is like, where that was
+    verified."""
 
     checked: int = 0
     differences: list[Difference] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
+    chain: Chain | None = None
 
     def compare(self, workspace: str, name: str, bucket: str, found: Bucket, books: Bucket) -> None:
         """Check one bucket of the counter `name` against the books."""
@@ -60,7 +63,7 @@ class Findings:
 
     @property
     def ok(self) -> bool:
-        return not self.differences and not self.orphans
+        return not self.differences and not self.orphans and (self.chain is None or self.chain.ok)
 
     def shown(self) -> dict[str, object]:
         """The contract's *audit*."""
@@ -69,6 +72,7 @@ class Findings:
             "checked": self.checked,
             "differences": [asdict(difference) for difference in self.differences],
             "orphans": self.orphans,
+            "chain": self.chain.shown() if self.chain else None,
         }
 
 
