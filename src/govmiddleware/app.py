@@ -40,11 +40,13 @@ from govmiddleware.journal.audit_log import SqlAuditLog
 from govmiddleware.journal.database import Database
 from govmiddleware.journal.history import SqlHistory
 from govmiddleware.journal.reports import SqlReports
+from govmiddleware.journal.synchronous import SyncEpochHistory
 from govmiddleware.ledger.adjustments import RedisAdjustments
 from govmiddleware.ledger.api_tokens import RedisApiTokens
 from govmiddleware.ledger.audit_head import RedisAuditHead
 from govmiddleware.ledger.connection import PROBE_SECONDS, connect
 from govmiddleware.ledger.embedded import EmbeddedStore
+from govmiddleware.ledger.epochs import Epochs
 from govmiddleware.ledger.health import StoreCheck, eviction_policy, examine
 from govmiddleware.ledger.journal import RedisJournal
 from govmiddleware.ledger.ledger import RedisLedger
@@ -103,19 +105,23 @@ class Governance:
         except ValueError as error:
             shown = without_password(settings.redis_url)
             raise ConfigurationError("redis_url", shown, f"the URL of a store ({error})") from None
-        self.ledger = RedisLedger(self._redis, journal_max_records=settings.journal_max_records, clock=clock)
-        self.journal = RedisJournal(self._redis)
         self._database = Database(settings.journal_database)
         self.history = SqlHistory(self._database)
         secret = settings.audit_key.get_secret_value() if settings.audit_key else None
         self.signing_keys = SigningKeys(secret, settings.data_dir / "audit.key")
         self.audit_heads = RedisAuditHead(self._redis)
         self.audit_log = SqlAuditLog(self._database, lambda: self.signing_keys.audit_log, self.audit_heads)
-        self.adjustments = RedisAdjustments(self._redis, clock=clock)
+        self.epochs = Epochs(self._redis, self.history.begin_epoch)
+        self.ledger = RedisLedger(
+            self._redis, epochs=self.epochs, journal_max_records=settings.journal_max_records, clock=clock
+        )
+        self.journal = RedisJournal(self._redis)
+        self.adjustments = RedisAdjustments(self._redis, epochs=self.epochs, clock=clock)
         self._sync_store = SyncRedisStore(
             self._embedded.url if self._embedded else settings.redis_url,
             EmbeddedStore(settings.data_dir) if self._embedded else None,
             clock,
+            SyncEpochHistory(settings.journal_database).begin_epoch,
         )
         self.api_token_store = RedisApiTokens(self._redis)
         self.api_token_registry = ApiTokenRegistry(
@@ -359,6 +365,7 @@ class Governance:
                 problems.append("the journal is full: journal_max_records")
             if (policy := await eviction_policy(self._redis)) != "noeviction":
                 problems.append(f"the store forgets budgets: set its maxmemory-policy {policy} to noeviction")
+            problems += await self.epochs.lost()
             problems += self.limits.problems()
         except StoreUnavailable as error:
             problems.append(f"the store does not answer: {error}")

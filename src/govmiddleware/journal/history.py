@@ -119,6 +119,9 @@ class SqlHistory:
             return epoch
 
     async def begin_epoch(self, workspace: str, epoch: str) -> str:
+        known = await self.epoch(workspace)
+        if known is not None:
+            return known
         async with self._database.write() as connection:
             await connection.execute(
                 self._insert(connection, workspaces), {"name": workspace, "epoch": epoch}

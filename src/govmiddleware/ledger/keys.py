@@ -12,7 +12,9 @@ script can change them together.
 | gov:token:{SHA256}         | string | an API token's record, JSON               | for ever: revoked ones stay known  |
 | gov:{WS}:tokens            | hash   | API token id -> record, JSON              | for ever: the list of tokens       |
 | gov:{WS}:active            | set    | ids of the API tokens that are not revoked| for ever: read at every admission  |
-| gov:{WS}:state             | hash   | `now`: the last time seen, ms             | for ever: time never goes backwards|
+| gov:{WS}:state             | hash   | `now`: the last time seen, ms; `epoch`,   | for ever: time never goes          |
+|                            |        | and what it began with: `candidate`       | backwards, epochs tell of losses   |
+| gov:{WS}:restorer          | string | whose turn it is to restore what was lost | by TTL                             |
 | gov:{WS}:open              | zset   | reservation id -> end of its lease, ms    | while there are open reservations  |
 | gov:{WS}:r:ID              | hash   | a reservation: counter key -> hold, `rec` | until settled or swept (a tombstone|
 |                            |        |                                           | of a cancelled one: by TTL)        |
@@ -48,6 +50,7 @@ class WorkspaceKeys:
         "journal",
         "open",
         "reservation_prefix",
+        "restorer",
         "state",
         "terms_prefix",
         "tokens",
@@ -58,6 +61,7 @@ class WorkspaceKeys:
         self.tokens = prefix + "tokens"
         self.active_tokens = prefix + "active"
         self.state = prefix + "state"
+        self.restorer = prefix + "restorer"
         self.open = prefix + "open"
         self.journal = prefix + "journal"
         self.reservation_prefix = prefix + "r:"

@@ -30,6 +30,7 @@ from govmiddleware.errors import StoreUnavailable
 from govmiddleware.ledger import scripts
 from govmiddleware.ledger.connection import PATIENCE_SECONDS, PROBE_SECONDS, Client, ask_each_node, store_call
 from govmiddleware.ledger.directory import read_directory
+from govmiddleware.ledger.epochs import Epochs
 from govmiddleware.ledger.keys import SWEEPER, WORKSPACES, WorkspaceKeys
 
 _TOMBSTONE_MS = 15 * 60 * 1000
@@ -41,14 +42,21 @@ class RedisLedger:
 
     Args:
         redis: a client that never retries (`connection.connect`).
+        epochs: without them every workspace is taken for a new one.
         journal_max_records: the length of a workspace's journal above which nothing is admitted.
         clock: a test's clock in Unix milliseconds; without it the store's own TIME decides.
     """
 
     def __init__(
-        self, redis: Client, *, journal_max_records: int = 5_000_000, clock: Callable[[], int] | None = None
+        self,
+        redis: Client,
+        *,
+        epochs: Epochs | None = None,
+        journal_max_records: int = 5_000_000,
+        clock: Callable[[], int] | None = None,
     ) -> None:
         self._redis = redis
+        self._epochs = epochs or Epochs(redis)
         self._journal_max_records = journal_max_records
         self._clock = clock
         self._keys: dict[str, WorkspaceKeys] = {}
@@ -71,7 +79,7 @@ class RedisLedger:
         counters = [hold.counter for hold in holds]
         counters += [counter for counter in held if counter not in counters]
         now = self._now_ms()
-        for _ in range(2):
+        for _ in range(3):
             async with store_call():
                 answer = await scripts.acquire(
                     self._redis,
@@ -97,10 +105,14 @@ class RedisLedger:
                         msgspec.msgpack.encode([_hold_arguments(hold, now) for hold in holds]),
                     ],
                 )
-            if answer[0] != b"stale":
-                return _outcome(answer)
-            now = int(answer[1])
-        raise StoreUnavailable("the store's clock left the calendar window twice in a row")
+            match answer[0]:
+                case b"lost":
+                    await self._epochs.begin(workspace)
+                case b"stale":
+                    now = int(answer[1])
+                case _:
+                    return _outcome(answer)
+        raise late()
 
     async def settle(
         self,
@@ -238,6 +250,10 @@ class RedisLedger:
 
     def _now_ms(self) -> int:
         return self._clock() if self._clock else time.time_ns() // 1_000_000
+
+
+def late() -> StoreUnavailable:
+    return StoreUnavailable("the store's clock left the calendar window twice in a row")
 
 
 def _hold_arguments(hold: Hold, now_ms: int) -> tuple[str | int | None, ...]:

@@ -17,6 +17,7 @@
 --              expired: a few reservations that want sweeping
 --          {'exceeded', 0, 0, expired, states..}  nothing was taken; an extension's earlier holds are released
 --          {'revoked'} {'full'} {'gone'}    nothing was taken; 'gone': cancelled before, or not open any more
+--          {'lost'}                         nothing was taken: the workspace has no epoch
 --          {'stale', now}                   the windows sent are not those of the script's time: send again
 --          a state is "used reserved asked frees_in_ms crossings..", before this call; frees_in_ms is -1 where time
 --          does not help; a crossing is "s:LIMIT:WINDOW" or "h:LIMIT:WINDOW", told once for each window
@@ -25,7 +26,7 @@
 local state, reservation, open, active, journal = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local id, step, lease, api_token = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local most, least = tonumber(ARGV[8]), tonumber(ARGV[9])
-local now = clock(state, ARGV[1])
+local now, epoch = clock(state, ARGV[1])
 local FIRST_KEY = 6
 local LARGEST = 2 ^ 53 - 1 -- of a counter: what is held of one that refuses nothing must not take it past what is exact
 
@@ -93,6 +94,7 @@ local function grown(before, ask)
   return table.concat(hold, ' ')
 end
 
+if not epoch then return {'lost'} end
 local held, fields = read_reservation(reservation)
 if fields.dead or fields.swept or (step ~= 'open') ~= (fields.rec ~= nil) then return {'gone'} end
 if api_token ~= '' and redis.call('SISMEMBER', active, api_token) == 0 then return {'revoked'} end
