@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -39,11 +40,13 @@ from govmiddleware.inside import GovernedBlock, GovernedTransport, Home, InnerCa
 from govmiddleware.journal.audit_log import SqlAuditLog
 from govmiddleware.journal.database import Database
 from govmiddleware.journal.history import SqlHistory
+from govmiddleware.journal.missed_use import SqlMissedUse
 from govmiddleware.journal.reports import SqlReports
 from govmiddleware.journal.synchronous import SyncEpochHistory
 from govmiddleware.ledger.adjustments import RedisAdjustments
 from govmiddleware.ledger.api_tokens import RedisApiTokens
 from govmiddleware.ledger.audit_head import RedisAuditHead
+from govmiddleware.ledger.backfill import RedisBackfillNotes
 from govmiddleware.ledger.connection import PROBE_SECONDS, connect
 from govmiddleware.ledger.embedded import EmbeddedStore
 from govmiddleware.ledger.epochs import Epochs
@@ -60,6 +63,7 @@ from govmiddleware.protocols.registry import recognise
 from govmiddleware.services.api_token_registry import ApiTokenRegistry
 from govmiddleware.services.api_tokens import ApiTokens
 from govmiddleware.services.audit_log import Chain, verify
+from govmiddleware.services.backfill import BACKFILL_SECONDS, Backfill
 from govmiddleware.services.limit_events import LimitEvents
 from govmiddleware.services.limits import REFRESH_SECONDS, Fields, LimitRegistry
 from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
@@ -68,6 +72,7 @@ from govmiddleware.services.settlement_watch import CHECK_SECONDS, SettlementWat
 from govmiddleware.services.signing_keys import SigningKeys
 from govmiddleware.services.upkeep import Upkeep
 from govmiddleware.services.usage import UsageReports
+from govmiddleware.services.usage_reset import UsageReset
 from govmiddleware.services.webhook_delivery import WebhookDelivery
 from govmiddleware.settings import Settings, load
 from govmiddleware.settings_errors import without_password
@@ -167,6 +172,19 @@ class Governance:
             failed_logins=settings.login_throttle,
         )
         self.usage = UsageReports(self.journal, self.history, SqlReports(self._database), self.limits)
+        self.backfill = Backfill(
+            self.limits,
+            SqlMissedUse(self._database),
+            RedisBackfillNotes(self._redis),
+            self.adjustments,
+            self.journal,
+            self.history,
+            clock or (lambda: time.time_ns() // 1_000_000),
+        )
+        self.upkeep.also(BACKFILL_SECONDS, self.backfill.look)
+        self.usage_reset = UsageReset(
+            self.limits, self.adjustments, self.audit_log, self.journal, self.history
+        )
         self._inner_calls = InnerCalls(
             admit=self.admit,
             estimate=self._estimate,

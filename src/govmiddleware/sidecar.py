@@ -43,6 +43,7 @@ class Sidecar:
         self.control: ASGIApp = control_plane(
             prefix=settings.control_prefix,
             usage=governance.usage,
+            usage_reset=governance.usage_reset,
             limits=governance.limits,
             api_tokens=governance.api_tokens,
             readiness=governance.readiness,

@@ -81,7 +81,8 @@ def usage(
     try:
         found = with_governance(read, config, redis)
     except ValueError as error:
-        raise ConfigurationError("--since, --until", f"{since}, {until}", str(error)) from error
+        expected = str(error).removeprefix("expected ")
+        raise ConfigurationError("--timeline", timeline, expected) from error
     if shown_as == "csv":
         sys.stdout.write(found)
     elif shown_as == "json":

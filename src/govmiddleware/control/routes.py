@@ -9,6 +9,7 @@ from govmiddleware.control.access import Access
 from govmiddleware.control.health import Readiness, health_routes
 from govmiddleware.control.limits import limit_routes
 from govmiddleware.control.usage import usage_routes
+from govmiddleware.control.usage_reset import reset_routes
 from govmiddleware.core.addresses import TrustedProxies
 from govmiddleware.core.refusals import Refusal
 from govmiddleware.errors import HistoryUnavailable, StoreUnavailable
@@ -16,12 +17,14 @@ from govmiddleware.metrics import Metrics
 from govmiddleware.services.api_tokens import ApiTokens
 from govmiddleware.services.limits import LimitRegistry
 from govmiddleware.services.usage import UsageReports
+from govmiddleware.services.usage_reset import UsageReset
 
 
 def control_plane(
     *,
     prefix: str,
     usage: UsageReports,
+    usage_reset: UsageReset,
     limits: LimitRegistry,
     api_tokens: ApiTokens,
     readiness: Readiness,
@@ -39,7 +42,14 @@ def control_plane(
     )
     routes = [
         *health_routes(readiness, metrics, access),
-        Mount("/api/v1", routes=[*usage_routes(usage, access), *limit_routes(limits, access)]),
+        Mount(
+            "/api/v1",
+            routes=[
+                *reset_routes(usage_reset, access),
+                *usage_routes(usage, access),
+                *limit_routes(limits, access),
+            ],
+        ),
     ]
     return Starlette(
         routes=[Mount(prefix, routes=routes)],

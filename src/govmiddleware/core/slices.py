@@ -72,12 +72,12 @@ def cut(unit: Unit, timezone: str, now: int, since: int | None = None, until: in
         back = until - (recent + 2) * lengths.get(unit, _LONGEST_MONTH)
         since = list(_turns(unit, timezone, back, until))[-recent - 1]
     if since >= until:
-        raise ValueError("until is not after since")
+        raise ValueError("expected until to be after since")
     turns: list[int] = []
     for turn in _turns(unit, timezone, since, until):
         if len(turns) > MOST_SLICES:
             raise ValueError(
-                f"more than {MOST_SLICES} buckets of a {unit} between since and until: take a larger bucket or less time"
+                f"expected {MOST_SLICES} buckets at most between since and until: take larger ones than a {unit}, or less time"
             )
         turns.append(turn)
     return Slices(tuple(turns), since, until)

@@ -57,29 +57,26 @@ class SqlReports:
 
 def _sums_query(workspace: str, by: Sequence[str], span: Span) -> Select[Any]:
     source: FromClause = records
-    groups: list[ColumnElement[Any]] = [_slice(span)]
+    number = literal(0) if span.width is None else (records.c.time_ms - span.first) // span.width
+    values: list[ColumnElement[Any]] = []
+    groups: list[ColumnElement[Any]] = [] if span.width is None else [number]
     for dimension in by:
         if dimension.startswith(TAG):
             tag = tags.alias()
             source = source.outerjoin(
                 tag, (tag.c.record == records.c.id) & (tag.c.name == dimension.removeprefix(TAG))
             )
-            groups.append(tag.c.value)
+            values.append(tag.c.value)
         else:
-            groups.append(_COLUMNS[dimension])
+            values.append(_COLUMNS[dimension])
     return (
-        select(*groups, *(func.sum(records.c[name]) for name in _STORED))
+        select(number, *values, *(func.sum(records.c[name]) for name in _STORED))
         .select_from(source)
         .where(
             records.c.workspace == workspace,
             true() if span.since is None else records.c.time_ms >= span.since,
             true() if span.until is None else records.c.time_ms < span.until,
         )
-        .group_by(*groups)
+        .group_by(*groups, *values)
+        .having(func.count() > 0)
     )
-
-
-def _slice(span: Span) -> ColumnElement[Any]:
-    if span.width is None:
-        return literal(0)
-    return (records.c.time_ms - span.first) // span.width

@@ -31,6 +31,8 @@ def record_row(workspace: str, identity: str, entry: JournalEntry) -> dict[str, 
         "model_requested": record.model_requested,
         "model_served": record.model_served,
         "price_version": record.price_version,
+        "outcome": record.outcome,
+        "would_refuse": record.would_refuse,
         "record": entry.record.decode(),
         **sums,
     }

@@ -63,6 +63,8 @@ records = Table(
     Column("model_requested", Text),
     Column("model_served", Text),
     Column("price_version", Text),
+    Column("outcome", Text),
+    Column("would_refuse", Text),
     Column("requests", BigInteger, nullable=False),
     Column("refused", BigInteger, nullable=False),
     Column("input_tokens", BigInteger, nullable=False),
@@ -74,6 +76,7 @@ records = Table(
     Column("debt", BigInteger, nullable=False),
     Column("record", Text, nullable=False),
     UniqueConstraint("workspace", "identity"),
+    Index("gov_record_adjustment", "workspace", "outcome"),
     Index("gov_record_stream", "workspace", "stream_ms", "stream_sequence"),
     # All that reports select and add up: they are read from it alone, without the records.
     Index(

@@ -7,6 +7,8 @@ script can change them together.
 |----------------------------|--------|-------------------------------------------|------------------------------------|
 | gov:workspaces             | set    | names of all workspaces                   | for ever: the directory            |
 | gov:sweeper                | string | who walks all workspaces: HOST:PID        | by TTL, shorter than sweep_seconds |
+| gov:backfiller             | string | who backfills limits: HOST:PID            | by TTL: two minutes                |
+| gov:backfill               | hash   | kind of counter -> how far its backfill is| while a limit of it is in force    |
 | gov:limits                 | hash   | a limit's name -> its settings, JSON      | for ever: until it is deleted      |
 | gov:audit_head             | string | the audit log's last entry, NUMBER:MAC    | for ever: a cut log shows by it    |
 | gov:token:{SHA256}         | string | an API token's record, JSON               | for ever: revoked ones stay known  |
@@ -31,6 +33,8 @@ from __future__ import annotations
 
 WORKSPACES = "gov:workspaces"
 SWEEPER = "gov:sweeper"
+BACKFILLER = "gov:backfiller"
+BACKFILL_NOTES = "gov:backfill"
 LIMITS = "gov:limits"
 AUDIT_HEAD = "gov:audit_head"
 
