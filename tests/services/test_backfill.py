@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from tests.services.draining import drain
 from tests.services.test_audit import Books
 
 from govmiddleware.app import Governance
+from govmiddleware.core.call import Reading
+from govmiddleware.core.usage import Usage
 from govmiddleware.services.audit import audit
 from govmiddleware.testing.clock import Clock
 
@@ -34,8 +37,8 @@ class Deployment(Books):
         await self.governance.backfill.look()
 
     async def look_until_done(self) -> None:
-        for _ in range(8):
-            await self.look(20)
+        for seconds in (0, 20, 60):
+            await self.look(seconds)
 
     async def used(self, name: str = "late") -> dict[str, int | str]:
         """By value."""
@@ -43,10 +46,9 @@ class Deployment(Books):
         limits: Any = report["limits"]
         return {limit["value"]: limit["used"] for limit in limits if limit["name"] == name}
 
-    async def is_balanced(self) -> bool:
+    async def check_books(self) -> None:
         findings = await audit(self.governance.journal)
         assert findings.ok, findings.shown()
-        return findings.checked > 0
 
 
 @pytest.fixture
@@ -71,4 +73,187 @@ async def test_a_limit_created_in_mid_window_finds_what_was_used_before(late: De
     await late.spend(300)
     await late.look_until_done()
     assert await late.used() == {"ann": "0.002100000", "bob": "0.000700000"}
-    assert await late.is_balanced()
+    await late.check_books()
+
+
+async def test_calls_that_ran_when_the_limit_came_are_found_when_they_end(late: Deployment) -> None:
+    async with AsyncExitStack() as stack:
+        for output_tokens in (300, 100):
+            call = late.call()
+            await stack.enter_async_context(late.governance.reservations.hold(call, late.governance.limits))
+            call.reading, call.status, call.usage = (
+                Reading.WHOLE,
+                200,
+                Usage(100, output_tokens=output_tokens),
+            )
+        await late.limit()
+        await late.look()
+        await late.look(120)
+        assert await late.used() == {}, "nobody knows yet what they will use"
+    await late.look(240)
+    assert await late.used() == {"ann": "0.001000000"}
+    await late.check_books()
+
+
+async def test_nothing_is_added_twice_however_often_one_looks(late: Deployment) -> None:
+    await late.spend(300)
+    await late.limit()
+    for _ in range(3):
+        await late.governance.backfill.look()
+        late.raw.delete("gov:backfill")  # as if nobody had looked yet
+        late.governance.backfill._done.clear()
+        late.clock.advance(1)
+        await late.look()
+    assert await late.used() == {"ann": "0.000700000"}
+    await late.check_books()
+
+
+async def test_once_it_is_done_nobody_looks_any_more(
+    late: Deployment, make_governance: Callable[..., Governance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await late.limit()
+    await late.look_until_done()
+
+    async def asked(*_: object, **__: object) -> None:
+        raise AssertionError("it looked")
+
+    other = make_governance(clock=late.clock)
+    async with other.store():
+        for governance in (late.governance, other):
+            monkeypatch.setattr(governance.backfill._missed_use, "missed", asked)
+            await governance.backfill.look()
+        await other.limits.put({"name": "new", "scope": "user", "meter": "requests", "rate": "9/hour"})
+        await late.governance.limits.refresh()
+        await late.spend(1)
+        with pytest.raises(AssertionError, match="it looked"):
+            await other.backfill.look()
+
+
+async def test_of_two_workers_that_do_the_same_look_the_second_changes_nothing(
+    late: Deployment, make_governance: Callable[..., Governance]
+) -> None:
+    await late.spend(300)
+    await late.limit()
+    other = make_governance(clock=late.clock)
+    async with other.store():
+        find = other.backfill._missed_use.missed
+
+        async def find_and_hang(*asked: Any, **options: Any) -> Any:
+            missed = await find(*asked, **options)
+            late.raw.delete("gov:backfiller")  # its turn is over
+            await late.governance.backfill.look()
+            return missed
+
+        other.backfill._missed_use.missed = find_and_hang
+        await drain(other)
+        await other.backfill.look()
+    assert await late.used() == {"ann": "0.000700000"}
+    await late.check_books()
+
+
+async def test_editing_a_limit_never_resets_usage(late: Deployment) -> None:
+    await late.limit()
+    await late.spend(300)
+    for change in ({"hard": 2}, {"soft": 0.1}, {"mode": "suggest"}, {"value": "ann"}, {"default": True}):
+        await late.limit(**change)
+        await late.look()
+        assert await late.used() == {"ann": "0.000700000"}, change
+
+
+async def test_a_limit_that_is_deleted_and_created_again_finds_all_its_usage(late: Deployment) -> None:
+    await late.limit()
+    await late.look_until_done()
+    await late.spend(300)
+    await late.governance.limits.delete("late")
+    await late.look(2)
+    await late.spend(300)
+    await late.limit("again")
+    await late.look(2)
+    await late.spend(300)
+    await late.look_until_done()
+    assert await late.used("again") == {"ann": "0.002100000"}
+    await late.check_books()
+
+
+async def test_a_limit_that_goes_while_no_worker_runs_is_looked_at_again(
+    late: Deployment, make_governance: Callable[..., Governance]
+) -> None:
+    month = {"name": "late", "scope": "user", "meter": "cost_usd", "window": "month", "hard": 1}
+    for limits in ([month], [], [month]):
+        governance = make_governance(limits=limits, clock=late.clock)
+        async with governance.store():
+            deployment = Deployment(governance, late.raw)
+            deployment.clock = late.clock
+            await deployment.look_until_done()
+            await deployment.spend(300)
+            await deployment.look_until_done()
+    async with governance.store():
+        assert await deployment.used() == {"ann": "0.002100000"}
+
+
+async def test_what_was_used_in_an_earlier_window_is_not_counted(late: Deployment) -> None:
+    await late.spend(300)
+    late.clock.advance(40 * 86_400)
+    await late.spend(100)
+    await late.limit()
+    await late.limit("ever", window="lifetime")
+    await late.look_until_done()
+    assert await late.used() == {"ann": "0.000300000"}
+    assert await late.used("ever") == {"ann": "0.001000000"}
+    await late.check_books()
+
+
+async def test_amounts_of_a_sliding_window_leave_it_when_they_would_have(late: Deployment) -> None:
+    for _ in range(3):
+        await late.spend(1)
+        late.clock.advance(600)
+    await late.governance.limits.put({"name": "late", "scope": "user", "meter": "requests", "rate": "9/hour"})
+    await late.look()
+    counter = late.raw.hgetall("gov:{acme}:c:user:requests:3600s:ann")
+    assert (counter["u"], sorted(value for name, value in counter.items() if name[:2] == "u2")) == (
+        "3",
+        ["1", "1", "1"],
+    )
+    await late.check_books()
+    late.clock.advance(3600 - 1800 + 70)
+    await late.spend(1)
+    assert late.raw.hget("gov:{acme}:c:user:requests:3600s:ann", "u") == "3", "the first has left, one came"
+    await late.check_books()
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"meter": "requests", "hard": 9}, {"ann": 2, "bob": 1}),
+        ({"meter": "input_tokens", "hard": 9}, {"ann": 200, "bob": 100}),
+        ({"meter": "output_tokens", "hard": 9}, {"ann": 400, "bob": 300}),
+        ({"meter": "total_tokens", "hard": 9}, {"ann": 600, "bob": 400}),
+        ({"value": "bob"}, {"bob": "0.000700000"}),
+        ({"value": "nobody"}, {}),
+        ({"workspace": "acme"}, {"ann": "0.001000000"}),
+        ({"scope": "workspace"}, {"acme": "0.001000000", "zeta": "0.000700000"}),
+        ({"scope": "tag:team"}, {"team of ann": "0.001000000", "team of bob": "0.000700000"}),
+        ({"scope": "tag:colour", "workspace": "acme"}, {"anonymous": "0.001000000"}),
+        ({"scope": ["user", "model"]}, {"ann|m": "0.001000000", "bob|m": "0.000700000"}),
+        ({"scope": ["tag:team", "user"], "value": ["team of bob", "bob"]}, {"team of bob|bob": "0.000700000"}),
+        ({"scope": "deployment"}, {"deployment": "0.001700000"}),
+        ({"scope": ["user", "deployment"]}, {"ann|deployment": "0.001000000", "bob|deployment": "0.000700000"}),
+        ({"scope": ["deployment", "user"], "value": "ann"}, {"deployment|ann": "0.001000000"}),
+        ({"mode": "dry_run"}, {"ann": "0.001000000", "bob": "0.000700000"}),
+        ({"scope": "session", "workspace": "acme"}, {"anonymous": "0.001000000"}),
+        ({"meter": "concurrency", "window": None, "hard": 9}, {}),
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_every_kind_of_limit_is_backfilled(
+    late: Deployment, fields: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    await late.spend(300)
+    await late.spend(100)
+    await late.spend(300, user="bob", workspace="zeta")
+    fields = {name: value for name, value in {"window": "month", **fields}.items() if value is not None}
+    defaults = {"scope": "user", "meter": "cost_usd", "hard": 1}
+    await late.governance.limits.put({"name": "late", **defaults, **fields})
+    await late.look(6)  # it takes clocks for apart by 5 s
+    assert await late.used() == expected
+    await late.check_books()
