@@ -13,12 +13,11 @@ from tests.services.test_audit import Books
 
 from govmiddleware.app import Governance
 from govmiddleware.core.call import Reading
+from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE
 from govmiddleware.core.usage import Usage
+from govmiddleware.errors import StoreUnavailable
 from govmiddleware.services.audit import audit
 from govmiddleware.testing.clock import Clock
-
-COST = 700_000
-"""Nano-USD, of a call with 300 tokens of output."""
 
 
 class Deployment(Books):
@@ -221,39 +220,91 @@ async def test_amounts_of_a_sliding_window_leave_it_when_they_would_have(late: D
     await late.check_books()
 
 
-@pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        ({"meter": "requests", "hard": 9}, {"ann": 2, "bob": 1}),
-        ({"meter": "input_tokens", "hard": 9}, {"ann": 200, "bob": 100}),
-        ({"meter": "output_tokens", "hard": 9}, {"ann": 400, "bob": 300}),
-        ({"meter": "total_tokens", "hard": 9}, {"ann": 600, "bob": 400}),
-        ({"value": "bob"}, {"bob": "0.000700000"}),
-        ({"value": "nobody"}, {}),
-        ({"workspace": "acme"}, {"ann": "0.001000000"}),
-        ({"scope": "workspace"}, {"acme": "0.001000000", "zeta": "0.000700000"}),
-        ({"scope": "tag:team"}, {"team of ann": "0.001000000", "team of bob": "0.000700000"}),
-        ({"scope": "tag:colour", "workspace": "acme"}, {"anonymous": "0.001000000"}),
-        ({"scope": ["user", "model"]}, {"ann|m": "0.001000000", "bob|m": "0.000700000"}),
-        ({"scope": ["tag:team", "user"], "value": ["team of bob", "bob"]}, {"team of bob|bob": "0.000700000"}),
-        ({"scope": "deployment"}, {"deployment": "0.001700000"}),
-        ({"scope": ["user", "deployment"]}, {"ann|deployment": "0.001000000", "bob|deployment": "0.000700000"}),
-        ({"scope": ["deployment", "user"], "value": "ann"}, {"deployment|ann": "0.001000000"}),
-        ({"mode": "dry_run"}, {"ann": "0.001000000", "bob": "0.000700000"}),
-        ({"scope": "session", "workspace": "acme"}, {"anonymous": "0.001000000"}),
-        ({"meter": "concurrency", "window": None, "hard": 9}, {}),
-    ],
-    ids=str,
-)  # fmt: skip
+LIMITS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"meter": "requests", "hard": 9}, {"ann": 2, "bob": 1}),
+    ({"meter": "input_tokens", "hard": 9}, {"ann": 200, "bob": 100}),
+    ({"meter": "output_tokens", "hard": 9}, {"ann": 400, "bob": 300}),
+    ({"meter": "total_tokens", "hard": 9}, {"ann": 600, "bob": 400}),
+    ({"window": "day", "value": "bob"}, {"bob": "0.000700000"}),
+    ({"window": "day", "value": "nobody"}, {}),
+    ({"window": "week", "default": True}, {"ann": "0.001000000", "bob": "0.000700000"}),
+    ({"window": "lifetime", "workspace": "acme"}, {"ann": "0.001000000"}),
+    ({"window": "30d", "anchor": "2026-01-01"}, {"ann": "0.001000000", "bob": "0.000700000"}),
+    ({"timezone": "Asia/Tokyo"}, {"ann": "0.001000000", "bob": "0.000700000"}),
+    ({"scope": "workspace"}, {"acme": "0.001000000", "zeta": "0.000700000"}),
+    ({"scope": "tag:team"}, {"team of ann": "0.001000000", "team of bob": "0.000700000"}),
+    ({"scope": "tag:colour", "workspace": "acme"}, {"anonymous": "0.001000000"}),
+    ({"scope": ["user", "model"]}, {"ann|m": "0.001000000", "bob|m": "0.000700000"}),
+    ({"scope": ["tag:team", "user"], "value": ["team of bob", "bob"]}, {"team of bob|bob": "0.000700000"}),
+    ({"scope": "deployment"}, {"deployment": "0.001700000"}),
+    ({"scope": ["user", "deployment"]}, {"ann|deployment": "0.001000000", "bob|deployment": "0.000700000"}),
+    ({"scope": ["deployment", "user"], "value": "ann"}, {"deployment|ann": "0.001000000"}),
+    ({"mode": "dry_run"}, {"ann": "0.001000000", "bob": "0.000700000"}),
+    ({"meter": "concurrency", "window": None, "hard": 9}, {}),
+]  # fmt: skip
+
+
 async def test_every_kind_of_limit_is_backfilled(
-    late: Deployment, fields: dict[str, Any], expected: dict[str, Any]
+    late: Deployment, make_governance: Callable[..., Governance]
 ) -> None:
-    await late.spend(300)
-    await late.spend(100)
-    await late.spend(300, user="bob", workspace="zeta")
-    fields = {name: value for name, value in {"window": "month", **fields}.items() if value is not None}
-    defaults = {"scope": "user", "meter": "cost_usd", "hard": 1}
-    await late.governance.limits.put({"name": "late", **defaults, **fields})
-    await late.look(6)  # it takes clocks for apart by 5 s
-    assert await late.used() == expected
+    for output_tokens, user, workspace in ((300, "ann", "acme"), (100, "ann", "acme"), (300, "bob", "zeta")):
+        await late.spend(output_tokens, user=user, workspace=workspace)
+    month = {"scope": "user", "meter": "cost_usd", "window": "month", "hard": 1}
+    limits = [{"name": f"limit-{number}", **month, **fields} for number, (fields, _) in enumerate(LIMITS)]
+    governance = make_governance(limits=limits, clock=late.clock)
+    async with governance.store():
+        await drain(governance)
+        late.clock.advance(6)  # it takes clocks for apart by 5 s
+        await governance.backfill.look()
+        found: dict[str, dict[str, Any]] = {f"limit-{number}": {} for number in range(len(LIMITS))}
+        for state in await governance.usage.limit_states():
+            found[str(state["name"])][str(state["value"])] = state["used"]
+    for used, (fields, expected) in zip(found.values(), LIMITS, strict=True):
+        assert used == expected, fields
     await late.check_books()
+
+
+async def test_deployment_wide_limits_leave_out_what_their_own_slot_has_not_settled_yet(
+    late: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await late.limit(scope="deployment")
+    settle = late.governance.ledger.settle
+
+    async def settle_own_part(workspace: str, *arguments: Any, **options: Any) -> Any:
+        if workspace == DEPLOYMENT_WORKSPACE:
+            raise StoreUnavailable("for a while")
+        return await settle(workspace, *arguments, **options)
+
+    monkeypatch.setattr(late.governance.ledger, "settle", settle_own_part)
+    await late.spend(300)
+    await late.look(6)
+    assert await late.used() == {"deployment": "0.000000000"}
+    monkeypatch.undo()
+    await late.governance.upkeep.stop()  # sends it again
+    await late.look(20)
+    await late.look(60)
+    assert await late.used() == {"deployment": "0.000700000"}
+    await late.check_books()
+
+
+async def test_what_a_dry_run_would_have_refused_is_not_backfilled(late: Deployment) -> None:
+    await late.limit("tight", scope="user", meter="requests", hard=1, mode="dry_run")
+    await late.spend(300)
+    await late.spend(300)
+    await late.limit(mode="dry_run")
+    await late.look()
+    assert await late.used() == {"ann": "0.000700000"}
+    assert await late.used("tight") == {"ann": 1}
+    await late.check_books()
+
+
+async def test_a_call_from_inside_the_app_is_a_request_of_its_parents(late: Deployment) -> None:
+    parent = late.call()
+    async with late.governance.reservations.hold(parent, late.governance.limits):
+        await late.spend(300, parent=parent)
+        parent.reading, parent.status, parent.usage = Reading.WHOLE, 200, Usage()
+    await late.limit(meter="requests", hard=9)
+    await late.limit("cost")
+    await late.look()
+    assert await late.used() == {"ann": 1}
+    assert await late.used("cost") == {"ann": "0.000700000"}
