@@ -40,11 +40,14 @@ from govmiddleware.inside import GovernedBlock, GovernedTransport, Home, InnerCa
 from govmiddleware.journal.audit_log import SqlAuditLog
 from govmiddleware.journal.database import Database
 from govmiddleware.journal.history import SqlHistory
+from govmiddleware.journal.missed_use import SqlMissedUse
 from govmiddleware.journal.overrides import SqlOverrides
+from govmiddleware.journal.reports import SqlReports
 from govmiddleware.journal.synchronous import SyncEpochHistory
 from govmiddleware.ledger.adjustments import RedisAdjustments
 from govmiddleware.ledger.api_tokens import RedisApiTokens
 from govmiddleware.ledger.audit_head import RedisAuditHead
+from govmiddleware.ledger.backfill import RedisBackfillNotes
 from govmiddleware.ledger.connection import PROBE_SECONDS, connect
 from govmiddleware.ledger.drain_turn import RedisDrainTurn
 from govmiddleware.ledger.embedded import EmbeddedStore
@@ -63,6 +66,7 @@ from govmiddleware.protocols.registry import recognise
 from govmiddleware.services.api_token_registry import ApiTokenRegistry
 from govmiddleware.services.api_tokens import ApiTokens
 from govmiddleware.services.audit_log import Chain, verify
+from govmiddleware.services.backfill import BACKFILL_SECONDS, Backfill
 from govmiddleware.services.drain import DRAIN_SECONDS, Drainer
 from govmiddleware.services.limit_events import LimitEvents
 from govmiddleware.services.limits import REFRESH_SECONDS, Fields, LimitRegistry
@@ -76,6 +80,7 @@ from govmiddleware.services.settlement_watch import CHECK_SECONDS, SettlementWat
 from govmiddleware.services.signing_keys import SigningKeys
 from govmiddleware.services.upkeep import Upkeep
 from govmiddleware.services.usage import UsageReports
+from govmiddleware.services.usage_reset import UsageReset
 from govmiddleware.services.webhook_delivery import WebhookDelivery
 from govmiddleware.settings import Settings, load
 from govmiddleware.settings_errors import without_password
@@ -115,16 +120,16 @@ class Governance:
             raise ConfigurationError("redis_url", shown, f"the URL of a store ({error})") from None
         self._database = Database(settings.journal_database)
         self.history = SqlHistory(self._database)
+        secret = settings.audit_key.get_secret_value() if settings.audit_key else None
+        self.signing_keys = SigningKeys(secret, settings.data_dir / "audit.key")
+        self.audit_heads = RedisAuditHead(self._redis)
+        self.audit_log = SqlAuditLog(self._database, lambda: self.signing_keys.audit_log, self.audit_heads)
         self.epochs = Epochs(self._redis, self.history.begin_epoch)
         self.ledger = RedisLedger(
             self._redis, epochs=self.epochs, journal_max_records=settings.journal_max_records, clock=clock
         )
         self.journal = RedisJournal(self._redis, clock=clock)
         self.adjustments = RedisAdjustments(self._redis, epochs=self.epochs, clock=clock)
-        secret = settings.audit_key.get_secret_value() if settings.audit_key else None
-        self.signing_keys = SigningKeys(secret, settings.data_dir / "audit.key")
-        self.audit_heads = RedisAuditHead(self._redis)
-        self.audit_log = SqlAuditLog(self._database, lambda: self.signing_keys.audit_log, self.audit_heads)
         self.links = Links(
             lambda: self.signing_keys.links, settings.public_url.rstrip("/") + settings.control_prefix
         )
@@ -197,7 +202,20 @@ class Governance:
             self.api_token_store,
             failed_logins=settings.login_throttle,
         )
-        self.usage = UsageReports(self.journal, self.limits)
+        self.usage = UsageReports(self.journal, self.history, SqlReports(self._database), self.limits)
+        self.backfill = Backfill(
+            self.limits,
+            SqlMissedUse(self._database),
+            RedisBackfillNotes(self._redis),
+            self.adjustments,
+            self.journal,
+            self.history,
+            clock or (lambda: time.time_ns() // 1_000_000),
+        )
+        self.upkeep.also(BACKFILL_SECONDS, self.backfill.look)
+        self.usage_reset = UsageReset(
+            self.limits, self.adjustments, self.audit_log, self.journal, self.history
+        )
         self._inner_calls = InnerCalls(
             admit=self.admit,
             estimate=self._estimate,

@@ -44,6 +44,7 @@ class Sidecar:
         self.control: ASGIApp = control_plane(
             prefix=settings.control_prefix,
             usage=governance.usage,
+            usage_reset=governance.usage_reset,
             limits=governance.limits,
             overrides=governance.overrides,
             links=governance.links,

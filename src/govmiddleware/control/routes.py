@@ -11,6 +11,7 @@ from govmiddleware.control.limits import limit_routes
 from govmiddleware.control.overrides import override_routes
 from govmiddleware.control.pages import override_pages, refusal_pages, stylesheet
 from govmiddleware.control.usage import usage_routes
+from govmiddleware.control.usage_reset import reset_routes
 from govmiddleware.core.addresses import TrustedProxies
 from govmiddleware.core.refusals import Refusal
 from govmiddleware.errors import HistoryUnavailable, StoreUnavailable
@@ -21,12 +22,14 @@ from govmiddleware.services.links import Links
 from govmiddleware.services.overrides import Overrides
 from govmiddleware.services.standing import Standings
 from govmiddleware.services.usage import UsageReports
+from govmiddleware.services.usage_reset import UsageReset
 
 
 def control_plane(
     *,
     prefix: str,
     usage: UsageReports,
+    usage_reset: UsageReset,
     limits: LimitRegistry,
     overrides: Overrides,
     links: Links,
@@ -54,6 +57,7 @@ def control_plane(
         Mount(
             "/api/v1",
             routes=[
+                *reset_routes(usage_reset, access),
                 *usage_routes(usage, access),
                 *limit_routes(limits, access),
                 *override_routes(overrides, access),

@@ -392,21 +392,36 @@ class SettledHold:
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """A record as the journal holds it. `record` is the JSON of `services.records.Record`."""
+    """A record as the journal holds it. `record` is the JSON of `services.records.Record`.
+
+    Attributes:
+        admitted_ms: of a call, when its last limits took it; None where that is `at_ms`.
+    """
 
     record_id: str
     at_ms: int
     holds: tuple[SettledHold, ...]
     record: bytes
+    admitted_ms: int | None = None
+
+    @property
+    def time_ms(self) -> int:
+        """The time that it belongs to: its call's admission, as in the counters."""
+        return self.at_ms if self.admitted_ms is None else self.admitted_ms
 
 
 @dataclass(frozen=True, slots=True)
 class OpenReservation:
-    """A reservation that is not settled yet. `record` is what the journal gets if its lease runs out."""
+    """A reservation that is not settled yet. `record` is what the journal gets if its lease runs out.
+
+    Attributes:
+        admitted_ms: when its last limits took it; 0 where the reservation is lost.
+    """
 
     id: str
     holds: tuple[SettledHold, ...]
     record: bytes | None
+    admitted_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

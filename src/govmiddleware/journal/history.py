@@ -63,7 +63,7 @@ class SqlHistory:
 
     async def drained_to(self, workspace: str) -> str:
         async with self._database.read() as connection:
-            return await _drained_to(connection, workspace)
+            return await drained_to(connection, workspace)
 
     async def workspaces(self) -> list[str]:
         async with self._database.read() as connection:
@@ -107,7 +107,7 @@ class SqlHistory:
             .group_by(counters.c.name, holds.c.bucket)
         )
         async with self._database.read() as connection:
-            drained_to = await _drained_to(connection, workspace)
+            to = await drained_to(connection, workspace)
             still_count = [
                 and_(
                     counters.c.window == window, holds.c.bucket >= window_named(window).first_bucket(since_ms)
@@ -119,7 +119,7 @@ class SqlHistory:
                 (name, bucket): latest(most, least) if is_clock(name) else int(total)
                 for name, bucket, total, most, least in found
             }
-            return sums, drained_to
+            return sums, to
 
     async def outcomes(self, workspace: str, reservation_ids: Sequence[str]) -> dict[str, JournalEntry]:
         outcomes = {}
@@ -236,10 +236,17 @@ def _window(counter: str) -> str:
 def _entry(row: Any, held: Mapping[int, Sequence[SettledHold]]) -> JournalEntry:
     """A row of `records`, and the holds by the rows' ids."""
     record_id = f"{row.stream_ms}-{row.stream_sequence}"
-    return JournalEntry(record_id, row.at_ms, tuple(held.get(row.id, ())), record_bytes(row.kind, row.record))
+    return JournalEntry(
+        record_id,
+        row.at_ms,
+        tuple(held.get(row.id, ())),
+        record_bytes(row.kind, row.record),
+        None if row.time_ms == row.at_ms else row.time_ms,
+    )
 
 
-async def _drained_to(connection: AsyncConnection, workspace: str) -> str:
+async def drained_to(connection: AsyncConnection, workspace: str) -> str:
+    """The id of the workspace's last record, as this transaction sees it; empty where there is none."""
     found = await connection.execute(
         select(workspaces.c.drained_ms, workspaces.c.drained_sequence).where(workspaces.c.name == workspace)
     )

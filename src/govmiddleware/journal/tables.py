@@ -17,7 +17,18 @@ Amounts and money are integers, money in nano-USD; times are Unix milliseconds.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
@@ -64,6 +75,9 @@ records = Table(
     Column("stream_sequence", BigInteger, nullable=False),
     Column("identity", Text, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
+    # When its call was admitted, which is the time that reports and counters go by.
+    Column("time_ms", BigInteger, nullable=False),
+    Column("is_inner", Boolean, nullable=False),
     Column("kind", Name, nullable=False),
     Column("api_token", Name),
     Column("user", Name),
@@ -73,18 +87,43 @@ records = Table(
     Column("model_requested", Name),
     Column("model_served", Name),
     Column("price_version", Name),
+    Column("outcome", Name),
+    Column("would_refuse", Name),
     Column("requests", BigInteger, nullable=False),
     Column("refused", BigInteger, nullable=False),
     Column("input_tokens", BigInteger, nullable=False),
     Column("cached_tokens", BigInteger, nullable=False),
+    Column("cache_write_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),
     Column("reasoning_tokens", BigInteger, nullable=False),
     Column("cost", BigInteger, nullable=False),
     Column("debt", BigInteger, nullable=False),
     Column("record", Text, nullable=False),
     UniqueConstraint("workspace", "identity"),
+    Index("gov_record_adjustment", "workspace", "outcome"),
     Index("gov_record_stream", "workspace", "stream_ms", "stream_sequence"),
-    Index("gov_record_at", "workspace", "at_ms"),
+    # All that reports select and add up: they are read from it alone, without the records.
+    Index(
+        "gov_record_usage",
+        "workspace",
+        "time_ms",
+        "api_token",
+        "user",
+        "session",
+        "agent",
+        "provider",
+        "model_requested",
+        "price_version",
+        "requests",
+        "refused",
+        "input_tokens",
+        "cached_tokens",
+        "cache_write_tokens",
+        "output_tokens",
+        "reasoning_tokens",
+        "cost",
+        "debt",
+    ),
 )
 
 tags = Table(

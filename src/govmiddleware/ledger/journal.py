@@ -141,18 +141,19 @@ class RedisJournal:
 
 
 def _entry(keys: WorkspaceKeys, record_id: bytes, fields: dict[bytes, bytes]) -> JournalEntry:
-    """Beside `at` and `record`, an entry has a field for each counter. A name is whole in it, whatever
+    """Beside `at`, `admitted` and `record`, an entry has a field for each counter. A name is whole in it, whatever
     characters a client put there: no separator can be forged. One without `at` is as old as its id says.
     What is no entry of ours is kept whole, as a record that nobody can read."""
     made_at = int(record_id.partition(b"-")[0])
+    counters = keys.counter_prefix.encode()
     try:
         holds: list[SettledHold] = []
         for key, settled in fields.items():
-            if key not in (b"at", b"record"):
+            if key.startswith(counters):
                 holds += _holds(keys.counter_name(key.decode()), settled.split())
-        return JournalEntry(
-            record_id.decode(), int(fields.get(b"at", made_at)), tuple(holds), fields[b"record"]
-        )
+        at = int(fields.get(b"at", made_at))
+        admitted = int(fields[b"admitted"]) if b"admitted" in fields else None
+        return JournalEntry(record_id.decode(), at, tuple(holds), fields[b"record"], admitted)
     except (KeyError, ValueError):
         return JournalEntry(record_id.decode(), made_at, (), msgspec.json.encode(list(fields.items())))
 
@@ -164,7 +165,7 @@ def _reservation(keys: WorkspaceKeys, fields: list[bytes]) -> OpenReservation:
         if key.startswith(keys.counter_prefix):
             _kind, *parts = value.split()
             holds += _holds(keys.counter_name(key), parts)
-    return OpenReservation(fields[0].decode(), tuple(holds), held.get("rec"))
+    return OpenReservation(fields[0].decode(), tuple(holds), held.get("rec"), int(held.get("at", 0)))
 
 
 def _holds(counter: str, parts: list[bytes]) -> list[SettledHold]:

@@ -9,6 +9,8 @@ script can change them together.
 | gov:sweeper                | string | who walks all workspaces: HOST:PID        | by TTL, shorter than sweep_seconds |
 | gov:drainer                | hash   | `by`: who drains, HOST:PID:NUMBER; and    | by TTL, five seconds after it ends |
 |                            |        | `report`, how far behind it is, JSON      |                                    |
+| gov:backfiller             | string | who backfills limits: HOST:PID            | by TTL: two minutes                |
+| gov:backfill               | hash   | kind of counter -> how far its backfill is| while a limit of it is in force    |
 | gov:limits                 | hash   | a limit's name -> its settings, JSON      | for ever: until it is deleted      |
 | gov:audit_head             | string | the audit log's last entry, NUMBER:MAC    | for ever: a cut log shows by it    |
 | gov:overrides              | hash   | an override's id -> what it adds, JSON    | while any is in force              |
@@ -37,6 +39,8 @@ from __future__ import annotations
 WORKSPACES = "gov:workspaces"
 SWEEPER = "gov:sweeper"
 DRAINER = "gov:drainer"
+BACKFILLER = "gov:backfiller"
+BACKFILL_NOTES = "gov:backfill"
 LIMITS = "gov:limits"
 OVERRIDES = "gov:overrides"
 OVERRIDES_WALKER = "gov:overrides:walker"

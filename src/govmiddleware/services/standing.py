@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from govmiddleware.core.limits import Counter, Limit, Mode
 from govmiddleware.core.ports import Journal
 from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE, is_deployment_wide
+from govmiddleware.services.limit_states import amounts_in_window, resets_at
 from govmiddleware.services.limits import LimitRegistry
 from govmiddleware.services.records import amount_shown
-from govmiddleware.services.usage import amounts_in_window, resets_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,9 +159,12 @@ local function plan_settlements(held, fields, count, first, actual_of, swept)
 end
 
 -- Carries the plan out; `record` '' leaves nothing in the journal. Writes only, and none that can fail.
-local function write_settlement(state, open, journal, id, now, writes, entry, record)
+-- `admitted`: when the reservation was, ms.
+local function write_settlement(state, open, journal, id, now, writes, entry, record, admitted)
   redis.call('HSET', state, 'now', text(now))
   for _, write in ipairs(writes) do write() end
   redis.call('ZREM', open, id)
-  if record ~= '' then redis.call('XADD', journal, '*', 'at', text(now), 'record', record, unpack(entry)) end
+  if record ~= '' then
+    redis.call('XADD', journal, '*', 'at', text(now), 'admitted', admitted or text(now), 'record', record, unpack(entry))
+  end
 end

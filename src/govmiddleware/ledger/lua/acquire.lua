@@ -214,6 +214,10 @@ if exceeded then
 end
 
 local holds = {'rec', ARGV[7]}
+if step ~= 'grow' then
+  table.insert(holds, 'at') -- when it was admitted
+  table.insert(holds, text(now))
+end
 for _, ask in ipairs(asks) do
   if ask.check ~= 'd' or not shadow_exceeded then
     add(ask.key, now, ask.kind, ask.place, 'r', ask.amount)
