@@ -47,7 +47,7 @@ class Bench:
         self.clock = clock
         self.redis = connect(url)
         self.ledger = RedisLedger(self.redis, clock=clock)
-        self.journal = RedisJournal(self.redis)
+        self.journal = RedisJournal(self.redis, clock=clock)
         self.raw = administrator(url)
         self.keys = WorkspaceKeys(self.workspace)
         self._held: dict[str, list[Hold]] = {}
@@ -185,7 +185,7 @@ class Bench:
 
 
 def _counters(holds: Iterable[Hold]) -> tuple[Counter, ...]:
-    return tuple(hold.counter for hold in holds)
+    return tuple(counter for hold in holds for counter in hold.counters())
 
 
 def milliseconds(text: str) -> int:

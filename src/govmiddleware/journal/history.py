@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import and_, false, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from govmiddleware.core.history import Sums, is_clock, latest
 from govmiddleware.core.limits import split_counter_name
 from govmiddleware.core.ports import JournalEntry, SettledHold
+from govmiddleware.core.windows import window_named
 from govmiddleware.journal.bulk import Row, insert_missing
 from govmiddleware.journal.database import Database
 from govmiddleware.journal.rows import Draft, draft, record_bytes, record_row
@@ -60,7 +63,7 @@ class SqlHistory:
 
     async def drained_to(self, workspace: str) -> str:
         async with self._database.read() as connection:
-            return await _drained_to(connection, workspace)
+            return await drained_to(connection, workspace)
 
     async def workspaces(self) -> list[str]:
         async with self._database.read() as connection:
@@ -84,12 +87,7 @@ class SqlHistory:
                 rows = (await connection.execute(page.where(at > start, at <= end))).all()
                 held = await _holds_of(connection, [row.id for row in rows])
             for row in rows:
-                yield JournalEntry(
-                    f"{row.stream_ms}-{row.stream_sequence}",
-                    row.at_ms,
-                    tuple(held.get(row.id, ())),
-                    record_bytes(row.kind, row.record),
-                )
+                yield _entry(row, held)
             if len(rows) < _PAGE:
                 return
             start = (rows[-1].stream_ms, rows[-1].stream_sequence, rows[-1].id)
@@ -99,26 +97,44 @@ class SqlHistory:
             found = await connection.execute(select(counters.c.name).where(counters.c.workspace == workspace))
             return list(found.scalars())
 
-    async def sums(
-        self, workspace: str, first_buckets: Mapping[str, int]
-    ) -> tuple[dict[tuple[str, int], int], str]:
-        still_count = or_(
-            false(),
-            *(
-                and_(counters.c.window == window, holds.c.bucket >= first)
-                for window, first in first_buckets.items()
-            ),
-        )
+    async def sums(self, workspace: str, since_ms: int) -> tuple[Sums, str]:
+        windows = select(counters.c.window).where(counters.c.workspace == workspace).distinct()
+        amount = holds.c.amount
         query = (
-            select(counters.c.name, holds.c.bucket, func.sum(holds.c.amount))
+            select(counters.c.name, holds.c.bucket, func.sum(amount), func.max(amount), func.min(amount))
             .join_from(counters, holds)
-            .where(counters.c.workspace == workspace, still_count)
+            .where(counters.c.workspace == workspace)
             .group_by(counters.c.name, holds.c.bucket)
         )
         async with self._database.read() as connection:
-            drained_to = await _drained_to(connection, workspace)
-            found = await connection.execute(query)
-            return {(name, bucket): int(amount) for name, bucket, amount in found}, drained_to
+            to = await drained_to(connection, workspace)
+            still_count = [
+                and_(
+                    counters.c.window == window, holds.c.bucket >= window_named(window).first_bucket(since_ms)
+                )
+                for window in (await connection.execute(windows)).scalars()
+            ]
+            found = await connection.execute(query.where(or_(false(), *still_count)))
+            sums = {
+                (name, bucket): latest(most, least) if is_clock(name) else int(total)
+                for name, bucket, total, most, least in found
+            }
+            return sums, to
+
+    async def outcomes(self, workspace: str, reservation_ids: Sequence[str]) -> dict[str, JournalEntry]:
+        outcomes = {}
+        async with self._database.read() as connection:
+            for first in range(0, len(reservation_ids), _PAGE):
+                some = [f"outcome:{each}" for each in reservation_ids[first : first + _PAGE]]
+                rows = (
+                    await connection.execute(
+                        select(records).where(records.c.workspace == workspace, records.c.identity.in_(some))
+                    )
+                ).all()
+                held = await _holds_of(connection, [row.id for row in rows])
+                for row in rows:
+                    outcomes[row.identity.removeprefix("outcome:")] = _entry(row, held)
+        return outcomes
 
     async def epoch(self, workspace: str) -> str | None:
         async with self._database.read() as connection:
@@ -127,6 +143,9 @@ class SqlHistory:
             return epoch
 
     async def begin_epoch(self, workspace: str, epoch: str) -> str:
+        known = await self.epoch(workspace)
+        if known is not None:
+            return known
         async with self._database.write() as connection:
             await insert_missing(connection, workspaces, [_unknown(workspace) | {"epoch": epoch}])
             await connection.execute(
@@ -214,7 +233,20 @@ def _window(counter: str) -> str:
         return ""
 
 
-async def _drained_to(connection: AsyncConnection, workspace: str) -> str:
+def _entry(row: Any, held: Mapping[int, Sequence[SettledHold]]) -> JournalEntry:
+    """A row of `records`, and the holds by the rows' ids."""
+    record_id = f"{row.stream_ms}-{row.stream_sequence}"
+    return JournalEntry(
+        record_id,
+        row.at_ms,
+        tuple(held.get(row.id, ())),
+        record_bytes(row.kind, row.record),
+        None if row.time_ms == row.at_ms else row.time_ms,
+    )
+
+
+async def drained_to(connection: AsyncConnection, workspace: str) -> str:
+    """The id of the workspace's last record, as this transaction sees it; empty where there is none."""
     found = await connection.execute(
         select(workspaces.c.drained_ms, workspaces.c.drained_sequence).where(workspaces.c.name == workspace)
     )

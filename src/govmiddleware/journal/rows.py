@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass
-from decimal import Decimal
+from dataclasses import asdict, dataclass
 
-from govmiddleware.core.money import nano_usd
 from govmiddleware.core.ports import JournalEntry
-from govmiddleware.core.usage import Usage
 from govmiddleware.services import records
 from govmiddleware.services.records import UNREADABLE, Record
 
-_NOTHING = Usage()
 _LARGEST = 2**63 - 1
 """Of a column."""
 
@@ -60,6 +56,8 @@ def record_row(workspace: str, drafted: Draft) -> dict[str, object]:
         "stream_sequence": int(sequence),
         "identity": drafted.identity,
         "at_ms": entry.at_ms,
+        "time_ms": entry.time_ms,
+        "is_inner": record.parent_request_id is not None,
         "kind": record.kind,
         "api_token": record.api_token,
         "user": record.user,
@@ -69,6 +67,8 @@ def record_row(workspace: str, drafted: Draft) -> dict[str, object]:
         "model_requested": record.model_requested,
         "model_served": record.model_served,
         "price_version": record.price_version,
+        "outcome": record.outcome,
+        "would_refuse": record.would_refuse,
         **drafted.amounts,
         "record": drafted.text,
     }
@@ -80,22 +80,9 @@ def record_bytes(kind: str, text: str) -> bytes:
 
 
 def _amounts(record: Record) -> dict[str, int]:
-    """Debt is the cost past what was reserved; a correction speaks of what is past what was reserved, which its
-    request's expired record has. Raises ValueError and ArithmeticError for what is no amount."""
-    is_use = record.kind in ("outcome", "correction")
-    usage = (record.usage if is_use else None) or _NOTHING
-    cost = _nano(record.cost_usd) if is_use else 0
-    reserved = _nano(record.reserved_usd) if record.kind == "outcome" else 0
-    amounts = {
-        "requests": int(record.kind == "outcome"),
-        "refused": record.refused,
-        "input_tokens": usage.input_tokens,
-        "cached_tokens": usage.cached_tokens,
-        "output_tokens": usage.output_tokens,
-        "reasoning_tokens": usage.reasoning_tokens,
-        "cost": cost,
-        "debt": max(0, cost - reserved) if is_use else 0,
-    }
+    """Raises ValueError and ArithmeticError for what is no amount."""
+    amounts = asdict(records.sums_of(record))
+    del amounts["reserved"]  # nothing is, once it is journaled
     if any(abs(amount) > _LARGEST for amount in amounts.values()):
         raise ValueError("an amount is larger than a column's largest")
     return amounts
@@ -113,7 +100,3 @@ def _identity(entry: JournalEntry, record: Record) -> str:
     if record.reservation_id is not None and record.kind in ("outcome", "correction"):
         return f"{record.kind}:{record.reservation_id}".replace("\0", "\\0")
     return f"{entry.record_id}:{hashlib.sha256(entry.record).hexdigest()[:16]}"
-
-
-def _nano(text: str | None) -> int:
-    return nano_usd(Decimal(text or 0))

@@ -46,7 +46,7 @@ def _read(name: str, *shared: str) -> Script:
 
 acquire = _read("acquire", "_windows")
 settle = _read("settle")
-adjust = _read("adjust", "_windows")
+adjust = _read("adjust", "_windows", "_restore")
 look = _read("look", "_windows")
 renew = _read("renew")
 expired = _read("expired")
