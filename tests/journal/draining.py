@@ -95,4 +95,5 @@ class Draining:
 
 def _sorted(entry: JournalEntry) -> JournalEntry:
     holds = sorted(entry.holds, key=lambda hold: (hold.counter, hold.bucket))
-    return replace(entry, holds=tuple(holds))
+    # SQL does not tell an admission at the time of the record from none.
+    return replace(entry, holds=tuple(holds), admitted_ms=entry.time_ms)

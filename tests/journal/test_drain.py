@@ -154,7 +154,7 @@ async def test_what_nobody_can_read_is_kept_whole_and_holds_up_nothing(
     kinds = [records.decode(entry.record).kind for entry in stream]
     assert kinds.count(UNREADABLE) >= len(junk) - 3, "what is too large for SQL can be read"
     assert caplog.text.count("cannot be read") == len(stream) - 1
-    sums, _ = await worker.history.sums("acme", {"60s": 0})
+    sums, _ = await worker.history.sums("acme", 0)
     assert sums["user:requests:60s:ann", 7] == len(junk), "what it used is known all the same"
 
 
@@ -172,7 +172,7 @@ async def test_any_name_comes_out_as_it_went_in(worker: Draining) -> None:
     assert await worker.drained() == stream
     counters = [f"user:requests:60s:{name}" for name in names]
     assert sorted(await worker.history.counters("acme")) == sorted(counters)
-    sums, _ = await worker.history.sums("acme", {"60s": 0})
+    sums, _ = await worker.history.sums("acme", 0)
     assert sums == {(counter, 7): 1 for counter in counters}
 
 
@@ -184,9 +184,10 @@ async def test_a_workspace_that_fails_keeps_no_other_waiting(
     await worker.redis.set("gov:{Zoo}:journal", "no stream")
     with caplog.at_level(logging.WARNING, drain.logger.name):
         for _ in range(3):
-            with pytest.raises(Exception, match="WRONGTYPE"):
-                await worker.drainer.drain()
+            await worker.drainer.drain()
     assert len(await worker.drained()) == 1
+    (warning,) = worker.drainer.warnings()
+    assert "WRONGTYPE" in warning
     assert caplog.text.count("workspace Zoo takes no records") == 1
 
 
@@ -231,8 +232,8 @@ async def test_two_who_drain_at_once_add_each_record_once(
     await worker.drainer.close()
     drained = [records.decode(entry.record).reservation_id for entry in await worker.drained()]
     assert drained == names
-    sums, _ = await worker.history.sums("acme", {"month": 0})
-    assert sum(sums.values()) == 2 * 3 * len(names)
+    sums, _ = await worker.history.sums("acme", 0)
+    assert sum(sums.values()) == len(COUNTERS) * 3 * len(names)
 
 
 async def _always(report: object = None) -> bool:

@@ -10,7 +10,7 @@ from sqlalchemy import and_, false, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from govmiddleware.core.history import Sums, is_clock, latest
-from govmiddleware.core.limits import split_counter_name
+from govmiddleware.core.limits import is_counter_name, split_counter_name
 from govmiddleware.core.ports import JournalEntry, SettledHold
 from govmiddleware.core.windows import window_named
 from govmiddleware.journal.bulk import Row, insert_missing
@@ -98,7 +98,11 @@ class SqlHistory:
             return list(found.scalars())
 
     async def sums(self, workspace: str, since_ms: int) -> tuple[Sums, str]:
-        windows = select(counters.c.window).where(counters.c.workspace == workspace).distinct()
+        windows = (
+            select(counters.c.window)
+            .where(counters.c.workspace == workspace, counters.c.window != "")
+            .distinct()
+        )
         amount = holds.c.amount
         query = (
             select(counters.c.name, holds.c.bucket, func.sum(amount), func.max(amount), func.min(amount))
@@ -227,10 +231,8 @@ def _unknown(workspace: str) -> Row:
 
 
 def _window(counter: str) -> str:
-    try:
-        return split_counter_name(counter)[2]
-    except ValueError:  # it is none of ours, and counts in no window
-        return ""
+    """Empty for what is no counter of ours, which a record from elsewhere may name: it counts in no window."""
+    return split_counter_name(counter)[2] if is_counter_name(counter) else ""
 
 
 def _entry(row: Any, held: Mapping[int, Sequence[SettledHold]]) -> JournalEntry:

@@ -98,6 +98,7 @@ class Drainer:
         """Copy all that there is, if the turn is ours. Raises StoreUnavailable."""
         if not await self._turn.take():
             self._places.clear()  # another one trims meanwhile
+            self._errors.clear()
             self._tell(await self._turn.report())
             return
         while True:
@@ -134,10 +135,11 @@ class Drainer:
                 has_more = True
         waiting, oldest = 0, []
         for workspace in behind:
-            place = self._places[workspace]
-            waiting += max(0, await self._journal.length(workspace) - place.drained)
-            page = await self._journal.page(workspace, place.start, 2)
-            oldest += [entry.at_ms for entry in page if entry != place.last][:1]
+            with suppress(StoreUnavailable):  # the error is known already
+                place = self._places[workspace]
+                waiting += max(0, await self._journal.length(workspace) - place.drained)
+                page = await self._journal.page(workspace, place.start, 2)
+                oldest += [entry.at_ms for entry in page if entry != place.last][:1]
         error = next(iter(self._errors.values()), "")
         return DrainReport(waiting, min(oldest, default=None), error), has_more
 
