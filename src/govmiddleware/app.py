@@ -49,6 +49,7 @@ from govmiddleware.ledger.health import StoreCheck, eviction_policy, examine
 from govmiddleware.ledger.journal import RedisJournal
 from govmiddleware.ledger.ledger import RedisLedger
 from govmiddleware.ledger.limits import RedisLimits
+from govmiddleware.ledger.restoring import RedisRestoringTurns
 from govmiddleware.ledger.sync_store import SyncRedisStore
 from govmiddleware.metrics import Metrics
 from govmiddleware.middleware import Authenticate, Budget, Estimate, Journal, Meter, RateLimit, Routes
@@ -58,6 +59,7 @@ from govmiddleware.protocols.registry import recognise
 from govmiddleware.services.api_tokens import ApiTokens
 from govmiddleware.services.limit_events import LimitEvents
 from govmiddleware.services.limits import REFRESH_SECONDS, Fields, LimitRegistry
+from govmiddleware.services.rebuild import Rebuilding
 from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
 from govmiddleware.services.reservations import Reservations
 from govmiddleware.services.settlement_watch import CHECK_SECONDS, SettlementWatch
@@ -113,6 +115,9 @@ class Governance:
         self.signing_keys = SigningKeys(secret, settings.data_dir / "audit.key")
         self.audit_log = SqlAuditLog(
             self._database, lambda: self.signing_keys.audit_log, RedisAuditHead(self._redis)
+        )
+        self.rebuilding = Rebuilding(
+            self.ledger, self.journal, self.history, self.adjustments, RedisRestoringTurns(self._redis)
         )
         self._sync_store = SyncRedisStore(
             self._embedded.url if self._embedded else settings.redis_url,

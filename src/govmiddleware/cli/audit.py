@@ -3,29 +3,46 @@
 from __future__ import annotations
 
 import sys
-from typing import cast
+from typing import Annotated, cast
+
+from cyclopts import Parameter
 
 from govmiddleware.app import Governance
 from govmiddleware.cli.common import AsJson, Config, Redis, print_json, print_table, with_governance
-from govmiddleware.errors import StoreUnavailable
+from govmiddleware.errors import CannotRestore, HistoryUnavailable, StoreUnavailable
 from govmiddleware.services.audit import Findings
 from govmiddleware.services.audit import audit as audit_journal
 
 _COULD_NOT_CHECK = 2
 
 
-def audit(*, config: Config = None, redis: Redis = None, json: AsJson = False) -> int:
+def audit(
+    *,
+    rebuild: Annotated[bool, Parameter(negative=())] = False,
+    config: Config = None,
+    redis: Redis = None,
+    json: AsJson = False,
+) -> int:
     """Compare every counter with the journal and the open reservations.
 
     Exit code 0 clean, 1 differences, 2 could not check.
+
+    Parameters
+    ----------
+    rebuild
+        First make every counter what the journal says, also in a store that has lost them. Traffic may run.
     """
 
     async def check(governance: Governance) -> Findings:
-        return await audit_journal(governance.journal)
+        if rebuild:
+            for done in await governance.rebuilding.rebuild():
+                if done.counters or done.was_lost:
+                    print(f"{done.workspace}: {done.counters} counters restored", file=sys.stderr)
+        return await audit_journal(governance.journal, governance.history)
 
     try:
         findings = with_governance(check, config, redis)
-    except StoreUnavailable as error:
+    except (StoreUnavailable, HistoryUnavailable, CannotRestore) as error:
         print(f"govmiddleware: could not check: {error}", file=sys.stderr)
         return _COULD_NOT_CHECK
     shown = findings.shown()
@@ -36,7 +53,9 @@ def audit(*, config: Config = None, redis: Redis = None, json: AsJson = False) -
         if differences:
             print_table(differences, list(differences[0]))
         for orphan in findings.orphans:
-            print(f"orphan: reservation {orphan} is in the open set and nowhere else")
+            print(f"orphan: {orphan} is in the store, and no book explains it")
+        for workspace in findings.lost:
+            print(f"lost: the store has lost the counters of {workspace}; --rebuild restores them")
         print(
             f"{'ok' if findings.ok else 'NOT OK'}: {findings.checked} checked, {len(differences)} differences"
         )

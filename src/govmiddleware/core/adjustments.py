@@ -44,10 +44,12 @@ class Restored:
     Attributes:
         used: of a wall clock when the window was first used, ms.
         reserved: not journaled.
+        sums: of a sliding window's running sums, used and reserved, what they differ from those of its buckets.
     """
 
     used: Mapping[int, int]
     reserved: Mapping[int, int] = field(default_factory=dict)
+    sums: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,22 @@ class Adjustments(Protocol):
 
     async def members(self, workspace: str, book: str) -> list[str]:
         """Of a book, the one not used for the longest first."""
+        ...
+
+
+class RestoringTurns(Protocol):
+    """Turns to restore what the store has lost of a workspace: one at a time. Every call raises StoreUnavailable."""
+
+    async def begin(self, workspace: str, last_record_id: str) -> str | None:
+        """Take the turn; None where it is another's. The journal goes on after record `last_record_id`."""
+        ...
+
+    async def whose(self, workspace: str) -> str:
+        """Who has it, for people."""
+        ...
+
+    async def end(self, workspace: str, turn: str, epoch: str | None) -> bool:
+        """Give it back; False where it was over. The workspace, if it is whole again, has this epoch."""
         ...
 
 

@@ -474,7 +474,7 @@ class Journal(Protocol):
         """Those of all workspaces. It walks over the whole store, by cursor: for audits alone."""
         ...
 
-    async def unlisted(self, workspace: str, reservation_ids: Iterable[str]) -> list[str]:
+    async def unlisted(self, workspace: str, reservation_ids: Iterable[str]) -> list[OpenReservation]:
         """Of these reservations, which were open once, those that are neither listed as open nor ended."""
         ...
 

@@ -109,10 +109,11 @@ async def _audit_workspace(
     first = await journal.snapshot(workspace, [])
     if history is not None and first.epoch is None and await history.epoch(workspace) is not None:
         findings.lost.append(workspace)
-    books = await open_books(history, workspace, first.now_ms)
-    await books.read_on(journal, first.last_record_id)
+    books = await open_books(journal, history, workspace, first.now_ms)
+    await books.read_on(first.last_record_id)
     findings.orphans += sorted(name for name in stored.counters if not is_counter_name(name))
-    findings.orphans += await journal.unlisted(workspace, sorted(stored.reservations))
+    unlisted = await journal.unlisted(workspace, sorted(stored.reservations))
+    findings.orphans += [reservation.id for reservation in unlisted]
     findings.orphans += [reservation.id for reservation in first.reservations if reservation.record is None]
     # Counters that appear from here on are looked at next time.
     names = {name for name in stored.counters if is_counter_name(name)}
@@ -122,7 +123,7 @@ async def _audit_workspace(
     for begin in range(0, len(in_order), _COUNTERS_AT_ONCE):
         some = in_order[begin : begin + _COUNTERS_AT_ONCE]
         snapshot = await journal.snapshot(workspace, some)
-        await books.read_on(journal, snapshot.last_record_id)
+        await books.read_on(snapshot.last_record_id)
         _compare(some, books, snapshot, findings)
 
 

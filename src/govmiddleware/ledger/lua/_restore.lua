@@ -2,16 +2,21 @@
 
 -- Plans to add `given`, "<field> <amount>[ ..]" with fields as a counter has them, to buckets that it still has, or
 -- would have: returns the write, the changes of `used` as the journal has them, and their sum. f<BUCKET> is set.
+-- A sliding one's u and r correct its running sums, which what is added to buckets is added to as well.
 local function plan_restoration(key, now, kind, place, given)
-  local fields, buckets, amounts, changes = {}, {}, {}, {}
-  for letter, bucket, amount in string.gmatch(given, '([ufr])(%d+) (%-?%d+)') do
-    table.insert(fields, letter .. bucket)
-    table.insert(buckets, tonumber(bucket))
-    table.insert(amounts, tonumber(amount))
-    if letter ~= 'r' then table.insert(changes, bucket .. ' ' .. amount) end
+  local fields, buckets, amounts, changes, sums = {}, {}, {}, {}, {u = place.used, r = place.reserved}
+  for letter, bucket, amount in string.gmatch(given, '([ufr])(%d*) (%-?%d+)') do
+    if bucket == '' then
+      sums[letter] = sums[letter] + tonumber(amount)
+    else
+      table.insert(fields, letter .. bucket)
+      table.insert(buckets, tonumber(bucket))
+      table.insert(amounts, tonumber(amount))
+      if letter ~= 'r' then table.insert(changes, bucket .. ' ' .. amount) end
+    end
   end
   local entry = table.concat(changes, ' ')
-  if #fields == 0 then return function() end, entry, 0 end
+  if given == '' then return function() end, entry, 0 end
 
   local sets, gone, first = {}, {}, place.oldest or 0
   if kind == 'c' or kind == 'w' then -- it has its two newest windows
@@ -37,13 +42,13 @@ local function plan_restoration(key, now, kind, place, given)
     end
   end
 
-  local stored, used, reserved = redis.call('HMGET', key, unpack(fields)), 0, 0
+  local stored, used = #fields > 0 and redis.call('HMGET', key, unpack(fields)) or {}, 0
   for i, field in ipairs(fields) do
     if buckets[i] >= first then
       local letter = string.sub(field, 1, 1)
       local total = letter == 'f' and amounts[i] or number(stored[i]) + amounts[i]
       if letter == 'u' then used = used + amounts[i] end
-      if letter == 'r' then reserved = reserved + amounts[i] end
+      if letter ~= 'f' then sums[letter] = sums[letter] + amounts[i] end
       if letter == 'r' and total <= 0 then
         table.insert(gone, field)
       else
@@ -53,8 +58,7 @@ local function plan_restoration(key, now, kind, place, given)
     end
   end
   if kind == 's' then
-    local sums = {'o', text(place.oldest), 'u', text(place.used + used), 'r', text(place.reserved + reserved)}
-    for _, each in ipairs(sums) do table.insert(sets, each) end
+    for _, each in ipairs({'o', text(place.oldest), 'u', text(sums.u), 'r', text(sums.r)}) do table.insert(sets, each) end
   end
   return function()
     if place.gone and #place.gone > 0 then redis.call('HDEL', key, unpack(place.gone)) end
