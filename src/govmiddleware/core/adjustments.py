@@ -39,17 +39,16 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What is added to one counter, by bucket: to each that the counter still has, or would have.
+    """What is added to one counter, by bucket: to each that the counter still has, or would have. The running sums
+    of a sliding window are made anew.
 
     Attributes:
         used: of a wall clock when the window was first used, ms.
         reserved: not journaled.
-        sums: of a sliding window's running sums, used and reserved, what they differ from those of its buckets.
     """
 
     used: Mapping[int, int]
     reserved: Mapping[int, int] = field(default_factory=dict)
-    sums: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)

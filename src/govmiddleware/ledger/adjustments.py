@@ -192,8 +192,6 @@ def _restored(counter: Counter, restored: Restored) -> str:
     used = "f" if counter.meter is Meter.WALL_CLOCK else "u"
     fields = [f"{used}{bucket} {amount}" for bucket, amount in restored.used.items()]
     fields += [f"r{bucket} {amount}" for bucket, amount in restored.reserved.items()]
-    if any(restored.sums):
-        fields += [f"{field} {amount}" for field, amount in zip("ur", restored.sums, strict=True)]
     return " ".join(fields)
 
 

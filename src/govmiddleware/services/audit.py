@@ -149,9 +149,6 @@ def _compare(names: Sequence[str], books: Books, snapshot: Snapshot, findings: F
             elif used > 0:  # else it has run for no call that has ended
                 found = Bucket(counter.first_use.get(bucket, 0), 0)
                 findings.compare(books.workspace, name, str(bucket), found, Bucket(used, 0))
-        if counter.sums is not None:
-            counted = [amounts for bucket, amounts in counter.buckets.items() if bucket >= counter.oldest]
-            total = Bucket(
-                sum(amounts.used for amounts in counted), sum(amounts.reserved for amounts in counted)
-            )
+        total = counter.added_up()
+        if counter.sums is not None and total is not None:
             findings.compare(books.workspace, name, "sum", counter.sums, total)

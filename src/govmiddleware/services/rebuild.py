@@ -199,12 +199,5 @@ def _wanting(
                 used[bucket] = books_have - has.used
             if held[name, bucket] != has.reserved:
                 reserved[bucket] = held[name, bucket] - has.reserved
-        sums = (0, 0)
-        if found.sums is not None:
-            counted = [amounts for bucket, amounts in found.buckets.items() if bucket >= found.oldest]
-            sums = (
-                sum(amounts.used for amounts in counted) - found.sums.used,
-                sum(amounts.reserved for amounts in counted) - found.sums.reserved,
-            )
-        if used or reserved or any(sums):
-            yield counter, Restored(used, reserved, sums)
+        if used or reserved or found.sums != found.added_up():
+            yield counter, Restored(used, reserved)

@@ -2,21 +2,15 @@
 
 -- Plans to add `given`, "<field> <amount>[ ..]" with fields as a counter has them, to buckets that it still has, or
 -- would have: returns the write, the changes of `used` as the journal has them, and their sum. f<BUCKET> is set.
--- A sliding one's u and r correct its running sums, which what is added to buckets is added to as well.
+-- The running sums of a sliding one are made anew from its buckets.
 local function plan_restoration(key, now, kind, place, given)
-  local fields, buckets, amounts, changes, sums = {}, {}, {}, {}, {u = place.used, r = place.reserved}
-  for letter, bucket, amount in string.gmatch(given, '([ufr])(%d*) (%-?%d+)') do
-    if bucket == '' then
-      sums[letter] = sums[letter] + tonumber(amount)
-    else
-      table.insert(fields, letter .. bucket)
-      table.insert(buckets, tonumber(bucket))
-      table.insert(amounts, tonumber(amount))
-      if letter ~= 'r' then table.insert(changes, bucket .. ' ' .. amount) end
-    end
+  local fields, buckets, amounts, changes = {}, {}, {}, {}
+  for letter, bucket, amount in string.gmatch(given, '([ufr])(%d+) (%-?%d+)') do
+    table.insert(fields, letter .. bucket)
+    table.insert(buckets, tonumber(bucket))
+    table.insert(amounts, tonumber(amount))
+    if letter ~= 'r' then table.insert(changes, bucket .. ' ' .. amount) end
   end
-  local entry = table.concat(changes, ' ')
-  if given == '' then return function() end, entry, 0 end
 
   local sets, gone, first = {}, {}, place.oldest or 0
   if kind == 'c' or kind == 'w' then -- it has its two newest windows
@@ -42,13 +36,24 @@ local function plan_restoration(key, now, kind, place, given)
     end
   end
 
+  local sums = {u = 0, r = 0}
+  if kind == 's' then
+    for letter in pairs(sums) do
+      local summed = {}
+      for bucket = first, tonumber(place.bucket) do table.insert(summed, letter .. text(bucket)) end
+      for _, amount in ipairs(redis.call('HMGET', key, unpack(summed))) do
+        sums[letter] = sums[letter] + number(amount)
+      end
+    end
+  end
+
   local stored, used = #fields > 0 and redis.call('HMGET', key, unpack(fields)) or {}, 0
   for i, field in ipairs(fields) do
     if buckets[i] >= first then
       local letter = string.sub(field, 1, 1)
       local total = letter == 'f' and amounts[i] or number(stored[i]) + amounts[i]
       if letter == 'u' then used = used + amounts[i] end
-      if letter ~= 'f' then sums[letter] = sums[letter] + amounts[i] end
+      if sums[letter] then sums[letter] = sums[letter] + amounts[i] end
       if letter == 'r' and total <= 0 then
         table.insert(gone, field)
       else
@@ -65,5 +70,5 @@ local function plan_restoration(key, now, kind, place, given)
     if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
     if #sets > 0 then redis.call('HSET', key, unpack(sets)) end
     keep(key, now, kind, place)
-  end, entry, used
+  end, table.concat(changes, ' '), used
 end
