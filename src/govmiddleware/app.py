@@ -33,7 +33,7 @@ from govmiddleware.core.refusals import Unavailable
 from govmiddleware.core.tokens import CL100K, O200K
 from govmiddleware.core.tokens import load as load_encoding
 from govmiddleware.core.webhook_signature import read_secret
-from govmiddleware.errors import ConfigurationError, StoreUnavailable
+from govmiddleware.errors import ConfigurationError, HistoryUnavailable, StoreUnavailable
 from govmiddleware.inside import GovernedBlock, GovernedTransport, Home, InnerCalls, call_on, run_on
 from govmiddleware.journal.audit_log import SqlAuditLog
 from govmiddleware.journal.database import Database
@@ -59,6 +59,7 @@ from govmiddleware.protocols.registry import recognise
 from govmiddleware.services.api_tokens import ApiTokens
 from govmiddleware.services.limit_events import LimitEvents
 from govmiddleware.services.limits import REFRESH_SECONDS, Fields, LimitRegistry
+from govmiddleware.services.lost_settlements import LostSettlements
 from govmiddleware.services.rebuild import Rebuilding
 from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
 from govmiddleware.services.reservations import Reservations
@@ -105,7 +106,7 @@ class Governance:
             raise ConfigurationError("redis_url", shown, f"the URL of a store ({error})") from None
         self._database = Database(settings.journal_database)
         self.history = SqlHistory(self._database)
-        self.epochs = Epochs(self._redis, self.history.begin_epoch)
+        self.epochs = Epochs(self._redis, self.history.begin_epoch, lambda: self.settlement_watch.doubt())
         self.ledger = RedisLedger(
             self._redis, epochs=self.epochs, journal_max_records=settings.journal_max_records, clock=clock
         )
@@ -137,7 +138,12 @@ class Governance:
             sweep_seconds=settings.sweep_seconds,
         )
         self.limit_events = LimitEvents(self.metrics, self._webhook())
-        self.settlement_watch = SettlementWatch(self.ledger, self.journal, self.metrics)
+        self.settlement_watch = SettlementWatch(
+            self.ledger,
+            self.journal,
+            self.metrics,
+            LostSettlements(self.history, self.adjustments, self.rebuilding),
+        )
         self.upkeep.also(CHECK_SECONDS, self.settlement_watch.check)
         self.reservations = Reservations(
             self.ledger,
@@ -218,7 +224,7 @@ class Governance:
         await self.refusals.flush()
         await self.upkeep.stop()
         await self.refusals.flush()
-        with suppress(StoreUnavailable):
+        with suppress(StoreUnavailable, HistoryUnavailable):
             await self.settlement_watch.check()
         await self.limit_events.close()
         await asyncio.to_thread(self._sync_store.close)
