@@ -49,7 +49,7 @@ def data_dir(shared_data_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: P
         if name.upper().startswith("GOV_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("GOV_DATA_DIR", str(shared_data_dir))
-    monkeypatch.setenv("GOV_JOURNAL_URL", f"sqlite:///{tmp_path}/journal.sqlite")
+    monkeypatch.setenv("GOV_JOURNAL_URL", f"sqlite:///{tmp_path / 'journal.sqlite3'}")
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)

@@ -9,7 +9,8 @@ from cyclopts import Parameter
 
 from govmiddleware.app import Governance
 from govmiddleware.cli.common import AsJson, Config, Redis, print_json, print_table, with_governance
-from govmiddleware.errors import CannotRestore, HistoryUnavailable, StoreUnavailable
+from govmiddleware.core.audit_log import Head
+from govmiddleware.errors import CannotRestore, ConfigurationError, HistoryUnavailable, StoreUnavailable
 from govmiddleware.services.audit import Findings
 from govmiddleware.services.audit import audit as audit_journal
 
@@ -18,27 +19,37 @@ _COULD_NOT_CHECK = 2
 
 def audit(
     *,
-    rebuild: Annotated[bool, Parameter(negative=())] = False,
+    head: Annotated[
+        str | None, Parameter(help="NUMBER:MAC of an entry of the audit log, as the server's log has it.")
+    ] = None,
+    rebuild: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="First make every counter what the journal says, also in a store that has lost them. Traffic may run.",
+        ),
+    ] = False,
     config: Config = None,
     redis: Redis = None,
     json: AsJson = False,
 ) -> int:
-    """Compare every counter with the journal and the open reservations.
+    """Compare every counter with the journal and the open reservations, and verify the audit log.
 
     Exit code 0 clean, 1 differences, 2 could not check.
-
-    Parameters
-    ----------
-    rebuild
-        First make every counter what the journal says, also in a store that has lost them. Traffic may run.
     """
+    try:
+        heads = () if head is None else (Head.read(head),)
+    except ValueError as error:
+        raise ConfigurationError("--head", head, str(error)) from None
 
     async def check(governance: Governance) -> Findings:
         if rebuild:
             for done in await governance.rebuilding.rebuild():
                 if done.counters or done.was_lost:
                     print(f"{done.workspace}: {done.counters} counters restored", file=sys.stderr)
-        return await audit_journal(governance.journal, governance.history)
+        findings = await audit_journal(governance.journal, governance.history)
+        findings.chain = await governance.verify_audit_log(*heads)
+        return findings
 
     try:
         findings = with_governance(check, config, redis)
@@ -56,6 +67,8 @@ def audit(
             print(f"orphan: {orphan} is in the store, and no book explains it")
         for workspace in findings.lost:
             print(f"lost: the store has lost the counters of {workspace}; --rebuild restores them")
+        if findings.chain and findings.chain.problem:
+            print(f"audit log: {findings.chain.problem}")
         print(
             f"{'ok' if findings.ok else 'NOT OK'}: {findings.checked} checked, {len(differences)} differences"
         )

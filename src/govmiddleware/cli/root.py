@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 from cyclopts import App, CycloptsError
 
-from govmiddleware.errors import ConfigurationError, StoreUnavailable
+from govmiddleware.errors import ConfigurationError, HistoryUnavailable, StoreUnavailable
 
 DONE, NO, USAGE, UNREACHABLE = 0, 1, 2, 3
 
@@ -47,6 +47,9 @@ def run(arguments: Sequence[str]) -> int:
         return USAGE
     except StoreUnavailable as error:
         print(f"govmiddleware: the store (redis_url) cannot be used: {error}", file=sys.stderr)
+        return UNREACHABLE
+    except HistoryUnavailable as error:
+        print(f"govmiddleware: the journal (journal_url) cannot be used: {error}", file=sys.stderr)
         return UNREACHABLE
     except KeyboardInterrupt:
         return 130

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 
 from govmiddleware.core.history import History, Sums, is_clock
 from govmiddleware.core.limits import is_counter_name, split_counter_name
 from govmiddleware.core.ports import Bucket, CounterBuckets, Journal, Snapshot, StoredKeys
 from govmiddleware.core.windows import window_named
+from govmiddleware.services.audit_log import Chain
 from govmiddleware.services.books import Books, open_books
 
 _COUNTERS_AT_ONCE = 500
@@ -44,12 +45,14 @@ class Findings:
         checked: how many buckets were.
         orphans: reservations that are in a part of the store alone, and keys that no book explains.
         lost: workspaces whose counters the store has lost.
+        chain: what the audit log is like, where that was verified.
     """
 
     checked: int = 0
     differences: list[Difference] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
+    chain: Chain | None = None
 
     def compare(self, workspace: str, name: str, bucket: str, found: Bucket, books: Bucket) -> None:
         """Check one bucket of the counter `name` against the books."""
@@ -70,7 +73,8 @@ class Findings:
 
     @property
     def ok(self) -> bool:
-        return not (self.differences or self.orphans or self.lost)
+        balanced = not (self.differences or self.orphans or self.lost)
+        return balanced and (self.chain is None or self.chain.ok)
 
     def shown(self) -> dict[str, object]:
         """The contract's *audit*."""
@@ -80,10 +84,13 @@ class Findings:
             "differences": [asdict(difference) for difference in self.differences],
             "orphans": self.orphans,
             "lost": self.lost,
+            "chain": self.chain.shown() if self.chain else None,
         }
 
 
-async def audit(journal: Journal, history: History | None = None) -> Findings:
+async def audit(
+    journal: Journal, history: History | None = None, only: Collection[str] | None = None
+) -> Findings:
     """Check every workspace, while traffic runs. Raises StoreUnavailable and HistoryUnavailable where it could not
     check.
 
@@ -92,12 +99,13 @@ async def audit(journal: Journal, history: History | None = None) -> Findings:
 
     Args:
         history: the journal in SQL; without it the stream has all.
+        only: these workspaces.
     """
     findings, stored = Findings(), await journal.stored_keys()
     workspaces = {*await journal.workspaces(), *stored}
     if history is not None:
         workspaces.update(await history.workspaces())
-    for workspace in sorted(workspaces):
+    for workspace in sorted(workspaces if only is None else workspaces & {*only}):
         keys = stored.get(workspace, StoredKeys())
         await _audit_workspace(journal, history, workspace, keys, findings)
     return findings
