@@ -205,7 +205,8 @@ class Governance:
         self.upkeep.also(CARE_SECONDS, self.overrides.look_after)
         self.refusals = RefusalLog(self.journal, self.upkeep)
         self.upkeep.also(SUMMARY_SECONDS, self.refusals.flush)
-        self.drainer = Drainer(self.journal, self.history, RedisDrainTurn(self._redis), self.metrics)
+        self._drain_turn = RedisDrainTurn(self._redis)
+        self.drainer = Drainer(self.journal, self.history, self._drain_turn, self.metrics)
         self.upkeep.also(DRAIN_SECONDS, self.drainer.drain)
         if self._embedded is not None:
             self.upkeep.also(_REVIVE_SECONDS, self._revive_store)
@@ -471,6 +472,25 @@ class Governance:
     async def examine_store(self) -> list[StoreCheck]:
         """What `doctor` says of the store. Raises StoreUnavailable."""
         return await examine(self._redis)
+
+    @property
+    def journal_place(self) -> str:
+        """Where the journal is kept, for people, and what is wrong with that where several hosts share the store."""
+        place = self._database.url
+        if self._database.is_sqlite and self._embedded is None:
+            place += ", which is for one host: where several share the store, give journal_url a PostgreSQL"
+        return place
+
+    async def examine_journal(self) -> list[StoreCheck]:
+        """What `doctor` says of it. Raises StoreUnavailable."""
+        try:
+            await self.history.ping()
+            database = StoreCheck("database", True, self.journal_place)
+        except HistoryUnavailable as error:
+            database = StoreCheck("database", False, f"{self.journal_place}: {error}")
+        report = await self._drain_turn.report()
+        behind = "no worker runs that drains" if report is None else report.shown()
+        return [database, StoreCheck("draining", report is None or not report.error, behind)]
 
     def stack(self, app: ASGIApp, *, sidecar: bool = False) -> ASGIApp:
         """All middlewares around `app`, for requests that are to be governed.
