@@ -54,6 +54,7 @@ from govmiddleware.ledger.health import StoreCheck, eviction_policy, examine
 from govmiddleware.ledger.journal import RedisJournal
 from govmiddleware.ledger.ledger import RedisLedger
 from govmiddleware.ledger.limits import RedisLimits
+from govmiddleware.ledger.restoring import RedisRestoringTurns
 from govmiddleware.ledger.sync_store import SyncRedisStore
 from govmiddleware.metrics import Metrics
 from govmiddleware.middleware import Authenticate, Budget, Estimate, Journal, Meter, RateLimit, Routes
@@ -66,6 +67,7 @@ from govmiddleware.services.audit_log import Chain, verify
 from govmiddleware.services.backfill import BACKFILL_SECONDS, Backfill
 from govmiddleware.services.limit_events import LimitEvents
 from govmiddleware.services.limits import REFRESH_SECONDS, Fields, LimitRegistry
+from govmiddleware.services.rebuild import Rebuilding
 from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
 from govmiddleware.services.reservations import Reservations
 from govmiddleware.services.settlement_watch import CHECK_SECONDS, SettlementWatch
@@ -120,8 +122,11 @@ class Governance:
         self.ledger = RedisLedger(
             self._redis, epochs=self.epochs, journal_max_records=settings.journal_max_records, clock=clock
         )
-        self.journal = RedisJournal(self._redis)
+        self.journal = RedisJournal(self._redis, clock=clock)
         self.adjustments = RedisAdjustments(self._redis, epochs=self.epochs, clock=clock)
+        self.rebuilding = Rebuilding(
+            self.ledger, self.journal, self.history, self.adjustments, RedisRestoringTurns(self._redis)
+        )
         self._sync_store = SyncRedisStore(
             self._embedded.url if self._embedded else settings.redis_url,
             EmbeddedStore(settings.data_dir) if self._embedded else None,

@@ -42,7 +42,7 @@ def shared_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def data_dir(shared_data_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The data directory of the deployment, its store empty; nothing else of GOV_ is in the environment."""
+    """The data directory of the deployment, its store and journal empty; nothing else of GOV_ is in the environment."""
     with Redis.from_url(EmbeddedStore(shared_data_dir).url) as redis:
         redis.flushall()
     for name in os.environ:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -441,14 +441,36 @@ class CounterBuckets:
     first_use: Mapping[int, int] = field(default_factory=dict)
     """Of wall_clock, which has no amounts: when the window that begins with the bucket was first used, ms."""
 
+    def added_up(self) -> Bucket | None:
+        """What `sums` has to be."""
+        if self.sums is None:
+            return None
+        counted = [amounts for bucket, amounts in self.buckets.items() if bucket >= self.oldest]
+        return Bucket(sum(amounts.used for amounts in counted), sum(amounts.reserved for amounts in counted))
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One consistent look at a workspace: all of it belongs to the journal up to `last_record_id`."""
+    """One consistent look at a workspace: all of it belongs to the journal up to `last_record_id`.
+
+    Attributes:
+        now_ms: by the store's clock.
+        epoch: names the life of the counters; None where none was used yet, or the store has lost them.
+    """
 
     last_record_id: str
+    now_ms: int
+    epoch: str | None
     reservations: tuple[OpenReservation, ...]
     counters: Mapping[str, CounterBuckets]
+
+
+@dataclass(slots=True)
+class StoredKeys:
+    """What the store has of a workspace, by its keys: the names of counters, and the ids of reservations."""
+
+    counters: set[str] = field(default_factory=set)
+    reservations: set[str] = field(default_factory=set)
 
 
 class Journal(Protocol):
@@ -469,5 +491,13 @@ class Journal(Protocol):
     async def open_reservations(self, workspace: str) -> list[OpenReservation]: ...
 
     async def snapshot(self, workspace: str, counters: Sequence[str]) -> Snapshot: ...
+
+    async def stored_keys(self) -> dict[str, StoredKeys]:
+        """Those of all workspaces. It walks over the whole store, by cursor: for audits alone."""
+        ...
+
+    async def unlisted(self, workspace: str, reservation_ids: Iterable[str]) -> list[OpenReservation]:
+        """Of these reservations, which were open once, those that are neither listed as open nor ended."""
+        ...
 
     async def workspaces(self) -> list[str]: ...

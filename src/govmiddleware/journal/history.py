@@ -10,8 +10,10 @@ from sqlalchemy import and_, false, func, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from govmiddleware.core.history import Sums, is_clock, latest
 from govmiddleware.core.limits import split_counter_name
 from govmiddleware.core.ports import JournalEntry, SettledHold
+from govmiddleware.core.windows import window_named
 from govmiddleware.journal.database import Database
 from govmiddleware.journal.rows import record_row
 from govmiddleware.journal.tables import counters, holds, records, tags, workspaces
@@ -75,13 +77,7 @@ class SqlHistory:
                 rows = (await connection.execute(page.where(at > start, at <= end))).all()
                 held = await _holds_of(connection, [row.id for row in rows])
             for row in rows:
-                yield JournalEntry(
-                    f"{row.stream_ms}-{row.stream_sequence}",
-                    row.at_ms,
-                    tuple(held.get(row.id, ())),
-                    row.record.encode(),
-                    None if row.time_ms == row.at_ms else row.time_ms,
-                )
+                yield _entry(row, held)
             if len(rows) < _PAGE:
                 return
             start = (rows[-1].stream_ms, rows[-1].stream_sequence, rows[-1].id)
@@ -91,26 +87,56 @@ class SqlHistory:
             found = await connection.execute(select(counters.c.name).where(counters.c.workspace == workspace))
             return list(found.scalars())
 
-    async def sums(
-        self, workspace: str, first_buckets: Mapping[str, int]
-    ) -> tuple[dict[tuple[str, int], int], str]:
-        still_count = or_(
-            false(),
-            *(
-                and_(counters.c.window == window, holds.c.bucket >= first)
-                for window, first in first_buckets.items()
-            ),
-        )
+    async def sums(self, workspace: str, since_ms: int) -> tuple[Sums, str]:
+        windows = select(counters.c.window).where(counters.c.workspace == workspace).distinct()
+        amount = holds.c.amount
         query = (
-            select(counters.c.name, holds.c.bucket, func.sum(holds.c.amount))
+            select(counters.c.name, holds.c.bucket, func.sum(amount), func.max(amount), func.min(amount))
             .join_from(counters, holds)
-            .where(counters.c.workspace == workspace, still_count)
+            .where(counters.c.workspace == workspace)
             .group_by(counters.c.name, holds.c.bucket)
         )
         async with self._database.read() as connection:
             to = await drained_to(connection, workspace)
-            found = await connection.execute(query)
-            return {(name, bucket): int(amount) for name, bucket, amount in found}, to
+            still_count = [
+                and_(
+                    counters.c.window == window, holds.c.bucket >= window_named(window).first_bucket(since_ms)
+                )
+                for window in (await connection.execute(windows)).scalars()
+            ]
+            found = await connection.execute(query.where(or_(false(), *still_count)))
+            sums = {
+                (name, bucket): latest(most, least) if is_clock(name) else int(total)
+                for name, bucket, total, most, least in found
+            }
+            return sums, to
+
+    async def outcomes(self, workspace: str, reservation_ids: Sequence[str]) -> dict[str, JournalEntry]:
+        outcomes = {}
+        async with self._database.read() as connection:
+            for first in range(0, len(reservation_ids), _PAGE):
+                some = [f"outcome:{each}" for each in reservation_ids[first : first + _PAGE]]
+                rows = (
+                    await connection.execute(
+                        select(records).where(records.c.workspace == workspace, records.c.identity.in_(some))
+                    )
+                ).all()
+                held = await _holds_of(connection, [row.id for row in rows])
+                for row in rows:
+                    outcomes[row.identity.removeprefix("outcome:")] = _entry(row, held)
+        return outcomes
+
+    async def sent_again(self, workspace: str, entries: Sequence[JournalEntry]) -> set[str]:
+        ids = {identity(entry): entry.record_id for entry in entries}
+        found = select(records.c.identity, records.c.stream_ms, records.c.stream_sequence).where(
+            records.c.workspace == workspace, records.c.identity.in_(list(ids))
+        )
+        async with self._database.read() as connection:
+            return {
+                ids[row.identity]
+                for row in await connection.execute(found)
+                if position(ids[row.identity]) != (row.stream_ms, row.stream_sequence)
+            }
 
     async def epoch(self, workspace: str) -> str | None:
         async with self._database.read() as connection:
@@ -210,6 +236,13 @@ def identity(entry: JournalEntry) -> str:
     if record.reservation_id is not None and record.kind in ("outcome", "correction"):
         return f"{record.kind}:{record.reservation_id}"
     return f"{entry.record_id}:{hashlib.sha256(entry.record).hexdigest()[:16]}"
+
+
+def _entry(row: Any, held: Mapping[int, Sequence[SettledHold]]) -> JournalEntry:
+    """A row of `records`, and the holds by the rows' ids."""
+    record_id = f"{row.stream_ms}-{row.stream_sequence}"
+    admitted = None if row.time_ms == row.at_ms else row.time_ms
+    return JournalEntry(record_id, row.at_ms, tuple(held.get(row.id, ())), row.record.encode(), admitted)
 
 
 async def drained_to(connection: AsyncConnection, workspace: str) -> str:

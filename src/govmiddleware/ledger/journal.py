@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Sequence
-from typing import cast
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Any, cast
 
 from govmiddleware.core.ports import (
     Bucket,
@@ -13,6 +14,7 @@ from govmiddleware.core.ports import (
     OpenReservation,
     SettledHold,
     Snapshot,
+    StoredKeys,
 )
 from govmiddleware.ledger import scripts
 from govmiddleware.ledger.connection import LONG_PATIENCE_SECONDS, Client, store_call
@@ -21,13 +23,20 @@ from govmiddleware.ledger.keys import WorkspaceKeys
 
 _PAGE = 200
 """Records of one answer: few enough that a cluster's node, which has half a second, can give them under load."""
+_SCANNED = 1000
+"""Keys that one step of a walk over the store looks at: about a millisecond of its time."""
 
 
 class RedisJournal:
-    """The port `core.ports.Journal`."""
+    """The port `core.ports.Journal`.
 
-    def __init__(self, redis: Client) -> None:
+    Args:
+        clock: a test's clock in Unix milliseconds; without it the store's own TIME decides.
+    """
+
+    def __init__(self, redis: Client, *, clock: Callable[[], int] | None = None) -> None:
         self._redis = redis
+        self._clock = clock
 
     async def append(self, workspace: str, record: bytes) -> None:
         async with store_call():
@@ -67,14 +76,16 @@ class RedisJournal:
     async def snapshot(self, workspace: str, counters: Sequence[str]) -> Snapshot:
         keys = WorkspaceKeys(workspace)
         async with store_call(LONG_PATIENCE_SECONDS):
-            last, *rest = await scripts.snapshot(
+            last, now, epoch, *rest = await scripts.snapshot(
                 self._redis,
-                [keys.open, keys.journal, *(keys.counter(name) for name in counters)],
-                [keys.reservation_prefix],
+                [keys.state, keys.open, keys.journal, *(keys.counter(name) for name in counters)],
+                [self._clock() if self._clock else "", keys.reservation_prefix],
             )
         split = rest.index(b"")
         return Snapshot(
             last.decode(),
+            int(now),
+            epoch.decode() or None,
             tuple(_reservation(keys, fields) for fields in rest[:split]),
             {
                 name: _counter(_pairs(flat))
@@ -82,6 +93,32 @@ class RedisJournal:
                 if b"o" in flat[::2] or b"r0" in flat[::2]  # else it has gone, and only tells of crossings
             },
         )
+
+    async def stored_keys(self) -> dict[str, StoredKeys]:
+        found: dict[str, StoredKeys] = defaultdict(StoredKeys)
+        cursor = self._redis.scan_iter(match="gov:{*}:[cr]:*", count=_SCANNED)
+        while True:
+            async with store_call(LONG_PATIENCE_SECONDS):
+                key = await anext(cursor, None)
+            if key is None:
+                return found
+            workspace, _, rest = key.decode().removeprefix("gov:{").partition("}:")
+            kind, _, name = rest.partition(":")
+            stored = found[workspace]
+            (stored.counters if kind == "c" else stored.reservations).add(name)
+
+    async def unlisted(self, workspace: str, reservation_ids: Iterable[str]) -> list[OpenReservation]:
+        keys, unlisted = WorkspaceKeys(workspace), []
+        for reservation_id in reservation_ids:
+            async with store_call(LONG_PATIENCE_SECONDS):
+                if await self._redis.zscore(keys.open, reservation_id) is not None:
+                    continue
+                # In this order: one that ends meanwhile is gone by now.
+                fields: Any = await self._redis.hgetall(keys.reservation(reservation_id))
+            if b"rec" in fields:
+                flat = [part for pair in fields.items() for part in pair]
+                unlisted.append(_reservation(keys, [reservation_id.encode(), *flat]))
+        return unlisted
 
     async def workspaces(self) -> list[str]:
         async with store_call(LONG_PATIENCE_SECONDS):
