@@ -41,6 +41,7 @@ from govmiddleware.journal.audit_log import SqlAuditLog
 from govmiddleware.journal.database import Database
 from govmiddleware.journal.history import SqlHistory
 from govmiddleware.journal.missed_use import SqlMissedUse
+from govmiddleware.journal.overrides import SqlOverrides
 from govmiddleware.journal.reports import SqlReports
 from govmiddleware.journal.synchronous import SyncEpochHistory
 from govmiddleware.ledger.adjustments import RedisAdjustments
@@ -48,12 +49,14 @@ from govmiddleware.ledger.api_tokens import RedisApiTokens
 from govmiddleware.ledger.audit_head import RedisAuditHead
 from govmiddleware.ledger.backfill import RedisBackfillNotes
 from govmiddleware.ledger.connection import PROBE_SECONDS, connect
+from govmiddleware.ledger.drain_turn import RedisDrainTurn
 from govmiddleware.ledger.embedded import EmbeddedStore
 from govmiddleware.ledger.epochs import Epochs
 from govmiddleware.ledger.health import StoreCheck, eviction_policy, examine
 from govmiddleware.ledger.journal import RedisJournal
 from govmiddleware.ledger.ledger import RedisLedger
 from govmiddleware.ledger.limits import RedisLimits
+from govmiddleware.ledger.overrides import RedisRaises
 from govmiddleware.ledger.restoring import RedisRestoringTurns
 from govmiddleware.ledger.sync_store import SyncRedisStore
 from govmiddleware.metrics import Metrics
@@ -65,8 +68,13 @@ from govmiddleware.services.api_token_registry import ApiTokenRegistry
 from govmiddleware.services.api_tokens import ApiTokens
 from govmiddleware.services.audit_log import Chain, verify
 from govmiddleware.services.backfill import BACKFILL_SECONDS, Backfill
+from govmiddleware.services.drain import DRAIN_SECONDS, Drainer
 from govmiddleware.services.limit_events import LimitEvents
 from govmiddleware.services.limits import REFRESH_SECONDS, Fields, LimitRegistry
+from govmiddleware.services.links import Links
+from govmiddleware.services.override_wait import LOOK_SECONDS, OverrideWait
+from govmiddleware.services.overrides import CARE_SECONDS, Overrides
+from govmiddleware.services.raises import Raises
 from govmiddleware.services.rebuild import Rebuilding
 from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
 from govmiddleware.services.reservations import Reservations
@@ -127,6 +135,11 @@ class Governance:
         self.rebuilding = Rebuilding(
             self.ledger, self.journal, self.history, self.adjustments, RedisRestoringTurns(self._redis)
         )
+        self.links = Links(
+            lambda: self.signing_keys.links, settings.public_url.rstrip("/") + settings.control_prefix
+        )
+        self._has_pages = "public_url" in settings.model_fields_set
+        """Whether anybody serves the links' pages: the sidecar does, and a host app's settings say where."""
         self._sync_store = SyncRedisStore(
             self._embedded.url if self._embedded else settings.redis_url,
             EmbeddedStore(settings.data_dir) if self._embedded else None,
@@ -144,6 +157,17 @@ class Governance:
             map(self._registered, settings.limits),
             self._read_limit,
             audit_log=self.audit_log,
+        )
+
+        raise_store = RedisRaises(self._redis)
+        self._raises = Raises(raise_store)
+        self.overrides = Overrides(
+            SqlOverrides(self._database, self.audit_log),
+            raise_store,
+            self._raises,
+            self.limits,
+            self.adjustments,
+            clock or (lambda: time.time_ns() // 1_000_000),
         )
 
         self.upkeep = Upkeep(
@@ -165,10 +189,17 @@ class Governance:
             slice_output_tokens=settings.slice_output_tokens,
             price_version=self.prices.version,
             tell=self.limit_events.tell,
+            link=lambda call, refusal: self.links.link_for(call, refusal) if self._has_pages else None,
+            raises=self._raises,
+            wait=self._override_wait(),
         )
         self.upkeep.also(REFRESH_SECONDS, self.limits.refresh)
+        self.upkeep.also(REFRESH_SECONDS, self._raises.refresh)
+        self.upkeep.also(CARE_SECONDS, self.overrides.look_after)
         self.refusals = RefusalLog(self.journal, self.upkeep)
         self.upkeep.also(SUMMARY_SECONDS, self.refusals.flush)
+        self.drainer = Drainer(self.journal, self.history, RedisDrainTurn(self._redis), self.metrics)
+        self.upkeep.also(DRAIN_SECONDS, self.drainer.drain)
         if self._embedded is not None:
             self.upkeep.also(_REVIVE_SECONDS, self._revive_store)
         self.api_tokens = ApiTokens(
@@ -232,6 +263,7 @@ class Governance:
                 )
                 with suppress(StoreUnavailable):  # no call passes until they are read
                     await self.limits.refresh()
+                    await self._raises.refresh()
                 self.upkeep.start()
                 self._home.enter()
                 self._is_open = True
@@ -249,6 +281,7 @@ class Governance:
         await self.refusals.flush()
         with suppress(StoreUnavailable):
             await self.settlement_watch.check()
+        await self.drainer.close()
         await self.limit_events.close()
         await asyncio.to_thread(self._sync_store.close)
         await self._close_store()
@@ -275,6 +308,13 @@ class Governance:
             yield self
         finally:
             await self._close_store()
+
+    def _override_wait(self) -> OverrideWait | None:
+        if not self.settings.override_wait_seconds:
+            return None
+        wait = OverrideWait(self.overrides, self._raises, seconds=self.settings.override_wait_seconds)
+        self.upkeep.also(LOOK_SECONDS, wait.look)
+        return wait
 
     def _webhook(self) -> WebhookDelivery | None:
         url, secret = self.settings.webhook_url, self.settings.webhook_secret
@@ -423,6 +463,7 @@ class Governance:
             sidecar: whether to mind what an upstream may make of a route, and `unmetered_routes`.
         """
         settings = self.settings
+        self._has_pages = self._has_pages or sidecar
         app = Meter(app)
         app = Budget(app, reservations=self.reservations, limits=self.limits, metered=True)
         app = self._estimate(app)

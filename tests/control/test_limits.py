@@ -196,7 +196,7 @@ async def test_a_limit_whose_change_the_audit_log_cannot_take_stays_as_it_was(
         async with httpx.AsyncClient(transport=transport, base_url="http://gov/gov/api/v1/") as http:
             headers = {"authorization": f"Bearer {ADMIN}"}
             answer = await http.put("limits/a", json=MINUTE, headers=headers)
-            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "history_unavailable")
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "journal_unavailable")
             assert (await http.get("limits/a", headers=headers)).status_code == 404
         await app.hang_up()
 

@@ -186,7 +186,7 @@ class Bench:
 
 
 def _counters(holds: Iterable[Hold]) -> tuple[Counter, ...]:
-    return tuple(hold.counter for hold in holds)
+    return tuple(counter for hold in holds for counter in hold.counters())
 
 
 def milliseconds(text: str) -> int:

@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse, Response
 
 from govmiddleware.core.addresses import TrustedProxies
 from govmiddleware.core.call import Role
-from govmiddleware.core.overrides import Person
+from govmiddleware.core.overrides import ADMIN, Person
 from govmiddleware.core.refusals import Forbidden, Refusal, Unauthenticated, Unavailable
 from govmiddleware.services.api_tokens import ApiTokens, secret_in
 
@@ -30,21 +30,18 @@ class Access:
         self._trusted_proxies = trusted_proxies
 
     async def person(self, request: Request) -> Person:
-        """Who asks, whatever that one may do. Raises Unauthenticated."""
-        secret, address = self._credentials(request)
-        return await self.person_of(secret, address)
+        """Who asks, with the admin token or any API token; one that the store revoked is none.
 
-    async def person_of(self, secret: str | None, address: str) -> Person:
-        """Who brings this secret, from this address. Raises Unauthenticated.
-
-        An API token of the store is an operator here, whatever its role: whether it was revoked is known to
-        admissions alone.
+        Raises Unauthenticated and StoreUnavailable.
         """
+        return await self.person_with(secret_in(request.scope["headers"]), request)
+
+    async def person_with(self, secret: str | None, request: Request) -> Person:
+        """The same where a form of the request brings the secret."""
+        address = self._address(request)
         if self._admin_token and self._api_tokens.is_same(secret, self._admin_token, address):
-            return Person("admin", Role.OWNER)
-        principal = await self._api_tokens.authenticate(secret, address)
-        role = principal.role if principal.stored_id is None else Role.OPERATOR
-        return Person(f"api_token:{principal.api_token}", role, principal.workspace, principal.user)
+            return Person(ADMIN, Role.OWNER)
+        return Person.of(await self._api_tokens.authenticate_active(secret, address))
 
     async def manager(self, request: Request) -> Person:
         """Who may read and change a workspace, or all of them. Raises Unauthenticated and Forbidden."""
@@ -57,18 +54,21 @@ class Access:
         """Those that whoever asks may read and change; None: all. Raises Unauthenticated and Forbidden."""
         return workspaces_of(await self.manager(request))
 
+    def guessed(self, request: Request) -> None:
+        """Count a wrong guess at the address of a page. Raises TooManyFailedLogins where there were many."""
+        self._api_tokens.guessed(self._address(request))
+
     def check_metrics_token(self, request: Request) -> None:
         """Raises Unauthenticated where there is a metrics token and the request does not bring it."""
         if self._metrics_token is None:
             return
-        secret, address = self._credentials(request)
+        secret, address = secret_in(request.scope["headers"]), self._address(request)
         if not self._api_tokens.is_same(secret, self._metrics_token, address):
             self._api_tokens.failed(address)
             raise Unauthenticated("The metrics take the metrics_token as a Bearer token.")
 
-    def _credentials(self, request: Request) -> tuple[str | None, str]:
-        headers = request.scope["headers"]
-        return secret_in(headers), self._trusted_proxies.client_address(request.scope.get("client"), headers)
+    def _address(self, request: Request) -> str:
+        return self._trusted_proxies.client_address(request.scope.get("client"), request.scope["headers"])
 
     async def refused(self, request: Request, refusal: Exception) -> Response:
         """The handler of Refusal: the same envelope as on the data side."""
@@ -84,9 +84,8 @@ class Access:
 
     async def without_history(self, request: Request, error: Exception) -> Response:
         """The handler of HistoryUnavailable."""
-        return await self.refused(
-            request, Unavailable("The journal's database does not answer.", code="history_unavailable")
-        )
+        problem = "The SQL database of the journal does not answer."
+        return await self.refused(request, Unavailable(problem, code="journal_unavailable"))
 
 
 def workspaces_of(person: Person) -> tuple[str, ...] | None:

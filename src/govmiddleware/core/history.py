@@ -37,6 +37,10 @@ class History(Protocol):
     A workspace's records are in it up to one of them, `drained_to`; the store's stream has those after it.
     """
 
+    async def ping(self) -> None:
+        """Whether it takes writes now."""
+        ...
+
     async def append(self, workspace: str, entries: Sequence[JournalEntry]) -> int:
         """Add records in one transaction, and count as drained up to the last of them. Those that it has already
         are left out, so that whoever does not know whether a batch was taken can send it again.

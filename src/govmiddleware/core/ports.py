@@ -228,6 +228,7 @@ class CounterState:
         frees_in_ms: after how long the amount asked for fits at the latest; None where it fits now or
             time alone does not free it.
         crossings: those to tell of.
+        left: of each of the hold's overrides, what it adds now.
     """
 
     consumed: int
@@ -235,6 +236,7 @@ class CounterState:
     asked: int
     frees_in_ms: int | None = None
     crossings: tuple[Crossing, ...] = ()
+    left: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -486,6 +488,25 @@ class Journal(Protocol):
 
     def recent(self, workspace: str, seconds: float) -> AsyncIterator[JournalEntry]:
         """Those of the last `seconds`, by the store's clock, in order."""
+        ...
+
+    async def page(self, workspace: str, start: str, count: int) -> list[JournalEntry]:
+        """Up to `count` records: from record `start` on, and with it; from the first on where that is empty."""
+        ...
+
+    async def length(self, workspace: str) -> int:
+        """How many records the store has."""
+        ...
+
+    async def trim(self, workspace: str, before: str, drained: int) -> int:
+        """Let go of the records before record `before`, of none where that is empty or not there any more.
+
+        Args:
+            drained: how many of the records that the store has are in SQL. They do not count towards
+                `journal_max_records`.
+
+        Returns how many were let go.
+        """
         ...
 
     async def open_reservations(self, workspace: str) -> list[OpenReservation]: ...

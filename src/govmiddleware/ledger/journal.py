@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, cast
 
+import msgspec
+
 from govmiddleware.core.ports import (
     Bucket,
     CounterBuckets,
@@ -56,19 +58,35 @@ class RedisJournal:
         async for entry in self._range(workspace, start.decode(), "+"):
             yield entry
 
+    async def page(self, workspace: str, start: str, count: int) -> list[JournalEntry]:
+        return await self._page(WorkspaceKeys(workspace), start or "-", "+", count)
+
+    async def length(self, workspace: str) -> int:
+        async with store_call(LONG_PATIENCE_SECONDS):
+            return int(await self._redis.xlen(WorkspaceKeys(workspace).journal))
+
+    async def trim(self, workspace: str, before: str, drained: int) -> int:
+        keys = WorkspaceKeys(workspace)
+        async with store_call(LONG_PATIENCE_SECONDS):
+            return int(await scripts.trim(self._redis, [keys.journal, keys.state], [before, drained]))
+
     async def _range(self, workspace: str, start: str, end: str) -> AsyncIterator[JournalEntry]:
         keys = WorkspaceKeys(workspace)
         while True:
-            async with store_call(LONG_PATIENCE_SECONDS):
-                page = cast(
-                    "list[tuple[bytes, dict[bytes, bytes]]]",
-                    await self._redis.xrange(keys.journal, start, end, count=_PAGE),
-                )
-            for record_id, fields in page:
-                yield _entry(keys, record_id, fields)
+            page = await self._page(keys, start, end, _PAGE)
+            for entry in page:
+                yield entry
             if len(page) < _PAGE:
                 return
-            start = "(" + page[-1][0].decode()
+            start = "(" + page[-1].record_id
+
+    async def _page(self, keys: WorkspaceKeys, start: str, end: str, count: int) -> list[JournalEntry]:
+        async with store_call(LONG_PATIENCE_SECONDS):
+            page = cast(
+                "list[tuple[bytes, dict[bytes, bytes]]]",
+                await self._redis.xrange(keys.journal, start, end, count=count),
+            )
+        return [_entry(keys, record_id, fields) for record_id, fields in page]
 
     async def open_reservations(self, workspace: str) -> list[OpenReservation]:
         return list((await self.snapshot(workspace, [])).reservations)
@@ -127,15 +145,20 @@ class RedisJournal:
 
 def _entry(keys: WorkspaceKeys, record_id: bytes, fields: dict[bytes, bytes]) -> JournalEntry:
     """Beside `at`, `admitted` and `record`, an entry has a field for each counter. A name is whole in it, whatever
-    characters a client put there: no separator can be forged. One without `at` is as old as its id says."""
-    holds: list[SettledHold] = []
+    characters a client put there: no separator can be forged. One without `at` is as old as its id says.
+    What is no entry of ours is kept whole, as a record that nobody can read."""
+    made_at = int(record_id.partition(b"-")[0])
     counters = keys.counter_prefix.encode()
-    for key, settled in fields.items():
-        if key.startswith(counters):
-            holds += _holds(keys.counter_name(key.decode()), settled.split())
-    at = fields.get(b"at") or record_id.partition(b"-")[0]
-    admitted = int(fields[b"admitted"]) if b"admitted" in fields else None
-    return JournalEntry(record_id.decode(), int(at), tuple(holds), fields[b"record"], admitted)
+    try:
+        holds: list[SettledHold] = []
+        for key, settled in fields.items():
+            if key.startswith(counters):
+                holds += _holds(keys.counter_name(key.decode()), settled.split())
+        at = int(fields.get(b"at", made_at))
+        admitted = int(fields[b"admitted"]) if b"admitted" in fields else None
+        return JournalEntry(record_id.decode(), at, tuple(holds), fields[b"record"], admitted)
+    except (KeyError, ValueError):
+        return JournalEntry(record_id.decode(), made_at, (), msgspec.json.encode(list(fields.items())))
 
 
 def _reservation(keys: WorkspaceKeys, fields: list[bytes]) -> OpenReservation:

@@ -34,6 +34,7 @@ from govmiddleware.errors import StoreLost, StoreUnavailable
 from govmiddleware.metrics import Metrics
 from govmiddleware.services import records
 from govmiddleware.services.evaluations import evaluate, events_of, refusal_for
+from govmiddleware.services.links import FindLink
 from govmiddleware.services.upkeep import Upkeep
 
 logger = logging.getLogger("govmiddleware.admission")
@@ -46,6 +47,7 @@ class Admission:
         lease_ms: how long a reservation lives without renewal.
         price_version: goes into the record that is left for the case of a crash.
         tell: takes the crossings of soft and hard values.
+        link: finds the link of a refusal.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Admission:
         lease_ms: int,
         price_version: str | None,
         tell: Callable[[LimitEvent], None],
+        link: FindLink,
     ) -> None:
         self._ledger = ledger
         self._upkeep = upkeep
@@ -64,6 +67,7 @@ class Admission:
         self._lease_ms = lease_ms
         self._price_version = price_version
         self._tell = tell
+        self._link = link
 
     async def take(
         self, call: Call, reservation: Reservation, holds: Sequence[Hold], step: Step, output: Output
@@ -118,7 +122,7 @@ class Admission:
         part = reservation.parts.setdefault(workspace, [])
         held = tuple(part)
         # From here on the reservation may have them, whether we hear of it or not.
-        part += [hold.counter for hold in holds if hold.counter not in held]
+        part += [counter for hold in holds for counter in hold.counters() if counter not in held]
         left = _reserved_by(call, step, output)
         record = records.expired_record(call, reservation.id, left, price_version=self._price_version)
         is_own = workspace == reservation.workspace
@@ -181,7 +185,9 @@ class Admission:
                 evaluations = evaluate(holds, outcome.states)
                 if step is not Step.GROW:
                     call.evaluations += evaluations
-                raise refusal_for(evaluations)
+                refusal = refusal_for(evaluations)
+                refusal.link = self._link(call, refusal)
+                raise refusal
             case ApiTokenRevoked():
                 raise Unauthenticated("This API token has been revoked.")
             case ReservationGone():

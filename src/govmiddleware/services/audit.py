@@ -73,7 +73,8 @@ class Findings:
 
     @property
     def ok(self) -> bool:
-        return not (self.differences or self.orphans or self.lost) and (self.chain is None or self.chain.ok)
+        balanced = not (self.differences or self.orphans or self.lost)
+        return balanced and (self.chain is None or self.chain.ok)
 
     def shown(self) -> dict[str, object]:
         """The contract's *audit*."""

@@ -65,7 +65,7 @@ def _state(limit: Limit, value: str, counter: CounterBuckets | None, now_ms: int
         "reserved": amount_shown(limit.meter, reserved),
         "hard": amount_shown(limit.meter, limit.hard),
         "remaining": amount_shown(limit.meter, max(0, limit.hard - used - reserved)),
-        "resets_at": _resets_at(limit.window, now_ms),
+        "resets_at": resets_at(limit.window, now_ms),
     }
 
 
@@ -73,7 +73,8 @@ def _counter_of(limit: Limit, value: str) -> str:
     return Counter(limit.scope, limit.meter, limit.window, value, limit.mode is Mode.DRY_RUN).name
 
 
-def _resets_at(window: Window, now_ms: int) -> str | None:
+def resets_at(window: Window, now_ms: int) -> str | None:
+    """In RFC 3339; None where no moment does."""
     if isinstance(window, ResettingWindow):
         return rfc3339(datetime.fromtimestamp(window.bounds(now_ms)[1] / 1000, UTC))
     return None

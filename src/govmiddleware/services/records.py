@@ -17,6 +17,9 @@ from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE
 from govmiddleware.core.usage import Usage
 from govmiddleware.services.settlement import Charge, Outcome, charge_as_bound
 
+UNREADABLE = "unreadable"
+"""The kind of what stands for a record that this version cannot read."""
+
 
 class RecordedEvaluation(msgspec.Struct, frozen=True):
     """`evaluations` of a record; money as decimal strings, everything else as numbers."""
@@ -30,6 +33,8 @@ class RecordedEvaluation(msgspec.Struct, frozen=True):
     decision: str
     soft: int | str | None = None
     mode: str = "enforced"
+    overrides: list[str] = []
+    """The ids of those that added to the limit's room, which journaled holds have amounts of."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,8 +83,11 @@ def encode(record: Record) -> bytes:
 
 
 def decode(raw: bytes) -> Record:
-    """Raises msgspec.DecodeError where `raw` is not a record."""
-    return _decoder.decode(raw)
+    """What is no record, or one that this version cannot read, is one of kind UNREADABLE, which says nothing."""
+    try:
+        return _decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Record(kind=UNREADABLE, workspace="")
 
 
 def outcome_record(call: Call, charge: Charge, reservation_id: str, *, price_version: str | None) -> Record:
@@ -233,6 +241,7 @@ def _recorded(evaluations: Iterable[Evaluation]) -> list[RecordedEvaluation]:
             if evaluation.limit.soft is None
             else amount_shown(evaluation.limit.meter, evaluation.limit.soft),
             mode=evaluation.limit.mode.value,
+            overrides=list(evaluation.overrides),
         )
         for evaluation in evaluations
     ]

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from govmiddleware.core.call import Call, Reservation
 from govmiddleware.core.demand import NOTHING, growth
 from govmiddleware.core.events import LimitEvent
-from govmiddleware.core.limits import Limit, holds_for
+from govmiddleware.core.limits import Hold, Limit, holds_for
 from govmiddleware.core.ports import Ledger, Output, Step
-from govmiddleware.core.refusals import LimitRefusal, RateLimited, Refusal
+from govmiddleware.core.refusals import BudgetExhausted, LimitRefusal, RateLimited, Refusal
 from govmiddleware.metrics import Metrics
 from govmiddleware.services.admission import Admission
 from govmiddleware.services.conclusion import Conclusion
 from govmiddleware.services.exposure import Exposure
+from govmiddleware.services.links import FindLink
+from govmiddleware.services.override_wait import OverrideWait
+from govmiddleware.services.raises import Raises
 from govmiddleware.services.settlement_watch import SettlementWatch
 from govmiddleware.services.upkeep import Upkeep
 
@@ -39,6 +42,9 @@ class Reservations:
         slice_output_tokens: what a stream that is metered reserves of its output at a time; 0: all at once.
         price_version: goes into every record that has a price.
         tell: takes the crossings of soft and hard values.
+        link: finds the link of a refusal.
+        raises: the overrides in force.
+        wait: for what budgets refuse; None: it is refused at once.
     """
 
     def __init__(
@@ -53,8 +59,13 @@ class Reservations:
         slice_output_tokens: int = 1024,
         price_version: str | None = None,
         tell: Callable[[LimitEvent], None] = lambda event: None,
+        link: FindLink = lambda call, refusal: None,
+        raises: Raises | None = None,
+        wait: OverrideWait | None = None,
     ) -> None:
         self._upkeep = upkeep
+        self._wait = wait
+        self._raises = raises
         self._exposure = Exposure(metrics)
         self._clamp_min = clamp_min_output_tokens
         self._slice = slice_output_tokens
@@ -65,6 +76,7 @@ class Reservations:
             lease_ms=round(lease_seconds * 1000),
             price_version=price_version,
             tell=tell,
+            link=link,
         )
         self._conclusion = Conclusion(ledger, upkeep, watch, metrics, price_version=price_version)
 
@@ -87,7 +99,7 @@ class Reservations:
         """
         limits = tuple(limits)
         if call.reservation is not None:
-            await self._take(call, call.reservation, limits, Step.EXTEND, in_slices)
+            await self._take_or_wait(call, call.reservation, limits, Step.EXTEND, in_slices)
             yield
             return
         reservation = await self._open(call, limits, in_slices)
@@ -105,7 +117,7 @@ class Reservations:
     async def _open(self, call: Call, limits: tuple[Limit, ...], in_slices: bool) -> Reservation:
         reservation = Reservation(call.request_id, call.require_principal().workspace)
         try:
-            await self._take(call, reservation, limits, Step.OPEN, in_slices)
+            await self._take_or_wait(call, reservation, limits, Step.OPEN, in_slices)
         except BaseException:
             await self._upkeep.finish(self._conclusion.release(call, reservation))
             raise
@@ -114,6 +126,31 @@ class Reservations:
             call.parent.has_inner_calls = True
         self._upkeep.opened(reservation)
         return reservation
+
+    async def _take_or_wait(
+        self,
+        call: Call,
+        reservation: Reservation,
+        limits: tuple[Limit, ...],
+        step: Step,
+        in_slices: bool,
+    ) -> None:
+        """A call whose budgets are raised while it waits takes all its holds anew, as it gave back what it had."""
+        reservation.limits += limits
+        try:
+            await self._take(call, reservation, limits, step, in_slices)
+        except BudgetExhausted as refusal:
+            if self._wait is None:
+                raise
+            await self._conclusion.give_back(call, reservation)
+            self._upkeep.closed(reservation)
+            if not await self._wait.is_granted(call, refusal):
+                raise
+            call.evaluations.clear()
+            call.would_refuse = None
+            everything = tuple(dict.fromkeys(reservation.limits))
+            await self._take(call, reservation, everything, Step.OPEN, in_slices)
+            self._upkeep.opened(reservation)
 
     async def _take(
         self,
@@ -136,7 +173,11 @@ class Reservations:
         if in_slices and demand.grows and self._slice:
             wanted = min(wanted, self._slice)
         granted = await self._admission.take(
-            call, reservation, holds, step, Output(wanted, min(wanted, self._clamp_min))
+            call,
+            reservation,
+            self._raised(holds, reservation),
+            step,
+            Output(wanted, min(wanted, self._clamp_min)),
         )
         if wanted < demand.output:
             call.reserved_output = granted.output
@@ -169,7 +210,11 @@ class Reservations:
             ]
             try:
                 granted = await self._admission.take(
-                    call, reservation, holds, Step.GROW, Output(most, min(most, _LEAST_GROWTH))
+                    call,
+                    reservation,
+                    self._raised(holds, reservation),
+                    Step.GROW,
+                    Output(most, min(most, _LEAST_GROWTH)),
                 )
             except Refusal as refusal:
                 pause = (refusal.retry_after_ms or 0) / 1000 if isinstance(refusal, RateLimited) else 0
@@ -184,3 +229,6 @@ class Reservations:
                 call.shadow_output = reserved + max(0, granted.shadow_output)
             self._exposure.changed(call)
         return True
+
+    def _raised(self, holds: Sequence[Hold], reservation: Reservation) -> Sequence[Hold]:
+        return self._raises.applied(holds, reservation.workspace) if self._raises else holds

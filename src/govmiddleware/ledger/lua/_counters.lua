@@ -11,7 +11,8 @@
 -- s<LIMIT>, h<LIMIT> say in which window a crossing of a limit's soft or hard value was last told of.
 --
 -- A hold, as a reservation keeps it: "<kind>[d] <bucket> <amount>[ <bucket> <amount>..]", one pair for each time
--- that it grew; d marks a shadow, which counts for limits in dry_run alone.
+-- that it grew; d marks a shadow, which counts for limits in dry_run alone. A hold on the counter KEY of an override has
+-- a field beside it, o:KEY: "<limit> <counter of the limit>", whose hold it takes the excess of.
 -- Amounts are integers below 2^53. They leave Lua through text(): tostring() turns to exponent form at 1e14.
 
 local DAY = 86400000
@@ -52,6 +53,35 @@ local function read_reservation(key)
     end
   end
   return holds, fields, count
+end
+
+local function amount_of(hold)
+  local sum = 0
+  for _, part in ipairs(hold.parts) do sum = sum + part.amount end
+  return sum
+end
+
+-- What each hold on an override is charged, by key: of what was used, what is past the limit's own share, which is what
+-- the reservation holds of the limit less what overrides hold of that. The first of KEYS is charged first.
+local function override_charges(held, fields, first, actual_of)
+  local index, past, charges = {}, {}, {}
+  for i = first, #KEYS do index[KEYS[i]] = i end
+  for key, hold in pairs(held) do
+    local limit = fields['o:' .. key]
+    if limit and not past[limit] then
+      local counter = string.match(limit, ' (.*)$')
+      past[limit] = index[counter] and actual_of(index[counter], held[counter]) - amount_of(held[counter]) or 0
+    end
+    if limit then past[limit] = past[limit] + amount_of(hold) end
+  end
+  for i = first, #KEYS do
+    local hold, limit = held[KEYS[i]], fields['o:' .. KEYS[i]]
+    if hold and limit then
+      charges[KEYS[i]] = math.max(0, math.min(amount_of(hold), past[limit]))
+      past[limit] = past[limit] - charges[KEYS[i]]
+    end
+  end
+  return charges
 end
 
 -- Plans to replace what one hold reserves by what was used: returns the write, and the changes of `used` as
@@ -112,12 +142,13 @@ end
 
 -- Plans the settlement of all holds, whose counters are KEYS from `first` on: the writes, and the changes as fields
 -- of a journal entry. nil where the reservation holds a counter that was not declared.
-local function plan_settlements(held, count, first, actual_of, swept)
-  local writes, entry = {}, {}
+local function plan_settlements(held, fields, count, first, actual_of, swept)
+  local writes, entry, charges = {}, {}, override_charges(held, fields, first, actual_of)
   for i = first, #KEYS do
     local hold = held[KEYS[i]]
     if hold then
-      local write, change = plan_settlement(KEYS[i], hold, actual_of(i, hold), swept)
+      local actual = charges[KEYS[i]] or actual_of(i, hold)
+      local write, change = plan_settlement(KEYS[i], hold, actual, swept)
       count = count - 1
       table.insert(writes, write)
       table.insert(entry, KEYS[i])
