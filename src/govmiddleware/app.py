@@ -134,11 +134,11 @@ class Governance:
         )
         self.journal = RedisJournal(self._redis, clock=clock)
         self.adjustments = RedisAdjustments(self._redis, epochs=self.epochs, clock=clock)
-        self.links = Links(
-            lambda: self.signing_keys.links, settings.public_url.rstrip("/") + settings.control_prefix
-        )
         self.rebuilding = Rebuilding(
             self.ledger, self.journal, self.history, self.adjustments, RedisRestoringTurns(self._redis)
+        )
+        self.links = Links(
+            lambda: self.signing_keys.links, settings.public_url.rstrip("/") + settings.control_prefix
         )
         self._has_pages = "public_url" in settings.model_fields_set
         """Whether anybody serves the links' pages: the sidecar does, and a host app's settings say where."""
