@@ -7,9 +7,10 @@ from starlette.responses import JSONResponse, Response
 
 from govmiddleware.core.addresses import TrustedProxies
 from govmiddleware.core.call import Role
-from govmiddleware.core.overrides import ADMIN, Person
+from govmiddleware.core.overrides import Person
 from govmiddleware.core.refusals import Forbidden, Refusal, Unauthenticated, Unavailable
 from govmiddleware.services.api_tokens import ApiTokens, secret_in
+from govmiddleware.services.people import People
 
 
 class Access:
@@ -19,20 +20,20 @@ class Access:
     def __init__(
         self,
         api_tokens: ApiTokens,
+        people: People,
         *,
-        admin_token: str | None,
         metrics_token: str | None,
         trusted_proxies: TrustedProxies,
     ) -> None:
         self._api_tokens = api_tokens
-        self._admin_token = admin_token
+        self._people = people
         self._metrics_token = metrics_token
         self._trusted_proxies = trusted_proxies
 
     async def workspaces(self, request: Request) -> tuple[str, ...] | None:
         """Those that whoever asks may read and change; None: all. Raises Unauthenticated and Forbidden."""
         secret, address = self._credentials(request)
-        if self._admin_token and self._api_tokens.is_same(secret, self._admin_token, address):
+        if self._people.is_admin(secret, address):
             return None
         principal = await self._api_tokens.authenticate(secret, address)
         if principal.role is Role.OPERATOR or principal.stored_id is not None:
@@ -44,10 +45,7 @@ class Access:
 
         Raises Unauthenticated and StoreUnavailable.
         """
-        secret, address = self._credentials(request)
-        if self._admin_token and self._api_tokens.is_same(secret, self._admin_token, address):
-            return Person(ADMIN, Role.OWNER)
-        return Person.of(await self._api_tokens.authenticate_active(secret, address))
+        return await self._people.identify(*self._credentials(request))
 
     def check_metrics_token(self, request: Request) -> None:
         """Raises Unauthenticated where there is a metrics token and the request does not bring it."""

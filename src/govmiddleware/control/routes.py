@@ -17,6 +17,7 @@ from govmiddleware.metrics import Metrics
 from govmiddleware.services.api_tokens import ApiTokens
 from govmiddleware.services.limits import LimitRegistry
 from govmiddleware.services.overrides import Overrides
+from govmiddleware.services.people import People
 from govmiddleware.services.usage import UsageReports
 
 
@@ -27,16 +28,16 @@ def control_plane(
     limits: LimitRegistry,
     overrides: Overrides,
     api_tokens: ApiTokens,
+    people: People,
     readiness: Readiness,
     metrics: Metrics,
-    admin_token: str | None,
     metrics_token: str | None,
     trusted_proxies: TrustedProxies,
 ) -> Starlette:
     """The app that serves everything under `prefix`."""
     access = Access(
         api_tokens,
-        admin_token=admin_token,
+        people,
         metrics_token=metrics_token,
         trusted_proxies=trusted_proxies,
     )
