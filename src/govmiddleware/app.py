@@ -27,6 +27,7 @@ from govmiddleware.budgets import (
     session_book,
 )
 from govmiddleware.core.addresses import TrustedProxies
+from govmiddleware.core.audit_log import Head
 from govmiddleware.core.call import Attribution, Principal
 from govmiddleware.core.limits import Limit
 from govmiddleware.core.prices import PriceBook
@@ -39,12 +40,18 @@ from govmiddleware.inside import GovernedBlock, GovernedTransport, Home, InnerCa
 from govmiddleware.journal.audit_log import SqlAuditLog
 from govmiddleware.journal.database import Database
 from govmiddleware.journal.history import SqlHistory
+from govmiddleware.journal.missed_use import SqlMissedUse
 from govmiddleware.journal.overrides import SqlOverrides
+from govmiddleware.journal.reports import SqlReports
+from govmiddleware.journal.synchronous import SyncEpochHistory
 from govmiddleware.ledger.adjustments import RedisAdjustments
 from govmiddleware.ledger.api_tokens import RedisApiTokens
 from govmiddleware.ledger.audit_head import RedisAuditHead
+from govmiddleware.ledger.backfill import RedisBackfillNotes
 from govmiddleware.ledger.connection import PROBE_SECONDS, connect
+from govmiddleware.ledger.drain_turn import RedisDrainTurn
 from govmiddleware.ledger.embedded import EmbeddedStore
+from govmiddleware.ledger.epochs import Epochs
 from govmiddleware.ledger.health import StoreCheck, eviction_policy, examine
 from govmiddleware.ledger.journal import RedisJournal
 from govmiddleware.ledger.ledger import RedisLedger
@@ -56,9 +63,14 @@ from govmiddleware.middleware import Authenticate, Budget, Estimate, Journal, Me
 from govmiddleware.middleware._enter import checked_patterns, covers, enter
 from govmiddleware.middleware._refuse import refuse
 from govmiddleware.protocols.registry import recognise
+from govmiddleware.services.api_token_registry import ApiTokenRegistry
 from govmiddleware.services.api_tokens import ApiTokens
+from govmiddleware.services.audit_log import Chain, verify
+from govmiddleware.services.backfill import BACKFILL_SECONDS, Backfill
+from govmiddleware.services.drain import DRAIN_SECONDS, Drainer
 from govmiddleware.services.limit_events import LimitEvents
 from govmiddleware.services.limits import REFRESH_SECONDS, Fields, LimitRegistry
+from govmiddleware.services.links import Links
 from govmiddleware.services.override_wait import LOOK_SECONDS, OverrideWait
 from govmiddleware.services.overrides import CARE_SECONDS, Overrides
 from govmiddleware.services.people import People
@@ -69,6 +81,7 @@ from govmiddleware.services.settlement_watch import CHECK_SECONDS, SettlementWat
 from govmiddleware.services.signing_keys import SigningKeys
 from govmiddleware.services.upkeep import Upkeep
 from govmiddleware.services.usage import UsageReports
+from govmiddleware.services.usage_reset import UsageReset
 from govmiddleware.services.webhook_delivery import WebhookDelivery
 from govmiddleware.settings import Settings, load
 from govmiddleware.settings_errors import without_password
@@ -106,24 +119,40 @@ class Governance:
         except ValueError as error:
             shown = without_password(settings.redis_url)
             raise ConfigurationError("redis_url", shown, f"the URL of a store ({error})") from None
-        self.ledger = RedisLedger(self._redis, journal_max_records=settings.journal_max_records, clock=clock)
-        self.journal = RedisJournal(self._redis)
         self._database = Database(settings.journal_database)
         self.history = SqlHistory(self._database)
         secret = settings.audit_key.get_secret_value() if settings.audit_key else None
         self.signing_keys = SigningKeys(secret, settings.data_dir / "audit.key")
-        self.audit_log = SqlAuditLog(
-            self._database, lambda: self.signing_keys.audit_log, RedisAuditHead(self._redis)
+        self.audit_heads = RedisAuditHead(self._redis)
+        self.audit_log = SqlAuditLog(self._database, lambda: self.signing_keys.audit_log, self.audit_heads)
+        self.epochs = Epochs(self._redis, self.history.begin_epoch)
+        self.ledger = RedisLedger(
+            self._redis, epochs=self.epochs, journal_max_records=settings.journal_max_records, clock=clock
         )
-        self.adjustments = RedisAdjustments(self._redis, clock=clock)
+        self.journal = RedisJournal(self._redis, clock=clock)
+        self.adjustments = RedisAdjustments(self._redis, epochs=self.epochs, clock=clock)
+        self.links = Links(
+            lambda: self.signing_keys.links, settings.public_url.rstrip("/") + settings.control_prefix
+        )
+        self._has_pages = "public_url" in settings.model_fields_set
+        """Whether anybody serves the links' pages: the sidecar does, and a host app's settings say where."""
         self._sync_store = SyncRedisStore(
             self._embedded.url if self._embedded else settings.redis_url,
             EmbeddedStore(settings.data_dir) if self._embedded else None,
             clock,
+            SyncEpochHistory(settings.journal_database).begin_epoch,
         )
         self.api_token_store = RedisApiTokens(self._redis)
+        self.api_token_registry = ApiTokenRegistry(
+            self.api_token_store,
+            self.audit_log,
+            configured=((token.workspace, token.name) for token in settings.api_tokens),
+        )
         self.limits = LimitRegistry(
-            RedisLimits(self._redis), map(self._registered, settings.limits), self._read_limit
+            RedisLimits(self._redis),
+            map(self._registered, settings.limits),
+            self._read_limit,
+            audit_log=self.audit_log,
         )
 
         raise_store = RedisRaises(self._redis)
@@ -156,6 +185,7 @@ class Governance:
             slice_output_tokens=settings.slice_output_tokens,
             price_version=self.prices.version,
             tell=self.limit_events.tell,
+            link=lambda call, refusal: self.links.link_for(call, refusal) if self._has_pages else None,
             raises=self._raises,
             wait=self._override_wait(),
         )
@@ -164,6 +194,8 @@ class Governance:
         self.upkeep.also(CARE_SECONDS, self.overrides.look_after)
         self.refusals = RefusalLog(self.journal, self.upkeep)
         self.upkeep.also(SUMMARY_SECONDS, self.refusals.flush)
+        self.drainer = Drainer(self.journal, self.history, RedisDrainTurn(self._redis), self.metrics)
+        self.upkeep.also(DRAIN_SECONDS, self.drainer.drain)
         if self._embedded is not None:
             self.upkeep.also(_REVIVE_SECONDS, self._revive_store)
         self.api_tokens = ApiTokens(
@@ -174,7 +206,20 @@ class Governance:
         self.people = People(
             self.api_tokens, settings.admin_token.get_secret_value() if settings.admin_token else None
         )
-        self.usage = UsageReports(self.journal, self.limits)
+        self.usage = UsageReports(self.journal, self.history, SqlReports(self._database), self.limits)
+        self.backfill = Backfill(
+            self.limits,
+            SqlMissedUse(self._database),
+            RedisBackfillNotes(self._redis),
+            self.adjustments,
+            self.journal,
+            self.history,
+            clock or (lambda: time.time_ns() // 1_000_000),
+        )
+        self.upkeep.also(BACKFILL_SECONDS, self.backfill.look)
+        self.usage_reset = UsageReset(
+            self.limits, self.adjustments, self.audit_log, self.journal, self.history
+        )
         self._inner_calls = InnerCalls(
             admit=self.admit,
             estimate=self._estimate,
@@ -235,6 +280,7 @@ class Governance:
         await self.refusals.flush()
         with suppress(StoreUnavailable):
             await self.settlement_watch.check()
+        await self.drainer.close()
         await self.limit_events.close()
         await asyncio.to_thread(self._sync_store.close)
         await self._close_store()
@@ -381,10 +427,23 @@ class Governance:
                 problems.append("the journal is full: journal_max_records")
             if (policy := await eviction_policy(self._redis)) != "noeviction":
                 problems.append(f"the store forgets budgets: set its maxmemory-policy {policy} to noeviction")
+            problems += await self.epochs.lost()
             problems += self.limits.problems()
         except StoreUnavailable as error:
             problems.append(f"the store does not answer: {error}")
         return problems
+
+    async def verify_audit_log(self, *heads: Head) -> Chain:
+        """Whether the audit log is whole and as it was written.
+
+        Args:
+            heads: what was its last entry once, beside the one that the store keeps.
+
+        Raises HistoryUnavailable and StoreUnavailable.
+        """
+        kept = await self.audit_heads.read()
+        known = heads if kept is None else (*heads, kept)
+        return await verify(self.audit_log.entries(), self.signing_keys.audit_log, known)
 
     def _read_limit(self, fields: Fields) -> tuple[Limit, Fields]:
         return self._registered(read_limit(fields, [provider.name for provider in self.providers]))
@@ -403,6 +462,7 @@ class Governance:
             sidecar: whether to mind what an upstream may make of a route, and `unmetered_routes`.
         """
         settings = self.settings
+        self._has_pages = self._has_pages or sidecar
         app = Meter(app)
         app = Budget(app, reservations=self.reservations, limits=self.limits, metered=True)
         app = self._estimate(app)

@@ -13,6 +13,7 @@ from govmiddleware.control import control_plane
 from govmiddleware.core.paths import is_under, raw_path
 from govmiddleware.core.ports import UpstreamClient
 from govmiddleware.errors import ConfigurationError, StoreUnavailable
+from govmiddleware.services.standing import Standings
 from govmiddleware.settings import UpstreamSettings
 from govmiddleware.upstream import ByProvider, Connections, Forwarder, open_client
 
@@ -43,11 +44,15 @@ class Sidecar:
         self.control: ASGIApp = control_plane(
             prefix=settings.control_prefix,
             usage=governance.usage,
+            usage_reset=governance.usage_reset,
             limits=governance.limits,
             overrides=governance.overrides,
+            links=governance.links,
+            standings=Standings(governance.journal, governance.limits),
             api_tokens=governance.api_tokens,
             people=governance.people,
             readiness=governance.readiness,
+            warnings=governance.drainer.warnings,
             metrics=governance.metrics,
             metrics_token=settings.metrics_token.get_secret_value() if settings.metrics_token else None,
             trusted_proxies=governance.trusted_proxies,

@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import json
+import sqlite3
 import stat
 import sys
 import tomllib
@@ -350,6 +351,42 @@ def test_audit_is_0_where_the_books_balance_and_1_where_a_counter_was_changed(ru
     assert (difference["workspace"], difference["value"]) == ("acme", "ann")
     assert difference["journal"] - difference["counter"] == 5
     assert "NOT OK" in run("audit").out
+
+
+def test_audit_names_the_entry_of_the_audit_log_that_was_tampered_with(run, configured, tmp_path) -> None:
+    database = tmp_path / "audited.sqlite3"
+    configured(f"journal_url = 'sqlite:///{database}'\n{LIMITS}")
+    run("token", "create", "ide", "--workspace", "acme")
+    run("limit", "set", "a", "--scope", "user", "--meter", "requests", "--rate", "1/minute")
+    run("limit", "delete", "a")
+    clean = json.loads(run("audit", "--json").out)
+    assert clean["chain"] == {"ok": True, "first_bad": None, "entries": 3, "problem": None}
+    with sqlite3.connect(database) as connection:
+        [head] = connection.execute(
+            "SELECT sequence || ':' || mac FROM gov_audit_entry ORDER BY sequence DESC LIMIT 1"
+        ).fetchone()
+        connection.execute("UPDATE gov_audit_entry SET actor = 'admin' WHERE sequence = 2")
+    changed = run("audit", "--json")
+    assert (changed.code, json.loads(changed.out)["chain"]["first_bad"]) == (1, 2)
+    assert "audit log: entry 2: " in run("audit").out
+    with sqlite3.connect(database) as connection:
+        connection.execute("DELETE FROM gov_audit_entry WHERE sequence >= 2")
+    connection.close()
+    assert run("audit", "--head", head).code == 1
+    malformed = run("audit", "--head", "3")
+    assert (malformed.code, "--head" in malformed.err) == (2, True)
+
+
+def test_a_change_that_the_audit_log_cannot_take_exits_with_3(run, configured, tmp_path) -> None:
+    configured(f"journal_url = 'sqlite:///{tmp_path}'\n{LIMITS}")
+    for command in (
+        ("token", "create", "ide"),
+        ("limit", "set", "a", "--scope", "user", "--meter", "requests", "--rate", "1/minute"),
+    ):
+        ran = run(*command)
+        assert (ran.code, "journal_url" in ran.err) == (3, True)
+    assert [token["name"] for token in json.loads(run("token", "list", "--json").out)] == ["static"]
+    assert "a" not in {limit["name"] for limit in json.loads(run("limit", "list", "--json").out)}
 
 
 def test_audit_that_could_not_check_exits_with_2(run) -> None:

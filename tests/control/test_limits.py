@@ -192,6 +192,23 @@ async def test_a_limit_that_cannot_be_read_is_nobodys_but_the_admins(send: Send,
     assert (await send("DELETE", "limits/newer")).status_code == 204
 
 
+async def test_a_limit_whose_change_the_audit_log_cannot_take_stays_as_it_was(
+    make_governance, tmp_path: Path
+) -> None:
+    governance = make_governance(
+        upstream="http://127.0.0.1:1", admin_token=ADMIN, journal_url=f"sqlite:///{tmp_path}"
+    )
+    async with governance:
+        app = Sidecar(governance)
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://gov/gov/api/v1/") as http:
+            headers = {"authorization": f"Bearer {ADMIN}"}
+            answer = await http.put("limits/a", json=MINUTE, headers=headers)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "journal_unavailable")
+            assert (await http.get("limits/a", headers=headers)).status_code == 404
+        await app.hang_up()
+
+
 async def test_limits_without_a_store_are_a_503(tmp_path: Path) -> None:
     url = f"unix://{tmp_path}/closed.sock"
     app = Sidecar(Governance(Settings(redis_url=url, upstream="http://127.0.0.1:1", admin_token=ADMIN)))

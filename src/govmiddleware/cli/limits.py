@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from govmiddleware.app import Governance
-from govmiddleware.cli.common import AsJson, Config, Redis, print_json, print_table, with_governance
+from govmiddleware.cli.common import ACTOR, AsJson, Config, Redis, print_json, print_table, with_governance
 from govmiddleware.core.refusals import LimitIsConfigured
 from govmiddleware.errors import ConfigurationError
 from govmiddleware.services.limits import RegisteredLimit
@@ -87,7 +87,7 @@ def set_(
 
     async def put(governance: Governance) -> tuple[RegisteredLimit, bool]:
         try:
-            return await governance.limits.put(fields)
+            return await governance.limits.put(fields, actor=ACTOR)
         except ConfigurationError as error:
             raise _by_option(error) from None
 
@@ -107,7 +107,7 @@ def delete(name: Name, /, *, config: Config = None, redis: Redis = None) -> int:
     """Delete a limit of the store. What it counted is kept, for one that counts the same later."""
 
     async def delete_it(governance: Governance) -> bool:
-        return await governance.limits.delete(name)
+        return await governance.limits.delete(name, actor=ACTOR)
 
     try:
         deleted = with_governance(delete_it, config, redis)

@@ -22,7 +22,8 @@ class Action:
 
     Attributes:
         workspace: `*` for what concerns the whole deployment.
-        actor: `api_token:NAME`, `admin`, or `system` for what time alone did.
+        actor: `api_token:NAME`, `admin`, `cli` for who has the command line, `code` for a host app's own code, or
+            `system` for what time alone did.
         action: such as `override.approved`.
         subject: what it was done to, such as `usage-budget:LIMIT:VALUE`.
         details: of types that JSON has.
@@ -81,7 +82,7 @@ class Entry:
 
     def follows(self, before: str, key: bytes) -> bool:
         """Whether it was written with this key after the entry whose mac is `before`, and is as it was written."""
-        return hmac.compare_digest(self.mac.encode(), _mac(key, before, self).encode())
+        return self.mac == _mac(key, before, self)
 
 
 def chained(key: bytes, before: str, sequence: int, at_ms: int, action: Action) -> Entry:

@@ -98,6 +98,20 @@ class Refusal(GovError):
         self.retry_after_ms = retry_after_ms
 
 
+class UnknownLink(Refusal):
+    """On the control plane: a link that we did not make, or not as it is."""
+
+    status = 404
+    code = "unknown_link"
+
+
+class ExpiredLink(Refusal):
+    """On the control plane: a link that was ours, and is too old."""
+
+    status = 410
+    code = "link_expired"
+
+
 class InvalidRequest(Refusal):
     status = 400
     code = "invalid_request"
@@ -225,7 +239,7 @@ class UpstreamTooSlow(Refusal):
 
 class Unavailable(Refusal):
     """The call cannot be governed or sent right now, so it does not pass. `code` says why:
-    `store_unavailable`, `journal_full` or `upstream_busy`."""
+    `store_unavailable`, `journal_unavailable`, `journal_full` or `upstream_busy`."""
 
     status = 503
 
@@ -235,11 +249,17 @@ class Unavailable(Refusal):
 
 
 class LimitRefusal(Refusal):
-    """Limits said no. `failures` names every limit that failed, the one that answers first."""
+    """Limits said no.
+
+    Attributes:
+        failures: every limit that failed, the one that answers first.
+        link: a page that tells more of it and takes a request for an override; None where there is none.
+    """
 
     def __init__(self, message: str, failures: tuple[Evaluation, ...], retry_after_ms: int | None) -> None:
         super().__init__(message, retry_after_ms=retry_after_ms)
         self.failures = failures
+        self.link: str | None = None
 
 
 class RateLimited(LimitRefusal):

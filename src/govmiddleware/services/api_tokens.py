@@ -95,6 +95,11 @@ class ApiTokens:
         """Count a failed login."""
         self._throttle.hit(self._failed_logins, address)
 
+    def guessed(self, address: str) -> None:
+        """Count a wrong guess at something else that only who was told knows. Raises TooManyFailedLogins."""
+        self._check_throttle(address)
+        self.failed(address)
+
     def _check_throttle(self, address: str) -> None:
         if not self._throttle.test(self._failed_logins, address):
             frees_at = self._throttle.get_window_stats(self._failed_logins, address).reset_time

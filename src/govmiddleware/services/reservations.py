@@ -18,6 +18,7 @@ from govmiddleware.metrics import Metrics
 from govmiddleware.services.admission import Admission
 from govmiddleware.services.conclusion import Conclusion
 from govmiddleware.services.exposure import Exposure
+from govmiddleware.services.links import FindLink
 from govmiddleware.services.override_wait import OverrideWait
 from govmiddleware.services.raises import Raises
 from govmiddleware.services.settlement_watch import SettlementWatch
@@ -41,6 +42,7 @@ class Reservations:
         slice_output_tokens: what a stream that is metered reserves of its output at a time; 0: all at once.
         price_version: goes into every record that has a price.
         tell: takes the crossings of soft and hard values.
+        link: finds the link of a refusal.
         raises: the overrides in force.
         wait: for what budgets refuse; None: it is refused at once.
     """
@@ -57,6 +59,7 @@ class Reservations:
         slice_output_tokens: int = 1024,
         price_version: str | None = None,
         tell: Callable[[LimitEvent], None] = lambda event: None,
+        link: FindLink = lambda call, refusal: None,
         raises: Raises | None = None,
         wait: OverrideWait | None = None,
     ) -> None:
@@ -73,6 +76,7 @@ class Reservations:
             lease_ms=round(lease_seconds * 1000),
             price_version=price_version,
             tell=tell,
+            link=link,
         )
         self._conclusion = Conclusion(ledger, upkeep, watch, metrics, price_version=price_version)
 
