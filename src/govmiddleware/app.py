@@ -76,6 +76,7 @@ from govmiddleware.services.links import Links
 from govmiddleware.services.lost_settlements import LostSettlements
 from govmiddleware.services.override_wait import LOOK_SECONDS, OverrideWait
 from govmiddleware.services.overrides import CARE_SECONDS, Overrides
+from govmiddleware.services.people import People
 from govmiddleware.services.raises import Raises
 from govmiddleware.services.rebuild import Rebuilding
 from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
@@ -214,6 +215,9 @@ class Governance:
             {token.sha256.lower(): token.principal() for token in settings.api_tokens},
             self.api_token_store,
             failed_logins=settings.login_throttle,
+        )
+        self.people = People(
+            self.api_tokens, settings.admin_token.get_secret_value() if settings.admin_token else None
         )
         self.usage = UsageReports(self.journal, self.history, SqlReports(self._database), self.limits)
         self.backfill = Backfill(
