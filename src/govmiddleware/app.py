@@ -63,6 +63,7 @@ from govmiddleware.services.audit_log import Chain, verify
 from govmiddleware.services.limit_events import LimitEvents
 from govmiddleware.services.limits import REFRESH_SECONDS, Fields, LimitRegistry
 from govmiddleware.services.links import Links
+from govmiddleware.services.override_events import OverrideEvents
 from govmiddleware.services.overrides import CARE_SECONDS, Overrides
 from govmiddleware.services.raises import Raises
 from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
@@ -157,7 +158,12 @@ class Governance:
             lease_seconds=settings.lease_seconds,
             sweep_seconds=settings.sweep_seconds,
         )
-        self.limit_events = LimitEvents(self.metrics, self._webhook())
+        self.webhook = self._made_webhook()
+        self.limit_events = LimitEvents(self.metrics, self.webhook)
+        if self.webhook is not None:
+            override_events = OverrideEvents(self.webhook, self.links)
+            self.overrides.on_requested.append(override_events.tell)
+            self.overrides.on_changed.append(override_events.tell)
         self.settlement_watch = SettlementWatch(self.ledger, self.journal, self.metrics)
         self.upkeep.also(CHECK_SECONDS, self.settlement_watch.check)
         self.reservations = Reservations(
@@ -246,7 +252,7 @@ class Governance:
         await self.refusals.flush()
         with suppress(StoreUnavailable):
             await self.settlement_watch.check()
-        await self.limit_events.close()
+        await self._close_webhook()
         await asyncio.to_thread(self._sync_store.close)
         await self._close_store()
         self._home.leave()
@@ -271,15 +277,21 @@ class Governance:
             await self.limits.refresh()
             yield self
         finally:
+            await self._close_webhook()
             await self._close_store()
 
-    def _webhook(self) -> WebhookDelivery | None:
+    def _made_webhook(self) -> WebhookDelivery | None:
         url, secret = self.settings.webhook_url, self.settings.webhook_secret
         if url is None or secret is None:
             return None
         client = open_client(connect_timeout=5, first_byte_timeout=10, idle_timeout=10)
         key = read_secret(secret.get_secret_value())
         return WebhookDelivery(client, url.get_secret_value(), key, self.metrics)
+
+    async def _close_webhook(self) -> None:
+        """Gives what is not delivered yet a last try."""
+        if self.webhook is not None:
+            await self.webhook.close()
 
     async def _open_store(self) -> None:
         _ = self.signing_keys.audit_log  # read now, so that what is wrong with the file shows at the start
