@@ -263,9 +263,9 @@ def test_a_form_that_was_sent_leads_back_to_the_page_which_shows_the_request(pag
     assert "the demo" in shown
 
 
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [
+def test_what_cannot_be_asked_for_is_said_in_words(pages: Pages) -> None:
+    link = pages.refused()
+    cases: list[tuple[dict[str, str], str]] = [
         ({}, "reason"),
         ({"reason": "why"}, "an amount or for a factor"),
         ({"reason": "why", "amount": "1", "factor": "2"}, "an amount or for a factor"),
@@ -273,16 +273,25 @@ def test_a_form_that_was_sent_leads_back_to_the_page_which_shows_the_request(pag
         ({"reason": "why", "amount": "1", "seconds": "0"}, "seconds"),
         ({"reason": "why", "amount": "1", "value": "other"}, "value"),
         ({"reason": "w" * 20_000}, "at most"),
-    ],
-)
-def test_what_cannot_be_asked_for_is_said_in_words(pages: Pages, fields: dict[str, str], words: str) -> None:
-    link = pages.refused()
-    answer = pages.post(link, **fields)
-    assert answer.status_code in (400, 413)
-    assert [tag for tag, attributes in Shown(answer.text).tags if attributes.get("role") == "alert"] == ["p"]
-    assert words in answer.text
-    assert pages.http.post(link, json=fields).status_code == answer.status_code
+    ]
+    for fields, words in cases:
+        answer = pages.post(link, **fields)
+        assert answer.status_code in (400, 413)
+        shown = Shown(answer.text)
+        assert [tag for tag, attributes in shown.tags if attributes.get("role") == "alert"] == ["p"]
+        assert words in shown.text
+        assert pages.http.post(link, json=fields).status_code == answer.status_code
+    assert pages.http.post(link, content=b"[1]").status_code == 400
     assert Client("bob", pages.sidecar.url).overrides() == []
+
+
+def test_a_form_that_has_to_be_put_right_keeps_what_was_filled_in(pages: Pages) -> None:
+    filled = {"amount": "<1>", "factor": "2", "seconds": "14400", "reason": "a & b"}
+    shown = Shown(pages.post(pages.refused(), **filled).text)
+    kept = {field["name"]: field["value"] for field in shown.all("input")}
+    assert kept == {"amount": "<1>", "factor": "2"}
+    assert [option["value"] for option in shown.all("option") if "selected" in option] == ["14400"]
+    assert "a & b" in shown.text
 
 
 def test_who_has_asked_already_is_told_so(pages: Pages) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -29,18 +30,28 @@ _HEADERS = {
 _KINDS = {"text/html": "html", "application/json": "json", "text/plain": "text"}
 
 
-def answer(request: Request, name: str, facts: Mapping[str, Any], status: int = 200) -> Response:
+def answer(
+    request: Request,
+    name: str,
+    facts: Mapping[str, Any],
+    status: int = 200,
+    *,
+    given: Mapping[str, object] = MappingProxyType({}),
+) -> Response:
     """A page in the first kind that the client accepts; for who accepts anything, as curl does, text.
 
     Args:
         name: of its two templates.
         facts: what they show, and the JSON as it is.
+        given: what was filled in, to be put right.
     """
     match _wanted(request):
         case "json":
             return JSONResponse(facts, status, _HEADERS)
         case "html":
-            return HTMLResponse(_templates.get_template(f"{name}.html").render(facts), status, _HEADERS)
+            return HTMLResponse(
+                _templates.get_template(f"{name}.html").render(facts, given=given), status, _HEADERS
+            )
         case _:
             return PlainTextResponse(_templates.get_template(f"{name}.txt").render(facts), status, _HEADERS)
 
