@@ -194,7 +194,7 @@ class UsageReports:
                         "reserved": amount_shown(limit.meter, reserved),
                         "hard": amount_shown(limit.meter, limit.hard),
                         "remaining": amount_shown(limit.meter, max(0, limit.hard - used - reserved)),
-                        "resets_at": resets_at(limit.window, now_ms),
+                        "resets_at": _resets_at(limit.window, now_ms),
                     }
                 )
         return states
@@ -216,8 +216,7 @@ def amounts_in_window(window: Window, counter: CounterBuckets | None, now_ms: in
     return sum(bucket.used for bucket in buckets), sum(bucket.reserved for bucket in buckets)
 
 
-def resets_at(window: Window, now_ms: int) -> str | None:
-    """In RFC 3339; None where no moment does."""
+def _resets_at(window: Window, now_ms: int) -> str | None:
     if isinstance(window, ResettingWindow):
         return _rfc3339(datetime.fromtimestamp(window.bounds(now_ms)[1] / 1000, UTC))
     return None
