@@ -64,7 +64,9 @@ from govmiddleware.services.limit_events import LimitEvents
 from govmiddleware.services.limits import REFRESH_SECONDS, Fields, LimitRegistry
 from govmiddleware.services.links import Links
 from govmiddleware.services.override_events import OverrideEvents
+from govmiddleware.services.override_wait import LOOK_SECONDS, OverrideWait
 from govmiddleware.services.overrides import CARE_SECONDS, Overrides
+from govmiddleware.services.people import People
 from govmiddleware.services.raises import Raises
 from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
 from govmiddleware.services.reservations import Reservations
@@ -178,6 +180,7 @@ class Governance:
             tell=self.limit_events.tell,
             link=lambda call, refusal: self.links.link_for(call, refusal) if self._has_pages else None,
             raises=self._raises,
+            wait=self._override_wait(),
         )
         self.upkeep.also(REFRESH_SECONDS, self.limits.refresh)
         self.upkeep.also(REFRESH_SECONDS, self._raises.refresh)
@@ -190,6 +193,9 @@ class Governance:
             {token.sha256.lower(): token.principal() for token in settings.api_tokens},
             self.api_token_store,
             failed_logins=settings.login_throttle,
+        )
+        self.people = People(
+            self.api_tokens, settings.admin_token.get_secret_value() if settings.admin_token else None
         )
         self.usage = UsageReports(self.journal, self.limits)
         self._inner_calls = InnerCalls(
@@ -279,6 +285,13 @@ class Governance:
         finally:
             await self._close_webhook()
             await self._close_store()
+
+    def _override_wait(self) -> OverrideWait | None:
+        if not self.settings.override_wait_seconds:
+            return None
+        wait = OverrideWait(self.overrides, self._raises, seconds=self.settings.override_wait_seconds)
+        self.upkeep.also(LOOK_SECONDS, wait.look)
+        return wait
 
     def _made_webhook(self) -> WebhookDelivery | None:
         url, secret = self.settings.webhook_url, self.settings.webhook_secret

@@ -279,6 +279,7 @@ class Settings(BaseSettings):
     journal_max_records: PositiveInt = 5_000_000
     audit_key: Annotated[SecretStr, Field(min_length=SHORTEST_SECRET)] | None = None
     public_url: BaseUrl = "http://127.0.0.1:8080"
+    override_wait_seconds: Annotated[float, BeforeValidator(no_bool), Field(ge=0, le=600)] = 0
     login_throttle: Rate = "10/minute"
     webhook_url: Annotated[SecretStr, AfterValidator(_webhook_url)] | None = None
     webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = None

@@ -49,9 +49,9 @@ class Sidecar:
             links=governance.links,
             standings=Standings(governance.journal, governance.limits),
             api_tokens=governance.api_tokens,
+            people=governance.people,
             readiness=governance.readiness,
             metrics=governance.metrics,
-            admin_token=settings.admin_token.get_secret_value() if settings.admin_token else None,
             metrics_token=settings.metrics_token.get_secret_value() if settings.metrics_token else None,
             trusted_proxies=governance.trusted_proxies,
         )

@@ -20,6 +20,7 @@ from govmiddleware.core.providers import Provider, provider_for
 from govmiddleware.core.refusals import ModelNotFound, ModelNotPriced, Refusal
 from govmiddleware.core.scopes import ANONYMOUS
 from govmiddleware.middleware._body import read_body, replay, with_body_headers
+from govmiddleware.middleware._client import watch_client
 from govmiddleware.middleware._enter import enter
 from govmiddleware.middleware._refuse import refuse
 from govmiddleware.services.counting import count
@@ -64,6 +65,7 @@ class Estimate:
         if call is None:
             await self.app(scope, receive, send)
             return
+        receive = watch_client(call, receive)
         try:
             if call.model_call:
                 body, info = await self._read(call, scope, receive)

@@ -54,6 +54,13 @@ class Conclusion:
         """Give back what a call holds that was refused. Raises no more than `conclude`."""
         await self._end(call, reservation, None)
 
+    async def give_back(self, call: Call, reservation: Reservation) -> None:
+        """As `release`, of a call that may open its reservation again. Raises StoreUnavailable, where it cannot be
+        known what it holds."""
+        for workspace in tuple(reservation.parts):
+            await self._settle(call, reservation, workspace, None, None)
+            del reservation.parts[workspace]
+
     async def _end(self, call: Call, reservation: Reservation, charge: Charge | None) -> None:
         reservation.open = False
         # The deployment's part last: until then more is reserved than is used, never less.

@@ -13,12 +13,13 @@ from govmiddleware.core.demand import NOTHING, growth
 from govmiddleware.core.events import LimitEvent
 from govmiddleware.core.limits import Hold, Limit, holds_for
 from govmiddleware.core.ports import Ledger, Output, Step
-from govmiddleware.core.refusals import LimitRefusal, RateLimited, Refusal
+from govmiddleware.core.refusals import BudgetExhausted, LimitRefusal, RateLimited, Refusal
 from govmiddleware.metrics import Metrics
 from govmiddleware.services.admission import Admission
 from govmiddleware.services.conclusion import Conclusion
 from govmiddleware.services.exposure import Exposure
 from govmiddleware.services.links import FindLink
+from govmiddleware.services.override_wait import OverrideWait
 from govmiddleware.services.raises import Raises
 from govmiddleware.services.settlement_watch import SettlementWatch
 from govmiddleware.services.upkeep import Upkeep
@@ -43,6 +44,7 @@ class Reservations:
         tell: takes the crossings of soft and hard values.
         link: finds the link of a refusal.
         raises: the overrides in force.
+        wait: for what budgets refuse; None: it is refused at once.
     """
 
     def __init__(
@@ -59,8 +61,10 @@ class Reservations:
         tell: Callable[[LimitEvent], None] = lambda event: None,
         link: FindLink = lambda call, refusal: None,
         raises: Raises | None = None,
+        wait: OverrideWait | None = None,
     ) -> None:
         self._upkeep = upkeep
+        self._wait = wait
         self._raises = raises
         self._exposure = Exposure(metrics)
         self._clamp_min = clamp_min_output_tokens
@@ -95,7 +99,7 @@ class Reservations:
         """
         limits = tuple(limits)
         if call.reservation is not None:
-            await self._take(call, call.reservation, limits, Step.EXTEND, in_slices)
+            await self._take_or_wait(call, call.reservation, limits, Step.EXTEND, in_slices)
             yield
             return
         reservation = await self._open(call, limits, in_slices)
@@ -113,7 +117,7 @@ class Reservations:
     async def _open(self, call: Call, limits: tuple[Limit, ...], in_slices: bool) -> Reservation:
         reservation = Reservation(call.request_id, call.require_principal().workspace)
         try:
-            await self._take(call, reservation, limits, Step.OPEN, in_slices)
+            await self._take_or_wait(call, reservation, limits, Step.OPEN, in_slices)
         except BaseException:
             await self._upkeep.finish(self._conclusion.release(call, reservation))
             raise
@@ -122,6 +126,31 @@ class Reservations:
             call.parent.has_inner_calls = True
         self._upkeep.opened(reservation)
         return reservation
+
+    async def _take_or_wait(
+        self,
+        call: Call,
+        reservation: Reservation,
+        limits: tuple[Limit, ...],
+        step: Step,
+        in_slices: bool,
+    ) -> None:
+        """A call whose budgets are raised while it waits takes all its holds anew, as it gave back what it had."""
+        reservation.limits += limits
+        try:
+            await self._take(call, reservation, limits, step, in_slices)
+        except BudgetExhausted as refusal:
+            if self._wait is None:
+                raise
+            await self._conclusion.give_back(call, reservation)
+            self._upkeep.closed(reservation)
+            if not await self._wait.is_granted(call, refusal):
+                raise
+            call.evaluations.clear()
+            call.would_refuse = None
+            everything = tuple(dict.fromkeys(reservation.limits))
+            await self._take(call, reservation, everything, Step.OPEN, in_slices)
+            self._upkeep.opened(reservation)
 
     async def _take(
         self,
