@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from govmiddleware.core.wording import amount_words, duration_words, slack_text
+from govmiddleware.core.wording import amount_words, duration_words, slack_section, slack_text
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,11 @@ def test_durations_are_in_their_largest_whole_unit() -> None:
 
 def test_what_slack_would_read_as_its_own_is_escaped() -> None:
     assert slack_text("<!channel> R&D") == "&lt;!channel&gt; R&amp;D"
+
+
+def test_a_section_is_cut_between_characters_before_slack_refuses_it() -> None:
+    assert slack_section("a < b") == "a &lt; b"
+    cut = slack_section("a" + 1000 * "&")
+    assert len(cut) <= 3000
+    assert cut == "a" + (cut.count("&amp;") * "&amp;") + "…"
+    assert cut.count("&amp;") == 599

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+_LONGEST_SECTION = 3000
 _METERS = {"concurrency": "slots", "wall_clock": "seconds"}
 _UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 
@@ -37,3 +40,12 @@ def slack_text(text: str) -> str:
     '&lt;!channel&gt; R&amp;D'
     """
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def slack_section(text: str) -> str:
+    """The same for a section of a message, cut where Slack would refuse it for its length
+    (https://docs.slack.dev/reference/block-kit/composition-objects/text-object)."""
+    escaped = slack_text(text)
+    if len(escaped) <= _LONGEST_SECTION:
+        return escaped
+    return re.sub("&[a-z]*$", "", escaped[: _LONGEST_SECTION - 1]) + "…"

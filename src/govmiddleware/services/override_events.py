@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from govmiddleware.core.overrides import Override, OverrideState
-from govmiddleware.core.wording import amount_words, duration_words, slack_text
+from govmiddleware.core.wording import amount_words, duration_words, slack_section, slack_text
 from govmiddleware.services.links import Links
 from govmiddleware.services.overrides import override_shown
 from govmiddleware.services.webhook_delivery import WebhookDelivery
@@ -50,12 +50,12 @@ def message(override: Override, page: str) -> bytes:
     """The JSON that a webhook gets: `type` and `data`, the override as the API shows it, and what Slack's incoming
     webhooks show: `text`, and `blocks` with buttons that lead to its page
     (https://docs.slack.dev/reference/block-kit/blocks)."""
-    text = slack_text(sentence(override))
+    text = sentence(override)
     return msgspec.json.encode(
         {
-            "text": text,
+            "text": slack_text(text),
             "blocks": [
-                {"type": "section", "text": {"type": "mrkdwn", "text": text}},
+                {"type": "section", "text": {"type": "mrkdwn", "text": slack_section(text)}},
                 {"type": "actions", "elements": _buttons(override, page)},
             ],
             "type": event_type(override),
