@@ -74,6 +74,7 @@ from govmiddleware.services.limit_events import LimitEvents
 from govmiddleware.services.limits import REFRESH_SECONDS, Fields, LimitRegistry
 from govmiddleware.services.links import Links
 from govmiddleware.services.lost_settlements import LostSettlements
+from govmiddleware.services.override_events import OverrideEvents
 from govmiddleware.services.override_wait import LOOK_SECONDS, OverrideWait
 from govmiddleware.services.overrides import CARE_SECONDS, Overrides
 from govmiddleware.services.people import People
@@ -179,7 +180,12 @@ class Governance:
             lease_seconds=settings.lease_seconds,
             sweep_seconds=settings.sweep_seconds,
         )
-        self.limit_events = LimitEvents(self.metrics, self._webhook())
+        self.webhook = self._made_webhook()
+        self.limit_events = LimitEvents(self.metrics, self.webhook)
+        if self.webhook is not None:
+            override_events = OverrideEvents(self.webhook, self.links)
+            self.overrides.on_requested.append(override_events.tell)
+            self.overrides.on_changed.append(override_events.tell)
         self.settlement_watch = SettlementWatch(
             self.ledger,
             self.journal,
@@ -294,7 +300,7 @@ class Governance:
         with suppress(StoreUnavailable, HistoryUnavailable):
             await self.settlement_watch.check()
         await self.drainer.close()
-        await self.limit_events.close()
+        await self._close_webhook()
         await asyncio.to_thread(self._sync_store.close)
         await self._close_store()
         self._home.leave()
@@ -319,6 +325,7 @@ class Governance:
             await self.limits.refresh()
             yield self
         finally:
+            await self._close_webhook()
             await self._close_store()
 
     def _override_wait(self) -> OverrideWait | None:
@@ -328,13 +335,18 @@ class Governance:
         self.upkeep.also(LOOK_SECONDS, wait.look)
         return wait
 
-    def _webhook(self) -> WebhookDelivery | None:
+    def _made_webhook(self) -> WebhookDelivery | None:
         url, secret = self.settings.webhook_url, self.settings.webhook_secret
         if url is None or secret is None:
             return None
         client = open_client(connect_timeout=5, first_byte_timeout=10, idle_timeout=10)
         key = read_secret(secret.get_secret_value())
         return WebhookDelivery(client, url.get_secret_value(), key, self.metrics)
+
+    async def _close_webhook(self) -> None:
+        """Gives what is not delivered yet a last try."""
+        if self.webhook is not None:
+            await self.webhook.close()
 
     async def _open_store(self) -> None:
         _ = self.signing_keys.audit_log  # read now, so that what is wrong with the file shows at the start

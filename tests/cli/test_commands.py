@@ -402,6 +402,16 @@ def test_audit_names_the_entry_of_the_audit_log_that_was_tampered_with(run, conf
     assert (malformed.code, "--head" in malformed.err) == (2, True)
 
 
+def test_a_damaged_key_of_the_audit_log_ends_a_command_and_is_named(
+    run, configured, monkeypatch, tmp_path
+) -> None:
+    configured(LIMITS)
+    monkeypatch.setenv("GOV_DATA_DIR", str(tmp_path))
+    (tmp_path / "audit.key").write_text("cut")
+    ran = run("token", "list", *NOWHERE)
+    assert (ran.code, "audit_key" in ran.err, str(tmp_path / "audit.key") in ran.err) == (2, True, True)
+
+
 def test_a_change_that_the_audit_log_cannot_take_exits_with_3(run, configured, tmp_path) -> None:
     configured(f"journal_url = 'sqlite:///{tmp_path}'\n{LIMITS}")
     for command in (
