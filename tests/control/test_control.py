@@ -319,6 +319,51 @@ async def test_usage_without_a_store_is_a_503(tmp_path: Path) -> None:
     assert "sock" not in answer.text
 
 
+# The timeline -------------------------------------------------------------------------------------
+
+
+async def test_a_timeline_has_its_shape_and_adds_up(get, traffic) -> None:
+    timeline = (await get("api/v1/usage/timeline", ADMIN, bucket="hour", by="user")).json()
+    assert list(timeline) == ["since", "until", "bucket", "timezone", "by", "buckets"]
+    assert (timeline["bucket"], timeline["timezone"], timeline["by"]) == ("hour", "UTC", "user")
+    assert len(timeline["buckets"]) == 24
+    assert list(timeline["buckets"][0]) == ["start", "end", "totals", "groups"]
+    assert timeline["buckets"][0]["totals"]["requests"] == 0
+    starts, ends = ([bucket[name] for bucket in timeline["buckets"]] for name in ("start", "end"))
+    assert (timeline["since"], *ends) == (*starts, timeline["until"])
+    usage = (await get("api/v1/usage", ADMIN, by="user")).json()
+    assert sum(bucket["totals"]["requests"] for bucket in timeline["buckets"]) == 4
+    groups = {group["id"] for bucket in timeline["buckets"] for group in bucket["groups"]}
+    assert groups == {group["id"] for group in usage["groups"]}
+
+
+async def test_a_timeline_is_by_default_of_the_last_30_days(get, traffic) -> None:
+    timeline = (await get("api/v1/usage/timeline", "acme owner", timezone="Europe/Berlin")).json()
+    assert (timeline["bucket"], len(timeline["buckets"])) == ("day", 30)
+    assert timeline["buckets"][-1]["totals"]["requests"] == 3, "of the workspace alone"
+    assert timeline["buckets"][-1]["groups"] == []
+    assert (await get("api/v1/usage/timeline", "acme operator")).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ({"bucket": "week"}, "There is no bucket='week'; there are minute, hour, day, month"),
+        ({"timezone": "Mars"}, "timezone = 'Mars': expected the name of an IANA time zone"),
+        ({"by": "colour"}, "There is no by='colour'"),
+        ({"since": "yesterday"}, "yesterday"),
+        ({"bucket": "minute", "since": "90d"}, "expected 2500 buckets at most"),
+        ({"since": "2026-02-01", "until": "2026-01-01"}, "expected until to be after since"),
+        ({"bukket": "day"}, "There is no parameter 'bukket'; there are bucket, by, since, timezone, until"),
+    ],
+    ids=json.dumps,
+)
+async def test_a_timeline_that_cannot_be_is_a_400(get, query, said) -> None:
+    answer = await get("api/v1/usage/timeline", ADMIN, **query)
+    assert answer.status_code == 400
+    assert said in answer.json()["error"]["message"]
+
+
 # Where it lies ------------------------------------------------------------------------------------
 
 
