@@ -145,8 +145,8 @@ class Overrides:
         try:
             taken = await self._taken(each for each in overrides if each.until_ms is not None)
         except StoreUnavailable:
-            return [_shown(each, None) for each in overrides]
-        return [_shown(each, taken.get(each.id, (0, 0))) for each in overrides]
+            return [override_shown(each, None) for each in overrides]
+        return [override_shown(each, taken.get(each.id, (0, 0))) for each in overrides]
 
     async def look_after(self) -> None:
         """End what is over, once; and see to it that the store has just what is in force. Raises StoreUnavailable."""
@@ -348,7 +348,8 @@ def _text(text: str | None, *, param: str = "reason", is_required: bool = False)
     return text
 
 
-def _shown(override: Override, taken: tuple[int, int] | None) -> dict[str, object]:
+def override_shown(override: Override, taken: tuple[int, int] | None) -> dict[str, object]:
+    """An override as JSON. `taken`: what is used and reserved of it, where that is known."""
     used = remaining = None
     if override.amount is not None and taken is not None and override.raises.is_used_up:
         # A revocation has used up as much again.
