@@ -133,11 +133,11 @@ def test_a_rate_is_not_waited_for(patient: Run) -> None:
 def test_a_budget_of_requests_is_waited_for_before_the_body_is_read(
     patient: Run, pool: ThreadPoolExecutor
 ) -> None:
-    sidecar = patient(limits=[NOBODY])
+    sidecar = patient(5, limits=[NOBODY])
     answers = [pool.submit(chat, sidecar) for _ in range(2)]
     [asked] = waiting(sidecar)
     Client("olga", sidecar.url).decide(asked["id"], "approve")
-    outcomes = [answer.exception(10) for answer in answers]
+    outcomes = [answer.exception(20) for answer in answers]  # one that comes late asks for another, in vain
     assert sorted(map(str, map(type, outcomes))) == sorted(map(str, (type(None), openai.RateLimitError)))
     assert len(sidecar.provider.exchanges) == 1, "an override worth one lets one of two through"
 
