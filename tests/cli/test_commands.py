@@ -402,6 +402,16 @@ def test_audit_names_the_entry_of_the_audit_log_that_was_tampered_with(run, conf
     assert (malformed.code, "--head" in malformed.err) == (2, True)
 
 
+def test_a_damaged_key_of_the_audit_log_ends_a_command_and_is_named(
+    run, configured, monkeypatch, tmp_path
+) -> None:
+    configured(LIMITS)
+    monkeypatch.setenv("GOV_DATA_DIR", str(tmp_path))
+    (tmp_path / "audit.key").write_text("cut")
+    ran = run("token", "list", *NOWHERE)
+    assert (ran.code, "audit_key" in ran.err, str(tmp_path / "audit.key") in ran.err) == (2, True, True)
+
+
 def test_a_change_that_the_audit_log_cannot_take_exits_with_3(run, configured, tmp_path) -> None:
     configured(f"journal_url = 'sqlite:///{tmp_path}'\n{LIMITS}")
     for command in (
@@ -431,7 +441,20 @@ def test_doctor_says_what_works(run) -> None:
         findings
     )
     assert all(finding["ok"] for finding in findings.values())
+    assert findings["journal draining"]["detail"] == "no worker runs that drains"
+    assert "which is for one host" not in findings["journal database"]["detail"], "nor is the embedded store"
     assert all(line.startswith("ok ") for line in run("doctor").out.splitlines())
+
+
+def test_doctor_says_whether_the_journal_answers_and_fits_the_store(
+    run, configured, gov_server, tmp_path
+) -> None:
+    database = tmp_path / "journal"
+    configured(f'redis_url = "{gov_server}"\njournal_url = "sqlite:///{database}"')
+    assert f"ok    journal database: sqlite:///{database}, which is for one host" in run("doctor").out
+    database.write_text("this is no database, and long enough to be taken for one" * 20)
+    ran = run("doctor")
+    assert (ran.code, "FAIL  journal database: " in ran.out, "not a database" in ran.out) == (1, True, True)
 
 
 def test_doctor_says_what_does_not(run, configured, store) -> None:

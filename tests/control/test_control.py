@@ -89,7 +89,7 @@ async def test_health_is_whether_the_process_answers(get) -> None:
 
 async def test_ready_is_when_calls_can_be_governed(get) -> None:
     answer = await get("readyz")
-    assert (answer.status_code, answer.json()) == (200, {"ready": True, "problems": []})
+    assert (answer.status_code, answer.json()) == (200, {"ready": True, "problems": [], "warnings": []})
 
 
 async def ready(governance: Governance) -> httpx.Response:
@@ -99,6 +99,25 @@ async def ready(governance: Governance) -> httpx.Response:
         answer = await http.get("/gov/readyz")
     await app.hang_up()
     return answer
+
+
+async def test_a_journal_whose_database_is_away_is_a_warning_and_still_ready(
+    gov_store: str, tmp_path: Path
+) -> None:
+    (tmp_path / "journal").write_text("this is no database, and long enough to be taken for one" * 20)
+    governance = Governance(
+        Settings(
+            redis_url=gov_store,
+            upstream="http://127.0.0.1:1",
+            journal_url=f"sqlite:///{tmp_path / 'journal'}",
+        )
+    )
+    async with governance:
+        await governance.drainer.drain()
+        answer = await ready(governance)
+    assert (answer.status_code, answer.json()["problems"]) == (200, [])
+    [warning] = answer.json()["warnings"]
+    assert "not a database" in warning
 
 
 async def test_a_store_that_is_down_is_not_ready_but_healthy(tmp_path: Path) -> None:
@@ -111,14 +130,14 @@ async def test_a_store_that_is_down_is_not_ready_but_healthy(tmp_path: Path) -> 
 
 async def test_a_full_journal_is_not_ready(make_governance) -> None:
     governance = make_governance(upstream="http://127.0.0.1:1", journal_max_records=2)
-    async with governance:
+    async with governance.store():  # where nothing drains it
         for _ in range(2):
             await governance.ledger.workspaces()
             await governance.journal.append("acme", b"{}")
         await governance.ledger._workspace("acme")
         answer = await ready(governance)
     assert answer.status_code == 503
-    assert answer.json() == {"ready": False, "problems": ["the journal is full: journal_max_records"]}
+    assert answer.json()["problems"] == ["the journal is full: journal_max_records"]
 
 
 async def test_a_store_that_forgets_budgets_to_save_memory_is_not_ready(tmp_path: Path) -> None:

@@ -22,7 +22,13 @@ def audit(
     head: Annotated[
         str | None, Parameter(help="NUMBER:MAC of an entry of the audit log, as the server's log has it.")
     ] = None,
-    rebuild: Annotated[bool, Parameter(negative=())] = False,
+    rebuild: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="First make every counter what the journal says, also in a store that has lost them. Traffic may run.",
+        ),
+    ] = False,
     config: Config = None,
     redis: Redis = None,
     json: AsJson = False,
@@ -30,11 +36,6 @@ def audit(
     """Compare every counter with the journal and the open reservations, and verify the audit log.
 
     Exit code 0 clean, 1 differences, 2 could not check.
-
-    Parameters
-    ----------
-    rebuild
-        First make every counter what the journal says, also in a store that has lost them. Traffic may run.
     """
     try:
         heads = () if head is None else (Head.read(head),)

@@ -6,6 +6,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from govmiddleware.control.access import Access
+from govmiddleware.control.audit import Audit, audit_routes
 from govmiddleware.control.health import Readiness, Warnings, health_routes
 from govmiddleware.control.limits import limit_routes
 from govmiddleware.control.overrides import override_routes
@@ -20,6 +21,7 @@ from govmiddleware.services.api_tokens import ApiTokens
 from govmiddleware.services.limits import LimitRegistry
 from govmiddleware.services.links import Links
 from govmiddleware.services.overrides import Overrides
+from govmiddleware.services.people import People
 from govmiddleware.services.standing import Standings
 from govmiddleware.services.usage import UsageReports
 from govmiddleware.services.usage_reset import UsageReset
@@ -28,6 +30,7 @@ from govmiddleware.services.usage_reset import UsageReset
 def control_plane(
     *,
     prefix: str,
+    audit: Audit,
     usage: UsageReports,
     usage_reset: UsageReset,
     limits: LimitRegistry,
@@ -35,17 +38,17 @@ def control_plane(
     links: Links,
     standings: Standings,
     api_tokens: ApiTokens,
+    people: People,
     readiness: Readiness,
     warnings: Warnings,
     metrics: Metrics,
-    admin_token: str | None,
     metrics_token: str | None,
     trusted_proxies: TrustedProxies,
 ) -> Starlette:
     """The app that serves everything under `prefix`."""
     access = Access(
         api_tokens,
-        admin_token=admin_token,
+        people,
         metrics_token=metrics_token,
         trusted_proxies=trusted_proxies,
     )
@@ -57,6 +60,7 @@ def control_plane(
         Mount(
             "/api/v1",
             routes=[
+                *audit_routes(audit, access),
                 *reset_routes(usage_reset, access),
                 *usage_routes(usage, access),
                 *limit_routes(limits, access),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 
 from govmiddleware.core.history import History, Sums, is_clock
@@ -88,7 +88,9 @@ class Findings:
         }
 
 
-async def audit(journal: Journal, history: History | None = None) -> Findings:
+async def audit(
+    journal: Journal, history: History | None = None, only: Collection[str] | None = None
+) -> Findings:
     """Check every workspace, while traffic runs. Raises StoreUnavailable and HistoryUnavailable where it could not
     check.
 
@@ -97,12 +99,13 @@ async def audit(journal: Journal, history: History | None = None) -> Findings:
 
     Args:
         history: the journal in SQL; without it the stream has all.
+        only: these workspaces.
     """
     findings, stored = Findings(), await journal.stored_keys()
     workspaces = {*await journal.workspaces(), *stored}
     if history is not None:
         workspaces.update(await history.workspaces())
-    for workspace in sorted(workspaces):
+    for workspace in sorted(workspaces if only is None else workspaces & {*only}):
         keys = stored.get(workspace, StoredKeys())
         await _audit_workspace(journal, history, workspace, keys, findings)
     return findings

@@ -73,11 +73,14 @@ class Rebuilding:
         }
         return [await self.workspace(each, stored.get(each)) for each in sorted(workspaces)]
 
-    async def workspace(self, workspace: str, stored: StoredKeys | None = None) -> Rebuilt:
+    async def workspace(
+        self, workspace: str, stored: StoredKeys | None = None, *, unless_lost: bool = False
+    ) -> Rebuilt:
         """One of them.
 
         Args:
             stored: what else the store has of it than what the books and the open reservations know of.
+            unless_lost: leave it alone where the store has lost it as a whole.
 
         Raises as `rebuild`.
         """
@@ -87,6 +90,8 @@ class Rebuilding:
             raise CannotRestore(
                 f"workspace {workspace!r}: the counters of this store are not in this journal (journal_url)"
             )
+        if unless_lost and first.epoch is None:
+            return Rebuilt(workspace, 0, epoch is not None)
         turn = await self._turns.begin(workspace, await self._history.drained_to(workspace))
         if turn is None:
             whose = await self._turns.whose(workspace)
