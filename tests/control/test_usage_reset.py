@@ -217,5 +217,5 @@ async def test_without_the_audit_log_nothing_is_reset(
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gov") as http:
             answer = await Client(other, http).reset(limit="month", value="ann", workspace="acme")
         await app.hang_up()
-    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "history_unavailable")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "journal_unavailable")
     assert await client.used("month") == used

@@ -72,6 +72,15 @@ async def test_a_report_is_the_same_wherever_the_records_lie(books: Books) -> No
     assert whole["totals"]["reserved_usd"] == "0.000000000"
 
 
+async def test_a_record_that_the_store_was_sent_again_is_counted_once(books: Books) -> None:
+    await books.spend(10)
+    await drain(books.governance)
+    [(_, fields)] = books.raw.xrange("gov:{acme}:journal")  # type: ignore[misc]
+    books.raw.xadd("gov:{acme}:journal", fields)
+    report: Any = await books.governance.usage.report()
+    assert report["totals"]["requests"] == 1
+
+
 async def test_a_call_belongs_to_the_time_of_its_admission(books: Books, gov_clock: Clock) -> None:
     set_to(gov_clock, "2026-01-31T23:59:59")
     call = books.call()

@@ -145,7 +145,7 @@ class Backfill:
         amounts: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
         for (value, bucket), amount in missed.unheld.items():
             amounts[value][bucket] += amount
-        tail = await read_tail(self._journal, workspace, missed.drained_to)
+        tail = await read_tail(self._journal, self._history, workspace, missed.drained_to)
         since = [
             hold
             for entry in tail.entries
@@ -184,7 +184,9 @@ class Backfill:
         )
 
     async def _tail(self, workspace: str) -> Tail:
-        return await read_tail(self._journal, workspace, await self._history.drained_to(workspace))
+        return await read_tail(
+            self._journal, self._history, workspace, await self._history.drained_to(workspace)
+        )
 
 
 def _workspaces_of(kind: Kind, workspaces: Iterable[str]) -> list[str]:

@@ -16,6 +16,7 @@ from govmiddleware.core.ports import Journal
 from govmiddleware.core.reports import EXPECTED_DIMENSION, Reports, Span, Sums, is_dimension
 from govmiddleware.core.slices import Unit, cut
 from govmiddleware.core.times import rfc3339
+from govmiddleware.services.history import all_workspaces
 from govmiddleware.services.limit_states import LimitStates
 from govmiddleware.services.used import Used
 
@@ -31,7 +32,7 @@ class UsageReports:
     def __init__(self, journal: Journal, history: History, reports: Reports, limits: Iterable[Limit]) -> None:
         self._journal = journal
         self._history = history
-        self._used = Used(journal, reports)
+        self._used = Used(journal, history, reports)
         self._limit_states = LimitStates(journal, reports, limits)
 
     async def report(
@@ -140,7 +141,7 @@ class UsageReports:
     async def _workspaces(self, asked: Sequence[str] | None) -> Sequence[str]:
         if asked is not None:
             return asked
-        return sorted({*await self._journal.workspaces(), *await self._history.workspaces()})
+        return await all_workspaces(self._history, self._journal)
 
 
 def _checked(by: str | None) -> tuple[str, ...]:

@@ -7,12 +7,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from govmiddleware.core.history import History
 from govmiddleware.core.money import nano_usd
 from govmiddleware.core.ports import Journal, JournalEntry, OpenReservation
 from govmiddleware.core.reports import Group, Reports, Span, Sums
 from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE, TAG
 from govmiddleware.services import records
 from govmiddleware.services.records import Record
+
+_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +31,24 @@ class Tail:
         return {hold.counter for hold in holds}
 
 
-async def read_tail(journal: Journal, workspace: str, after: str) -> Tail:
-    """What follows record `after`, the last one in SQL. Raises StoreUnavailable."""
+async def read_tail(journal: Journal, history: History, workspace: str, after: str) -> Tail:
+    """What follows record `after`, the last one in SQL, but for records that it has under an earlier id. Raises
+    StoreUnavailable and HistoryUnavailable."""
     snapshot = await journal.snapshot(workspace, [])
-    entries = journal.entries(workspace, after=after, until=snapshot.last_record_id)
-    return Tail([entry async for entry in entries], snapshot.reservations)
+    found = journal.entries(workspace, after=after, until=snapshot.last_record_id)
+    entries = [entry async for entry in found]
+    again: set[str] = set()
+    for first in range(0, len(entries), _PAGE):
+        again |= await history.sent_again(workspace, entries[first : first + _PAGE])
+    return Tail([entry for entry in entries if entry.record_id not in again], snapshot.reservations)
 
 
 class Used:
     """Adds up. Every call raises StoreUnavailable and HistoryUnavailable."""
 
-    def __init__(self, journal: Journal, reports: Reports) -> None:
+    def __init__(self, journal: Journal, history: History, reports: Reports) -> None:
         self._journal = journal
+        self._history = history
         self._reports = reports
 
     async def sums(self, workspace: str, by: Sequence[str], span: Span) -> tuple[dict[Group, Sums], Tail]:
@@ -49,7 +58,7 @@ class Used:
         pseudo-workspace stand for others', and add nothing.
         """
         stored, drained_to = await self._reports.sums(workspace, by, span)
-        tail = await read_tail(self._journal, workspace, drained_to)
+        tail = await read_tail(self._journal, self._history, workspace, drained_to)
         sums: dict[Group, Sums] = defaultdict(Sums, stored)
         if workspace != DEPLOYMENT_WORKSPACE:
             for number, record in _within(span, ((entry.time_ms, entry.record) for entry in tail.entries)):
