@@ -40,12 +40,18 @@ from govmiddleware.inside import GovernedBlock, GovernedTransport, Home, InnerCa
 from govmiddleware.journal.audit_log import SqlAuditLog
 from govmiddleware.journal.database import Database
 from govmiddleware.journal.history import SqlHistory
+from govmiddleware.journal.missed_use import SqlMissedUse
 from govmiddleware.journal.overrides import SqlOverrides
+from govmiddleware.journal.reports import SqlReports
+from govmiddleware.journal.synchronous import SyncEpochHistory
 from govmiddleware.ledger.adjustments import RedisAdjustments
 from govmiddleware.ledger.api_tokens import RedisApiTokens
 from govmiddleware.ledger.audit_head import RedisAuditHead
+from govmiddleware.ledger.backfill import RedisBackfillNotes
 from govmiddleware.ledger.connection import PROBE_SECONDS, connect
+from govmiddleware.ledger.drain_turn import RedisDrainTurn
 from govmiddleware.ledger.embedded import EmbeddedStore
+from govmiddleware.ledger.epochs import Epochs
 from govmiddleware.ledger.health import StoreCheck, eviction_policy, examine
 from govmiddleware.ledger.journal import RedisJournal
 from govmiddleware.ledger.ledger import RedisLedger
@@ -60,6 +66,8 @@ from govmiddleware.protocols.registry import recognise
 from govmiddleware.services.api_token_registry import ApiTokenRegistry
 from govmiddleware.services.api_tokens import ApiTokens
 from govmiddleware.services.audit_log import Chain, verify
+from govmiddleware.services.backfill import BACKFILL_SECONDS, Backfill
+from govmiddleware.services.drain import DRAIN_SECONDS, Drainer
 from govmiddleware.services.limit_events import LimitEvents
 from govmiddleware.services.limits import REFRESH_SECONDS, Fields, LimitRegistry
 from govmiddleware.services.links import Links
@@ -74,6 +82,7 @@ from govmiddleware.services.settlement_watch import CHECK_SECONDS, SettlementWat
 from govmiddleware.services.signing_keys import SigningKeys
 from govmiddleware.services.upkeep import Upkeep
 from govmiddleware.services.usage import UsageReports
+from govmiddleware.services.usage_reset import UsageReset
 from govmiddleware.services.webhook_delivery import WebhookDelivery
 from govmiddleware.settings import Settings, load
 from govmiddleware.settings_errors import without_password
@@ -111,24 +120,28 @@ class Governance:
         except ValueError as error:
             shown = without_password(settings.redis_url)
             raise ConfigurationError("redis_url", shown, f"the URL of a store ({error})") from None
-        self.ledger = RedisLedger(self._redis, journal_max_records=settings.journal_max_records, clock=clock)
-        self.journal = RedisJournal(self._redis)
         self._database = Database(settings.journal_database)
         self.history = SqlHistory(self._database)
         secret = settings.audit_key.get_secret_value() if settings.audit_key else None
         self.signing_keys = SigningKeys(secret, settings.data_dir / "audit.key")
         self.audit_heads = RedisAuditHead(self._redis)
         self.audit_log = SqlAuditLog(self._database, lambda: self.signing_keys.audit_log, self.audit_heads)
+        self.epochs = Epochs(self._redis, self.history.begin_epoch)
+        self.ledger = RedisLedger(
+            self._redis, epochs=self.epochs, journal_max_records=settings.journal_max_records, clock=clock
+        )
+        self.journal = RedisJournal(self._redis, clock=clock)
+        self.adjustments = RedisAdjustments(self._redis, epochs=self.epochs, clock=clock)
         self.links = Links(
             lambda: self.signing_keys.links, settings.public_url.rstrip("/") + settings.control_prefix
         )
         self._has_pages = "public_url" in settings.model_fields_set
         """Whether anybody serves the links' pages: the sidecar does, and a host app's settings say where."""
-        self.adjustments = RedisAdjustments(self._redis, clock=clock)
         self._sync_store = SyncRedisStore(
             self._embedded.url if self._embedded else settings.redis_url,
             EmbeddedStore(settings.data_dir) if self._embedded else None,
             clock,
+            SyncEpochHistory(settings.journal_database).begin_epoch,
         )
         self.api_token_store = RedisApiTokens(self._redis)
         self.api_token_registry = ApiTokenRegistry(
@@ -187,6 +200,8 @@ class Governance:
         self.upkeep.also(CARE_SECONDS, self.overrides.look_after)
         self.refusals = RefusalLog(self.journal, self.upkeep)
         self.upkeep.also(SUMMARY_SECONDS, self.refusals.flush)
+        self.drainer = Drainer(self.journal, self.history, RedisDrainTurn(self._redis), self.metrics)
+        self.upkeep.also(DRAIN_SECONDS, self.drainer.drain)
         if self._embedded is not None:
             self.upkeep.also(_REVIVE_SECONDS, self._revive_store)
         self.api_tokens = ApiTokens(
@@ -197,7 +212,20 @@ class Governance:
         self.people = People(
             self.api_tokens, settings.admin_token.get_secret_value() if settings.admin_token else None
         )
-        self.usage = UsageReports(self.journal, self.limits)
+        self.usage = UsageReports(self.journal, self.history, SqlReports(self._database), self.limits)
+        self.backfill = Backfill(
+            self.limits,
+            SqlMissedUse(self._database),
+            RedisBackfillNotes(self._redis),
+            self.adjustments,
+            self.journal,
+            self.history,
+            clock or (lambda: time.time_ns() // 1_000_000),
+        )
+        self.upkeep.also(BACKFILL_SECONDS, self.backfill.look)
+        self.usage_reset = UsageReset(
+            self.limits, self.adjustments, self.audit_log, self.journal, self.history
+        )
         self._inner_calls = InnerCalls(
             admit=self.admit,
             estimate=self._estimate,
@@ -258,6 +286,7 @@ class Governance:
         await self.refusals.flush()
         with suppress(StoreUnavailable):
             await self.settlement_watch.check()
+        await self.drainer.close()
         await self._close_webhook()
         await asyncio.to_thread(self._sync_store.close)
         await self._close_store()
@@ -410,6 +439,7 @@ class Governance:
                 problems.append("the journal is full: journal_max_records")
             if (policy := await eviction_policy(self._redis)) != "noeviction":
                 problems.append(f"the store forgets budgets: set its maxmemory-policy {policy} to noeviction")
+            problems += await self.epochs.lost()
             problems += self.limits.problems()
         except StoreUnavailable as error:
             problems.append(f"the store does not answer: {error}")

@@ -6,6 +6,7 @@
     ├── NoCaller                a call leaves from inside an app, and nobody says on whose behalf
     ├── WrongEventLoop          a Governance is open on another event loop, or would block its own
     ├── StoreUnavailable        Redis did not answer, or answered with an error
+    │   └── StoreLost           it answers, and has lost what it counted, or nobody can tell
     ├── HistoryUnavailable      the journal's SQL database did not answer, or answered with an error
     ├── BudgetExhaustedError    a budget of code that is not HTTP has no room for what is planned
     ├── UpstreamError
@@ -60,6 +61,10 @@ class WrongEventLoop(GovError):
 
 class StoreUnavailable(GovError):
     """The store did not answer in time or not at all. What was sent may have been carried out."""
+
+
+class StoreLost(StoreUnavailable):
+    """The store has lost what it counted for a workspace, or nobody can tell whether it has. Nothing was done."""
 
 
 class HistoryUnavailable(GovError):

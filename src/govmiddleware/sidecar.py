@@ -44,6 +44,7 @@ class Sidecar:
         self.control: ASGIApp = control_plane(
             prefix=settings.control_prefix,
             usage=governance.usage,
+            usage_reset=governance.usage_reset,
             limits=governance.limits,
             overrides=governance.overrides,
             links=governance.links,
@@ -51,6 +52,7 @@ class Sidecar:
             api_tokens=governance.api_tokens,
             people=governance.people,
             readiness=governance.readiness,
+            warnings=governance.drainer.warnings,
             metrics=governance.metrics,
             metrics_token=settings.metrics_token.get_secret_value() if settings.metrics_token else None,
             trusted_proxies=governance.trusted_proxies,

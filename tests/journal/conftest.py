@@ -1,19 +1,35 @@
-"""A history on a database of the test's own."""
+"""A history on a database of the test's own, of either kind."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from govmiddleware.journal.database import Database
 from govmiddleware.journal.history import SqlHistory
+from tests.journal.postgres import Postgres, binaries, running_postgres
+
+_schemas = itertools.count()
 
 
-@pytest.fixture
-def journal_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'journal.sqlite3'}"
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    folder = binaries()
+    if folder is None:
+        pytest.skip("needs a PostgreSQL server: apt-get install postgresql")
+    with running_postgres(folder) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def journal_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'journal.sqlite3'}"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.url(f"test_{next(_schemas)}")
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ class Bench:
         self.clock = clock
         self.redis = connect(url)
         self.ledger = RedisLedger(self.redis, clock=clock)
-        self.journal = RedisJournal(self.redis)
+        self.journal = RedisJournal(self.redis, clock=clock)
         self.raw = administrator(url)
         self.keys = WorkspaceKeys(self.workspace)
         self._held: dict[str, list[Hold]] = {}

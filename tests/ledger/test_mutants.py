@@ -54,7 +54,7 @@ MUTANTS = {
         "if not lease_end or tonumber(lease_end) > now then",
         "if not lease_end then",
     ),
-    "time goes backwards": ("return math.max(now, number(redis.call('HGET', state, 'now')))", "return now"),
+    "time goes backwards": ("return math.max(now, number(seen[1]))", "return now"),
 }
 
 

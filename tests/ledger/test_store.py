@@ -78,6 +78,7 @@ def test_the_names_of_keys_are_what_other_versions_expect() -> None:
         "tokens": "gov:{acme}:tokens",
         "active_tokens": "gov:{acme}:active",
         "state": "gov:{acme}:state",
+        "restorer": "gov:{acme}:restorer",
         "open": "gov:{acme}:open",
         "journal": "gov:{acme}:journal",
         "reservation_prefix": "gov:{acme}:r:",
@@ -244,7 +245,7 @@ async def test_scripts_touch_no_key_that_they_did_not_declare(
         scripts.settle._sha: 9,
         scripts.renew._sha: 4,
         scripts.sweep._sha: 9,
-        scripts.snapshot._sha: 3,
+        scripts.snapshot._sha: 4,
     }, "every command of every script was seen"
 
 

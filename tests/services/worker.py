@@ -60,7 +60,7 @@ class Worker:
         self.clock = clock
         self.redis = connect(url)
         self.ledger = RedisLedger(self.redis, clock=clock)
-        self.journal = RedisJournal(self.redis)
+        self.journal = RedisJournal(self.redis, clock=clock)
         self.metrics = Metrics()
         self.upkeep = Upkeep(self.ledger, self.metrics, lease_seconds=LEASE, sweep_seconds=sweep_seconds)
         self.watch = SettlementWatch(self.ledger, self.journal, self.metrics)

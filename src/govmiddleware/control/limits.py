@@ -8,7 +8,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from govmiddleware.control.access import Access, workspaces_of
-from govmiddleware.core.refusals import BodyTooLarge, Forbidden, InvalidRequest, LimitNotFound
+from govmiddleware.control.bodies import read_body
+from govmiddleware.core.refusals import Forbidden, InvalidRequest, LimitNotFound
 from govmiddleware.errors import ConfigurationError
 from govmiddleware.services.limits import LimitRegistry, RegisteredLimit
 
@@ -72,11 +73,7 @@ def limit_routes(limits: LimitRegistry, access: Access) -> list[Route]:
 
 async def _fields(request: Request) -> dict[str, object]:
     """The limit that a request brings. Raises InvalidRequest and BodyTooLarge."""
-    name, body = request.path_params["name"], b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _LARGEST_BODY:
-            raise BodyTooLarge(f"A limit takes at most {_LARGEST_BODY} bytes.")
+    name, body = request.path_params["name"], await read_body(request, _LARGEST_BODY)
     try:
         fields = msgspec.json.decode(body, type=dict[str, object])
     except (msgspec.MsgspecError, RecursionError) as error:

@@ -6,11 +6,12 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from govmiddleware.control.access import Access
-from govmiddleware.control.health import Readiness, health_routes
+from govmiddleware.control.health import Readiness, Warnings, health_routes
 from govmiddleware.control.limits import limit_routes
 from govmiddleware.control.overrides import override_routes
 from govmiddleware.control.pages import override_pages, refusal_pages, stylesheet
 from govmiddleware.control.usage import usage_routes
+from govmiddleware.control.usage_reset import reset_routes
 from govmiddleware.core.addresses import TrustedProxies
 from govmiddleware.core.refusals import Refusal
 from govmiddleware.errors import HistoryUnavailable, StoreUnavailable
@@ -22,12 +23,14 @@ from govmiddleware.services.overrides import Overrides
 from govmiddleware.services.people import People
 from govmiddleware.services.standing import Standings
 from govmiddleware.services.usage import UsageReports
+from govmiddleware.services.usage_reset import UsageReset
 
 
 def control_plane(
     *,
     prefix: str,
     usage: UsageReports,
+    usage_reset: UsageReset,
     limits: LimitRegistry,
     overrides: Overrides,
     links: Links,
@@ -35,6 +38,7 @@ def control_plane(
     api_tokens: ApiTokens,
     people: People,
     readiness: Readiness,
+    warnings: Warnings,
     metrics: Metrics,
     metrics_token: str | None,
     trusted_proxies: TrustedProxies,
@@ -47,13 +51,14 @@ def control_plane(
         trusted_proxies=trusted_proxies,
     )
     routes = [
-        *health_routes(readiness, metrics, access),
+        *health_routes(readiness, warnings, metrics, access),
         *refusal_pages(links, overrides, standings, access),
         *override_pages(links, overrides, standings, access),
         stylesheet(),
         Mount(
             "/api/v1",
             routes=[
+                *reset_routes(usage_reset, access),
                 *usage_routes(usage, access),
                 *limit_routes(limits, access),
                 *override_routes(overrides, access),

@@ -57,6 +57,11 @@ def new_api_token_id() -> str:
     return f"tok_{secrets.token_hex(8)}"
 
 
+def new_epoch() -> str:
+    """Names a life of a workspace's counters: `epo_` and 16 hex digits."""
+    return f"epo_{secrets.token_hex(8)}"
+
+
 def _checksum(body: str) -> str:
     number = zlib.crc32(body.encode("ascii", "replace"))
     digits = []

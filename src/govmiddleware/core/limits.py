@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from govmiddleware.core.money import LARGEST_LIMIT
 from govmiddleware.core.scopes import PAIR, Scope, Subject, is_deployment_wide, value_in
-from govmiddleware.core.windows import Lifetime, Now, SlidingWindow, Window
+from govmiddleware.core.windows import Lifetime, Now, SlidingWindow, Window, window_named
 
 
 class Meter(StrEnum):
@@ -166,15 +166,29 @@ _COUNTER_NAME = re.compile(
 
 
 def split_counter_name(name: str) -> tuple[str, str, str, str]:
-    """The scope (of a shadow with what it begins with), meter, window and value of `Counter.name`.
+    """The scope (of a shadow with what it begins with), meter, window and value of `Counter.name`. Raises ValueError
+    for what names no counter.
 
     >>> split_counter_name("dry_run:tag:team:cost_usd:month:a:b")
     ('dry_run:tag:team', 'cost_usd', 'month', 'a:b')
     """
     found = _COUNTER_NAME.fullmatch(name)
-    assert found is not None, f"{name!r} names a counter"
+    if found is None:
+        raise ValueError(f"{name!r} names no counter")
     scope, meter, window, value = found.groups()
     return scope, meter, window, value
+
+
+def is_counter_name(name: str) -> bool:
+    """Whether it can be that of a counter."""
+    found = _COUNTER_NAME.fullmatch(name)
+    if found is None or found[2] not in list(Meter):
+        return False
+    try:
+        window_named(found[3])
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

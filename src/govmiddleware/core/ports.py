@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -392,21 +392,36 @@ class SettledHold:
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """A record as the journal holds it. `record` is the JSON of `services.records.Record`."""
+    """A record as the journal holds it. `record` is the JSON of `services.records.Record`.
+
+    Attributes:
+        admitted_ms: of a call, when its last limits took it; None where that is `at_ms`.
+    """
 
     record_id: str
     at_ms: int
     holds: tuple[SettledHold, ...]
     record: bytes
+    admitted_ms: int | None = None
+
+    @property
+    def time_ms(self) -> int:
+        """The time that it belongs to: its call's admission, as in the counters."""
+        return self.at_ms if self.admitted_ms is None else self.admitted_ms
 
 
 @dataclass(frozen=True, slots=True)
 class OpenReservation:
-    """A reservation that is not settled yet. `record` is what the journal gets if its lease runs out."""
+    """A reservation that is not settled yet. `record` is what the journal gets if its lease runs out.
+
+    Attributes:
+        admitted_ms: when its last limits took it; 0 where the reservation is lost.
+    """
 
     id: str
     holds: tuple[SettledHold, ...]
     record: bytes | None
+    admitted_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -431,11 +446,26 @@ class CounterBuckets:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One consistent look at a workspace: all of it belongs to the journal up to `last_record_id`."""
+    """One consistent look at a workspace: all of it belongs to the journal up to `last_record_id`.
+
+    Attributes:
+        now_ms: by the store's clock.
+        epoch: names the life of the counters; None where none was used yet, or the store has lost them.
+    """
 
     last_record_id: str
+    now_ms: int
+    epoch: str | None
     reservations: tuple[OpenReservation, ...]
     counters: Mapping[str, CounterBuckets]
+
+
+@dataclass(slots=True)
+class StoredKeys:
+    """What the store has of a workspace, by its keys: the names of counters, and the ids of reservations."""
+
+    counters: set[str] = field(default_factory=set)
+    reservations: set[str] = field(default_factory=set)
 
 
 class Journal(Protocol):
@@ -453,8 +483,35 @@ class Journal(Protocol):
         """Those of the last `seconds`, by the store's clock, in order."""
         ...
 
+    async def page(self, workspace: str, start: str, count: int) -> list[JournalEntry]:
+        """Up to `count` records: from record `start` on, and with it; from the first on where that is empty."""
+        ...
+
+    async def length(self, workspace: str) -> int:
+        """How many records the store has."""
+        ...
+
+    async def trim(self, workspace: str, before: str, drained: int) -> int:
+        """Let go of the records before record `before`, of none where that is empty or not there any more.
+
+        Args:
+            drained: how many of the records that the store has are in SQL. They do not count towards
+                `journal_max_records`.
+
+        Returns how many were let go.
+        """
+        ...
+
     async def open_reservations(self, workspace: str) -> list[OpenReservation]: ...
 
     async def snapshot(self, workspace: str, counters: Sequence[str]) -> Snapshot: ...
+
+    async def stored_keys(self) -> dict[str, StoredKeys]:
+        """Those of all workspaces. It walks over the whole store, by cursor: for audits alone."""
+        ...
+
+    async def unlisted(self, workspace: str, reservation_ids: Iterable[str]) -> list[str]:
+        """Of these reservations, which were open once, those that are neither listed as open nor ended."""
+        ...
 
     async def workspaces(self) -> list[str]: ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import overload
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _LONGEST = timedelta(days=36525)
@@ -37,12 +38,20 @@ def parse_duration(text: str) -> timedelta:
     return duration
 
 
-def rfc3339(ms: int | None) -> str | None:
-    """A moment in Unix milliseconds as JSON shows it; None stays None.
+@overload
+def rfc3339(moment: datetime | int) -> str: ...
+@overload
+def rfc3339(moment: None) -> None: ...
+@overload
+def rfc3339(moment: datetime | int | None) -> str | None: ...
+def rfc3339(moment: datetime | int | None) -> str | None:
+    """In UTC, with a fraction of the second where it has one. Numbers are Unix milliseconds; None stays None.
 
     >>> rfc3339(1_767_225_600_000)
     '2026-01-01T00:00:00Z'
     """
-    if ms is None:
+    if moment is None:
         return None
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(moment, int):
+        moment = datetime.fromtimestamp(moment / 1000, UTC)
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

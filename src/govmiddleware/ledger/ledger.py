@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 
@@ -31,6 +31,7 @@ from govmiddleware.errors import StoreUnavailable
 from govmiddleware.ledger import scripts
 from govmiddleware.ledger.connection import PATIENCE_SECONDS, PROBE_SECONDS, Client, ask_each_node, store_call
 from govmiddleware.ledger.directory import read_directory
+from govmiddleware.ledger.epochs import Epochs
 from govmiddleware.ledger.keys import SWEEPER, WORKSPACES, WorkspaceKeys
 
 _FIRST_COUNTER = 6
@@ -45,14 +46,21 @@ class RedisLedger:
 
     Args:
         redis: a client that never retries (`connection.connect`).
-        journal_max_records: the length of a workspace's journal above which nothing is admitted.
+        epochs: without them every workspace is taken for a new one.
+        journal_max_records: of a workspace that are not in SQL yet; from there on nothing is admitted.
         clock: a test's clock in Unix milliseconds; without it the store's own TIME decides.
     """
 
     def __init__(
-        self, redis: Client, *, journal_max_records: int = 5_000_000, clock: Callable[[], int] | None = None
+        self,
+        redis: Client,
+        *,
+        epochs: Epochs | None = None,
+        journal_max_records: int = 5_000_000,
+        clock: Callable[[], int] | None = None,
     ) -> None:
         self._redis = redis
+        self._epochs = epochs or Epochs(redis)
         self._journal_max_records = journal_max_records
         self._clock = clock
         self._keys: dict[str, WorkspaceKeys] = {}
@@ -77,7 +85,7 @@ class RedisLedger:
         counters += [each.counter for hold in holds for each in hold.raises]
         counters += [counter for counter in held if counter not in counters]
         now = self._now_ms()
-        for _ in range(2):
+        for _ in range(3):
             async with store_call():
                 answer = await scripts.acquire(
                     self._redis,
@@ -103,10 +111,14 @@ class RedisLedger:
                         msgspec.msgpack.encode(_holds_arguments(holds, now, first_raise)),
                     ],
                 )
-            if answer[0] != b"stale":
-                return _outcome(answer)
-            now = int(answer[1])
-        raise StoreUnavailable("the store's clock left the calendar window twice in a row")
+            match answer[0]:
+                case b"lost":
+                    await self._epochs.begin(workspace)
+                case b"stale":
+                    now = int(answer[1])
+                case _:
+                    return _outcome(answer)
+        raise late()
 
     async def settle(
         self,
@@ -224,10 +236,14 @@ class RedisLedger:
             await self._redis.ping()
 
     async def journal_is_full(self) -> bool:
-        """Whether any workspace's journal holds as many records as it may."""
+        """Whether any workspace has as many records as it may that are not in SQL yet."""
         for workspace in await self.workspaces():
+            keys = WorkspaceKeys(workspace)
             async with store_call():
-                if await self._redis.xlen(WorkspaceKeys(workspace).journal) >= self._journal_max_records:
+                records = await self._redis.xlen(keys.journal)
+                if records >= self._journal_max_records:
+                    records -= int(await cast("Any", self._redis.hget(keys.state, "drained")) or 0)
+                if records >= self._journal_max_records:
                     return True
         return False
 
@@ -245,6 +261,10 @@ class RedisLedger:
 
     def _now_ms(self) -> int:
         return self._clock() if self._clock else time.time_ns() // 1_000_000
+
+
+def late() -> StoreUnavailable:
+    return StoreUnavailable("the store's clock left the calendar window twice in a row")
 
 
 def _holds_arguments(holds: Sequence[Hold], now_ms: int, first_raise: int) -> list[tuple[object, ...]]:

@@ -30,7 +30,7 @@ from govmiddleware.core.ports import (
 )
 from govmiddleware.core.refusals import Unauthenticated, Unavailable
 from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE
-from govmiddleware.errors import StoreUnavailable
+from govmiddleware.errors import StoreLost, StoreUnavailable
 from govmiddleware.metrics import Metrics
 from govmiddleware.services import records
 from govmiddleware.services.evaluations import evaluate, events_of, refusal_for
@@ -141,7 +141,9 @@ class Admission:
                     api_token_id=call.require_principal().stored_id if is_own else None,
                 )
         except BaseException as error:
-            if step is Step.OPEN:
+            if step is Step.OPEN and isinstance(error, StoreLost):
+                del reservation.parts[workspace]  # nothing was taken
+            elif step is Step.OPEN:
                 self._cancel(reservation, workspace)
             if isinstance(error, StoreUnavailable):
                 raise store_unavailable(error) from error
@@ -208,6 +210,8 @@ def _reserved_by(call: Call, step: Step, output: Output) -> Bound | None:
 
 def store_unavailable(error: StoreUnavailable) -> Unavailable:
     """The refusal of a call whose limits cannot be asked."""
+    if isinstance(error, StoreLost):
+        return Unavailable(f"No call can pass: {error}.", code="store_lost")
     logger.warning("a call was refused, for the store does not answer: %s", error)
     return Unavailable(
         "The store that keeps the limits does not answer; try again shortly.", code="store_unavailable"

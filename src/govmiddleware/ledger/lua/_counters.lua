@@ -5,7 +5,8 @@
 -- Four kinds (the letter comes with every hold):
 --   s  sliding     BUCKET = floor(ms / width). o: the oldest bucket that still counts; u, r: sums from it on
 --   c  calendar    BUCKET = start of the window, ms (lifetime: 0). o: the current one; p: the one before
---   w  wall clock  as c, but of amounts only f<BUCKET>: when it was first used, ms
+--   w  wall clock  as c, but of amounts only f<BUCKET>: when it was first used, ms. The journal has that time, or the
+--                  negative time of a reset: of all that it has of a bucket, the latest holds
 --   n  now         BUCKET = 0, r0 alone: concurrency
 -- s<LIMIT>, h<LIMIT> say in which window a crossing of a limit's soft or hard value was last told of.
 --
@@ -20,7 +21,8 @@ local function text(number) return string.format('%d', number) end
 
 local function number(value) return tonumber(value or '0') end
 
--- Milliseconds, never backwards in a workspace. `test_ms` is '' but in tests.
+-- Milliseconds, never backwards in a workspace; and the epoch of its counters, false where the store has lost them or
+-- nobody used them yet. `test_ms` is '' but in tests.
 local function clock(state, test_ms)
   local now
   if test_ms == '' then
@@ -29,7 +31,8 @@ local function clock(state, test_ms)
   else
     now = tonumber(test_ms)
   end
-  return math.max(now, number(redis.call('HGET', state, 'now')))
+  local seen = redis.call('HMGET', state, 'now', 'epoch')
+  return math.max(now, number(seen[1])), seen[2]
 end
 
 -- The holds of a reservation hash as {key = {kind, shadow, parts = {{bucket, amount}..}}}, its other fields, and
@@ -85,7 +88,11 @@ end
 -- "<bucket> <amount>[ ..]". The parts are filled in their order, and what is past them all is the last one's debt.
 -- `swept`: the hold was settled as reserved before, and is corrected now.
 local function plan_settlement(key, hold, actual, swept)
-  if hold.kind == 'w' or (hold.kind == 'n' and swept) then return function() end, hold.parts[1].bucket .. ' 0' end
+  if hold.kind == 'w' then
+    local bucket = hold.parts[1].bucket
+    return function() end, bucket .. ' ' .. (redis.call('HGET', key, 'f' .. bucket) or '0')
+  end
+  if hold.kind == 'n' and swept then return function() end, '0 0' end
   if hold.kind == 'n' then
     local left = number(redis.call('HGET', key, 'r0')) - hold.parts[1].amount
     return function()
@@ -152,9 +159,12 @@ local function plan_settlements(held, fields, count, first, actual_of, swept)
 end
 
 -- Carries the plan out; `record` '' leaves nothing in the journal. Writes only, and none that can fail.
-local function write_settlement(state, open, journal, id, now, writes, entry, record)
+-- `admitted`: when the reservation was, ms.
+local function write_settlement(state, open, journal, id, now, writes, entry, record, admitted)
   redis.call('HSET', state, 'now', text(now))
   for _, write in ipairs(writes) do write() end
   redis.call('ZREM', open, id)
-  if record ~= '' then redis.call('XADD', journal, '*', 'at', text(now), 'record', record, unpack(entry)) end
+  if record ~= '' then
+    redis.call('XADD', journal, '*', 'at', text(now), 'admitted', admitted or text(now), 'record', record, unpack(entry))
+  end
 end

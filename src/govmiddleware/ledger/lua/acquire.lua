@@ -5,7 +5,7 @@
 -- KEYS  1 state  2 reservation  3 open  4 active API tokens  5 journal
 --       6.. the counters of the new holds, those of their overrides, then those that the reservation holds already
 -- ARGV  1 test clock, ms or ''     2 reservation id     3 'open', 'extend' or 'grow'     4 lease, ms
---       5 API token id, '' for one that the store does not know             6 the journal's largest length
+--       5 API token id, '' for one that the store does not know       6 the most records that are not in SQL yet
 --       7 the record to journal if the lease runs out
 --       8, 9 output tokens: the most and the least that are wanted     10 '1' to give up its shadow holds
 --       11 an array of the new holds, as MessagePack: one string is read faster than many. Of each: kind; 'e'
@@ -17,6 +17,7 @@
 --              expired: a few reservations that want sweeping
 --          {'exceeded', 0, 0, expired, states..}  nothing was taken; an extension's earlier holds are released
 --          {'revoked'} {'full'} {'gone'}    nothing was taken; 'gone': cancelled before, or not open any more
+--          {'lost'}                         nothing was taken: the workspace has no epoch
 --          {'stale', now}                   the windows sent are not those of the script's time: send again
 --          a state is "used reserved asked frees_in_ms crossings.. overrides..", before this call; frees_in_ms is -1
 --          where time does not help; a crossing is "s:LIMIT:WINDOW" or "h:LIMIT:WINDOW", told once for each window;
@@ -26,7 +27,7 @@
 local state, reservation, open, active, journal = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local id, step, lease, api_token = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local most, least = tonumber(ARGV[8]), tonumber(ARGV[9])
-local now = clock(state, ARGV[1])
+local now, epoch = clock(state, ARGV[1])
 local FIRST_KEY = 6
 local LARGEST = 2 ^ 53 - 1 -- of a counter: what is held of one that refuses nothing must not take it past what is exact
 
@@ -133,10 +134,15 @@ local function take_overrides(ask, limit, held, holds)
   end
 end
 
+if not epoch then return {'lost'} end
 local held, fields = read_reservation(reservation)
 if fields.dead or fields.swept or (step ~= 'open') ~= (fields.rec ~= nil) then return {'gone'} end
 if api_token ~= '' and redis.call('SISMEMBER', active, api_token) == 0 then return {'revoked'} end
-if step == 'open' and redis.call('XLEN', journal) >= tonumber(ARGV[6]) then return {'full'} end
+if step == 'open' then
+  local most_records, records = tonumber(ARGV[6]), redis.call('XLEN', journal)
+  if records >= most_records then records = records - number(redis.call('HGET', state, 'drained')) end
+  if records >= most_records then return {'full'} end
+end
 
 local asks, output, shadow_output = {}, most, most
 for i, wanted in ipairs(cmsgpack.unpack(ARGV[11])) do
@@ -208,6 +214,10 @@ if exceeded then
 end
 
 local holds = {'rec', ARGV[7]}
+if step ~= 'grow' then
+  table.insert(holds, 'at') -- when it was admitted
+  table.insert(holds, text(now))
+end
 for _, ask in ipairs(asks) do
   if ask.check ~= 'd' or not shadow_exceeded then
     add(ask.key, now, ask.kind, ask.place, 'r', ask.amount)

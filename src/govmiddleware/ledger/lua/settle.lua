@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Replace what a reservation holds by what was used, journal it, and close the reservation.
 -- Idempotent: a reservation that is not open is left alone. One that was swept is corrected instead, once.
--- An entry of the journal: at, record, and for each counter a field of its name: "<bucket> <amount>[ <bucket> ..]".
+-- An entry of the journal: at, admitted, record, and for each counter a field of its name: "<bucket> <amount>[ <bucket> ..]".
 --
 -- KEYS  1 state  2 reservation  3 open  4 journal  5.. its counters
 -- ARGV  1 test clock, ms or ''   2 reservation id   3 the record to journal, '' for a release without one
@@ -31,6 +31,6 @@ if not writes then return -2 end
 for name in pairs(fields) do
   if string.sub(name, 1, 2) == 'o:' then held_count = held_count - 1 end
 end
-write_settlement(state, open, journal, ARGV[2], now, writes, entry, ARGV[3])
+write_settlement(state, open, journal, ARGV[2], now, writes, entry, ARGV[3], fields.at)
 redis.call('DEL', reservation)
 return held_count

@@ -17,7 +17,7 @@ local function reserved(_, hold) return amount_of(hold) end
 
 local writes, entry = plan_settlements(held, fields, held_count, 5, reserved)
 if not writes then return -1 end
-write_settlement(state, open, journal, ARGV[2], now, writes, entry, fields.rec or '')
+write_settlement(state, open, journal, ARGV[2], now, writes, entry, fields.rec or '', fields.at)
 redis.call('HSET', reservation, 'swept', text(now))
 redis.call('HDEL', reservation, 'rec')
 redis.call('PEXPIRE', reservation, text(DAY))
