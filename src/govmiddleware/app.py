@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -35,7 +35,7 @@ from govmiddleware.core.refusals import Unavailable
 from govmiddleware.core.tokens import CL100K, O200K
 from govmiddleware.core.tokens import load as load_encoding
 from govmiddleware.core.webhook_signature import read_secret
-from govmiddleware.errors import ConfigurationError, StoreUnavailable
+from govmiddleware.errors import ConfigurationError, HistoryUnavailable, StoreUnavailable
 from govmiddleware.inside import GovernedBlock, GovernedTransport, Home, InnerCalls, call_on, run_on
 from govmiddleware.journal.audit_log import SqlAuditLog
 from govmiddleware.journal.database import Database
@@ -57,6 +57,7 @@ from govmiddleware.ledger.journal import RedisJournal
 from govmiddleware.ledger.ledger import RedisLedger
 from govmiddleware.ledger.limits import RedisLimits
 from govmiddleware.ledger.overrides import RedisRaises
+from govmiddleware.ledger.restoring import RedisRestoringTurns
 from govmiddleware.ledger.sync_store import SyncRedisStore
 from govmiddleware.metrics import Metrics
 from govmiddleware.middleware import Authenticate, Budget, Estimate, Journal, Meter, RateLimit, Routes
@@ -65,17 +66,20 @@ from govmiddleware.middleware._refuse import refuse
 from govmiddleware.protocols.registry import recognise
 from govmiddleware.services.api_token_registry import ApiTokenRegistry
 from govmiddleware.services.api_tokens import ApiTokens
+from govmiddleware.services.audit import Findings, audit
 from govmiddleware.services.audit_log import Chain, verify
 from govmiddleware.services.backfill import BACKFILL_SECONDS, Backfill
 from govmiddleware.services.drain import DRAIN_SECONDS, Drainer
 from govmiddleware.services.limit_events import LimitEvents
 from govmiddleware.services.limits import REFRESH_SECONDS, Fields, LimitRegistry
 from govmiddleware.services.links import Links
+from govmiddleware.services.lost_settlements import LostSettlements
 from govmiddleware.services.override_events import OverrideEvents
 from govmiddleware.services.override_wait import LOOK_SECONDS, OverrideWait
 from govmiddleware.services.overrides import CARE_SECONDS, Overrides
 from govmiddleware.services.people import People
 from govmiddleware.services.raises import Raises
+from govmiddleware.services.rebuild import Rebuilding
 from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
 from govmiddleware.services.reservations import Reservations
 from govmiddleware.services.settlement_watch import CHECK_SECONDS, SettlementWatch
@@ -122,16 +126,19 @@ class Governance:
             raise ConfigurationError("redis_url", shown, f"the URL of a store ({error})") from None
         self._database = Database(settings.journal_database)
         self.history = SqlHistory(self._database)
+        self.epochs = Epochs(self._redis, self.history.begin_epoch, lambda: self.settlement_watch.doubt())
         secret = settings.audit_key.get_secret_value() if settings.audit_key else None
         self.signing_keys = SigningKeys(secret, settings.data_dir / "audit.key")
         self.audit_heads = RedisAuditHead(self._redis)
         self.audit_log = SqlAuditLog(self._database, lambda: self.signing_keys.audit_log, self.audit_heads)
-        self.epochs = Epochs(self._redis, self.history.begin_epoch)
         self.ledger = RedisLedger(
             self._redis, epochs=self.epochs, journal_max_records=settings.journal_max_records, clock=clock
         )
         self.journal = RedisJournal(self._redis, clock=clock)
         self.adjustments = RedisAdjustments(self._redis, epochs=self.epochs, clock=clock)
+        self.rebuilding = Rebuilding(
+            self.ledger, self.journal, self.history, self.adjustments, RedisRestoringTurns(self._redis)
+        )
         self.links = Links(
             lambda: self.signing_keys.links, settings.public_url.rstrip("/") + settings.control_prefix
         )
@@ -179,7 +186,12 @@ class Governance:
             override_events = OverrideEvents(self.webhook, self.links)
             self.overrides.on_requested.append(override_events.tell)
             self.overrides.on_changed.append(override_events.tell)
-        self.settlement_watch = SettlementWatch(self.ledger, self.journal, self.metrics)
+        self.settlement_watch = SettlementWatch(
+            self.ledger,
+            self.journal,
+            self.metrics,
+            LostSettlements(self.history, self.adjustments, self.rebuilding),
+        )
         self.upkeep.also(CHECK_SECONDS, self.settlement_watch.check)
         self.reservations = Reservations(
             self.ledger,
@@ -200,7 +212,8 @@ class Governance:
         self.upkeep.also(CARE_SECONDS, self.overrides.look_after)
         self.refusals = RefusalLog(self.journal, self.upkeep)
         self.upkeep.also(SUMMARY_SECONDS, self.refusals.flush)
-        self.drainer = Drainer(self.journal, self.history, RedisDrainTurn(self._redis), self.metrics)
+        self._drain_turn = RedisDrainTurn(self._redis)
+        self.drainer = Drainer(self.journal, self.history, self._drain_turn, self.metrics)
         self.upkeep.also(DRAIN_SECONDS, self.drainer.drain)
         if self._embedded is not None:
             self.upkeep.also(_REVIVE_SECONDS, self._revive_store)
@@ -284,7 +297,7 @@ class Governance:
         await self.refusals.flush()
         await self.upkeep.stop()
         await self.refusals.flush()
-        with suppress(StoreUnavailable):
+        with suppress(StoreUnavailable, HistoryUnavailable):
             await self.settlement_watch.check()
         await self.drainer.close()
         await self._close_webhook()
@@ -445,6 +458,15 @@ class Governance:
             problems.append(f"the store does not answer: {error}")
         return problems
 
+    async def audit(self, workspaces: Collection[str] | None = None) -> Findings:
+        """Whether the books of these workspaces, or of all, balance, and the audit log is whole.
+
+        Raises HistoryUnavailable and StoreUnavailable.
+        """
+        findings = await audit(self.journal, self.history, workspaces)
+        findings.chain = await self.verify_audit_log()
+        return findings
+
     async def verify_audit_log(self, *heads: Head) -> Chain:
         """Whether the audit log is whole and as it was written.
 
@@ -466,6 +488,25 @@ class Governance:
     async def examine_store(self) -> list[StoreCheck]:
         """What `doctor` says of the store. Raises StoreUnavailable."""
         return await examine(self._redis)
+
+    @property
+    def journal_place(self) -> str:
+        """Where the journal is kept, for people, and what is wrong with that where several hosts share the store."""
+        place = self._database.url
+        if self._database.is_sqlite and self._embedded is None:
+            place += ", which is for one host: where several share the store, give journal_url a PostgreSQL"
+        return place
+
+    async def examine_journal(self) -> list[StoreCheck]:
+        """What `doctor` says of it. Raises StoreUnavailable."""
+        try:
+            await self.history.ping()
+            database = StoreCheck("database", True, self.journal_place)
+        except HistoryUnavailable as error:
+            database = StoreCheck("database", False, f"{self.journal_place}: {error}")
+        report = await self._drain_turn.report()
+        behind = "no worker runs that drains" if report is None else report.shown()
+        return [database, StoreCheck("draining", report is None or not report.error, behind)]
 
     def stack(self, app: ASGIApp, *, sidecar: bool = False) -> ASGIApp:
         """All middlewares around `app`, for requests that are to be governed.

@@ -43,6 +43,7 @@ class Sidecar:
         self.prefix = settings.control_prefix
         self.control: ASGIApp = control_plane(
             prefix=settings.control_prefix,
+            audit=governance.audit,
             usage=governance.usage,
             usage_reset=governance.usage_reset,
             limits=governance.limits,
@@ -119,6 +120,7 @@ class Sidecar:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         if self.speaks:
+            logger.info("the journal is kept in %s", self.governance.journal_place)
             await self._say_if_nobody_may_call()
         await send({"type": "lifespan.startup.complete"})
         await receive()

@@ -11,6 +11,7 @@ import pytest
 from tests.stores.kinds import KINDS, administrator, as_parameters
 from tests.stores.server import Server, valkey_binary
 
+from govmiddleware.core.history import History
 from govmiddleware.core.limits import Amount, Counter, Hold, Limit, Meter
 from govmiddleware.core.ports import AcquireOutcome, Granted, JournalEntry, Settled, Step
 from govmiddleware.core.scopes import Scope
@@ -156,9 +157,9 @@ class Bench:
     async def records(self) -> list[JournalEntry]:
         return [entry async for entry in self.journal.entries(self.workspace)]
 
-    async def audited(self) -> None:
+    async def audited(self, history: History | None = None) -> None:
         """Fails unless the books are in order."""
-        findings = await audit(self.journal)
+        findings = await audit(self.journal, history)
         assert findings.ok, findings.shown()
 
     def everything(self) -> dict[str, bytes]:

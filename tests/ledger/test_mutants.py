@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.ledger.machine import run_machine
+from tests.ledger.machine import Machine, run_machine
 
 from govmiddleware.ledger import scripts
 from govmiddleware.testing.clock import Clock
@@ -70,4 +70,4 @@ def test_a_bug_in_the_scripts_is_caught(
         assert script.source.count(old) == 1
         monkeypatch.setattr(scripts, name, scripts.Script(script.source.replace(old, new)))
     with pytest.raises(AssertionError):
-        run_machine(make_bench, lives=60, steps=40, fixed_seed=4)
+        run_machine(lambda: Machine(make_bench), lives=60, steps=40, fixed_seed=4)

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from govmiddleware.app import Governance
 from govmiddleware.cli.common import AsJson, Config, Redis, print_json, print_table, with_governance
 from govmiddleware.core.audit_log import Head
-from govmiddleware.errors import ConfigurationError, HistoryUnavailable, StoreUnavailable
+from govmiddleware.errors import CannotRestore, ConfigurationError, HistoryUnavailable, StoreUnavailable
 from govmiddleware.services.audit import Findings
 from govmiddleware.services.audit import audit as audit_journal
 
@@ -22,6 +22,13 @@ def audit(
     head: Annotated[
         str | None, Parameter(help="NUMBER:MAC of an entry of the audit log, as the server's log has it.")
     ] = None,
+    rebuild: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="First make every counter what the journal says, also in a store that has lost them. Traffic may run.",
+        ),
+    ] = False,
     config: Config = None,
     redis: Redis = None,
     json: AsJson = False,
@@ -36,13 +43,17 @@ def audit(
         raise ConfigurationError("--head", head, str(error)) from None
 
     async def check(governance: Governance) -> Findings:
-        findings = await audit_journal(governance.journal)
+        if rebuild:
+            for done in await governance.rebuilding.rebuild():
+                if done.counters or done.was_lost:
+                    print(f"{done.workspace}: {done.counters} counters restored", file=sys.stderr)
+        findings = await audit_journal(governance.journal, governance.history)
         findings.chain = await governance.verify_audit_log(*heads)
         return findings
 
     try:
         findings = with_governance(check, config, redis)
-    except (StoreUnavailable, HistoryUnavailable) as error:
+    except (StoreUnavailable, HistoryUnavailable, CannotRestore) as error:
         print(f"govmiddleware: could not check: {error}", file=sys.stderr)
         return _COULD_NOT_CHECK
     shown = findings.shown()
@@ -53,7 +64,9 @@ def audit(
         if differences:
             print_table(differences, list(differences[0]))
         for orphan in findings.orphans:
-            print(f"orphan: reservation {orphan} is in the open set and nowhere else")
+            print(f"orphan: {orphan} is in the store, and no book explains it")
+        for workspace in findings.lost:
+            print(f"lost: the store has lost the counters of {workspace}; --rebuild restores them")
         if findings.chain and findings.chain.problem:
             print(f"audit log: {findings.chain.problem}")
         print(

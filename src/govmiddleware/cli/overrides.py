@@ -13,9 +13,9 @@ from cyclopts import App, Parameter
 from govmiddleware.app import Governance
 from govmiddleware.cli.common import AsJson, Config, Redis, print_json, print_table, with_governance
 from govmiddleware.core.overrides import Override, OverrideState, Person
-from govmiddleware.core.refusals import InvalidRequest, Refusal
+from govmiddleware.core.refusals import InvalidRequest, Refusal, Unavailable
 from govmiddleware.core.times import parse_duration
-from govmiddleware.errors import ConfigurationError
+from govmiddleware.errors import ConfigurationError, StoreUnavailable
 from govmiddleware.services.overrides import OverrideRequest
 
 app = App(
@@ -170,6 +170,8 @@ def _run(work: Work, config: Config, redis: Redis) -> Sequence[dict[str, object]
         return with_governance(identified, config, redis)
     except InvalidRequest as error:
         raise ConfigurationError(_OPTIONS.get(error.param or "", "request"), None, str(error)) from error
+    except Unavailable as error:
+        raise StoreUnavailable(str(error)) from error
     except Refusal as refusal:
         print(f"govmiddleware: {refusal} ({refusal.code})", file=sys.stderr)
         return None

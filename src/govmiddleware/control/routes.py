@@ -6,6 +6,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from govmiddleware.control.access import Access
+from govmiddleware.control.audit import Audit, audit_routes
 from govmiddleware.control.health import Readiness, Warnings, health_routes
 from govmiddleware.control.limits import limit_routes
 from govmiddleware.control.overrides import override_routes
@@ -29,6 +30,7 @@ from govmiddleware.services.usage_reset import UsageReset
 def control_plane(
     *,
     prefix: str,
+    audit: Audit,
     usage: UsageReports,
     usage_reset: UsageReset,
     limits: LimitRegistry,
@@ -58,6 +60,7 @@ def control_plane(
         Mount(
             "/api/v1",
             routes=[
+                *audit_routes(audit, access),
                 *reset_routes(usage_reset, access),
                 *usage_routes(usage, access),
                 *limit_routes(limits, access),

@@ -39,7 +39,8 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What is added to one counter, by bucket: to each that the counter still has, or would have.
+    """What is added to one counter, by bucket: to each that the counter still has, or would have. The running sums
+    of a sliding window are made anew.
 
     Attributes:
         used: of a wall clock when the window was first used, ms.
@@ -145,6 +146,22 @@ class Adjustments(Protocol):
 
     async def members(self, workspace: str, book: str) -> list[str]:
         """Of a book, the one not used for the longest first."""
+        ...
+
+
+class RestoringTurns(Protocol):
+    """Turns to restore what the store has lost of a workspace: one at a time. Every call raises StoreUnavailable."""
+
+    async def begin(self, workspace: str, last_record_id: str) -> str | None:
+        """Take the turn; None where it is another's. The journal goes on after record `last_record_id`."""
+        ...
+
+    async def whose(self, workspace: str) -> str:
+        """Who has it, for people."""
+        ...
+
+    async def end(self, workspace: str, turn: str, epoch: str | None) -> bool:
+        """Give it back; False where it was over. The workspace, if it is whole again, has this epoch."""
         ...
 
 

@@ -74,6 +74,11 @@ class History(Protocol):
         """The outcomes that it has of these reservations."""
         ...
 
+    async def sent_again(self, workspace: str, entries: Sequence[JournalEntry]) -> set[str]:
+        """Of entries of the stream, the ids of those that it has under another id: a store that had lost them got
+        them again."""
+        ...
+
     async def epoch(self, workspace: str) -> str | None:
         """What names the life of the workspace's counters; None where the history does not know it."""
         ...

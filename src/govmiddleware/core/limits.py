@@ -78,6 +78,9 @@ class Limit:
         return self.meter in _HEADER_METERS and _HEADER_SCOPES.issuperset(self.scope.split(PAIR))
 
 
+_SHADOW = "dry_run:"
+
+
 @dataclass(frozen=True, slots=True)
 class Counter:
     """What the store counts. Named by scope, meter and window, never by the limit, so that editing,
@@ -96,8 +99,12 @@ class Counter:
     @property
     def name(self) -> str:
         """`scope:meter:window:value`; the value comes last, as it may hold colons."""
-        shadow = "dry_run:" if self.is_shadow else ""
+        shadow = _SHADOW if self.is_shadow else ""
         return f"{shadow}{self.scope}:{self.meter}:{self.window.name}:{self.value}"
+
+    @property
+    def is_sliding(self) -> bool:
+        return isinstance(self.window, SlidingWindow)
 
     @property
     def is_deployment_wide(self) -> bool:
@@ -177,6 +184,13 @@ def split_counter_name(name: str) -> tuple[str, str, str, str]:
         raise ValueError(f"{name!r} names no counter")
     scope, meter, window, value = found.groups()
     return scope, meter, window, value
+
+
+def counter_named(name: str) -> Counter:
+    """The inverse of `Counter.name`."""
+    scope, meter, window, value = split_counter_name(name)
+    is_shadow = scope.startswith(_SHADOW)
+    return Counter(scope.removeprefix(_SHADOW), Meter(meter), window_named(window), value, is_shadow)
 
 
 def is_counter_name(name: str) -> bool:

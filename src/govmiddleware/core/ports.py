@@ -443,6 +443,13 @@ class CounterBuckets:
     first_use: Mapping[int, int] = field(default_factory=dict)
     """Of wall_clock, which has no amounts: when the window that begins with the bucket was first used, ms."""
 
+    def added_up(self) -> Bucket | None:
+        """What `sums` has to be."""
+        if self.sums is None:
+            return None
+        counted = [amounts for bucket, amounts in self.buckets.items() if bucket >= self.oldest]
+        return Bucket(sum(amounts.used for amounts in counted), sum(amounts.reserved for amounts in counted))
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -510,7 +517,7 @@ class Journal(Protocol):
         """Those of all workspaces. It walks over the whole store, by cursor: for audits alone."""
         ...
 
-    async def unlisted(self, workspace: str, reservation_ids: Iterable[str]) -> list[str]:
+    async def unlisted(self, workspace: str, reservation_ids: Iterable[str]) -> list[OpenReservation]:
         """Of these reservations, which were open once, those that are neither listed as open nor ended."""
         ...
 

@@ -136,6 +136,18 @@ class SqlHistory:
                     outcomes[row.identity.removeprefix("outcome:")] = _entry(row, held)
         return outcomes
 
+    async def sent_again(self, workspace: str, entries: Sequence[JournalEntry]) -> set[str]:
+        ids = {draft(entry).identity: entry.record_id for entry in entries}
+        found = select(records.c.identity, records.c.stream_ms, records.c.stream_sequence).where(
+            records.c.workspace == workspace, records.c.identity.in_(list(ids))
+        )
+        async with self._database.read() as connection:
+            return {
+                ids[row.identity]
+                for row in await connection.execute(found)
+                if position(ids[row.identity]) != (row.stream_ms, row.stream_sequence)
+            }
+
     async def epoch(self, workspace: str) -> str | None:
         async with self._database.read() as connection:
             found = await connection.execute(select(workspaces.c.epoch).where(workspaces.c.name == workspace))

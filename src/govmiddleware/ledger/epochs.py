@@ -35,13 +35,18 @@ class Epochs:
 
     Args:
         begin_epoch: `History.begin_epoch`. Without a history nobody can tell, and every epoch begins.
+        tell: called when a workspace is found lost.
     """
 
     def __init__(
-        self, redis: Client, begin_epoch: Callable[[str, str], Awaitable[str]] | None = None
+        self,
+        redis: Client,
+        begin_epoch: Callable[[str, str], Awaitable[str]] | None = None,
+        tell: Callable[[], None] = lambda: None,
     ) -> None:
         self._redis = redis
         self._begin_epoch = begin_epoch
+        self._tell = tell
         self._turn = asyncio.Lock()
         self._refused: dict[str, tuple[float, str]] = {}
 
@@ -54,6 +59,7 @@ class Epochs:
             try:
                 await self._begin(workspace)
             except StoreLost as error:
+                self._tell()
                 self._refused[workspace] = time.monotonic(), str(error)
                 logger.error("%s: %s", error, error.__cause__ or "calls are refused")
                 raise

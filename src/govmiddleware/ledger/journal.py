@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 
@@ -125,14 +125,17 @@ class RedisJournal:
             stored = found[workspace]
             (stored.counters if kind == "c" else stored.reservations).add(name)
 
-    async def unlisted(self, workspace: str, reservation_ids: Iterable[str]) -> list[str]:
+    async def unlisted(self, workspace: str, reservation_ids: Iterable[str]) -> list[OpenReservation]:
         keys, unlisted = WorkspaceKeys(workspace), []
         for reservation_id in reservation_ids:
             async with store_call(LONG_PATIENCE_SECONDS):
-                is_open = await self._redis.zscore(keys.open, reservation_id) is not None
+                if await self._redis.zscore(keys.open, reservation_id) is not None:
+                    continue
                 # In this order: one that ends meanwhile is gone by now.
-                if not is_open and await self._redis.hexists(keys.reservation(reservation_id), "rec"):
-                    unlisted.append(reservation_id)
+                fields: Any = await self._redis.hgetall(keys.reservation(reservation_id))
+            if b"rec" in fields:
+                flat = [part for pair in fields.items() for part in pair]
+                unlisted.append(_reservation(keys, [reservation_id.encode(), *flat]))
         return unlisted
 
     async def workspaces(self) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 
 from govmiddleware.core.history import History, Sums, is_clock
@@ -88,7 +88,9 @@ class Findings:
         }
 
 
-async def audit(journal: Journal, history: History | None = None) -> Findings:
+async def audit(
+    journal: Journal, history: History | None = None, only: Collection[str] | None = None
+) -> Findings:
     """Check every workspace, while traffic runs. Raises StoreUnavailable and HistoryUnavailable where it could not
     check.
 
@@ -97,12 +99,13 @@ async def audit(journal: Journal, history: History | None = None) -> Findings:
 
     Args:
         history: the journal in SQL; without it the stream has all.
+        only: these workspaces.
     """
     findings, stored = Findings(), await journal.stored_keys()
     workspaces = {*await journal.workspaces(), *stored}
     if history is not None:
         workspaces.update(await history.workspaces())
-    for workspace in sorted(workspaces):
+    for workspace in sorted(workspaces if only is None else workspaces & {*only}):
         keys = stored.get(workspace, StoredKeys())
         await _audit_workspace(journal, history, workspace, keys, findings)
     return findings
@@ -114,10 +117,11 @@ async def _audit_workspace(
     first = await journal.snapshot(workspace, [])
     if history is not None and first.epoch is None and await history.epoch(workspace) is not None:
         findings.lost.append(workspace)
-    books = await open_books(history, workspace, first.now_ms)
-    await books.read_on(journal, first.last_record_id)
+    books = await open_books(journal, history, workspace, first.now_ms)
+    await books.read_on(first.last_record_id)
     findings.orphans += sorted(name for name in stored.counters if not is_counter_name(name))
-    findings.orphans += await journal.unlisted(workspace, sorted(stored.reservations))
+    unlisted = await journal.unlisted(workspace, sorted(stored.reservations))
+    findings.orphans += [reservation.id for reservation in unlisted]
     findings.orphans += [reservation.id for reservation in first.reservations if reservation.record is None]
     # Counters that appear from here on are looked at next time.
     names = {name for name in stored.counters if is_counter_name(name)}
@@ -127,7 +131,7 @@ async def _audit_workspace(
     for begin in range(0, len(in_order), _COUNTERS_AT_ONCE):
         some = in_order[begin : begin + _COUNTERS_AT_ONCE]
         snapshot = await journal.snapshot(workspace, some)
-        await books.read_on(journal, snapshot.last_record_id)
+        await books.read_on(snapshot.last_record_id)
         _compare(some, books, snapshot, findings)
 
 
@@ -153,9 +157,6 @@ def _compare(names: Sequence[str], books: Books, snapshot: Snapshot, findings: F
             elif used > 0:  # else it has run for no call that has ended
                 found = Bucket(counter.first_use.get(bucket, 0), 0)
                 findings.compare(books.workspace, name, str(bucket), found, Bucket(used, 0))
-        if counter.sums is not None:
-            counted = [amounts for bucket, amounts in counter.buckets.items() if bucket >= counter.oldest]
-            total = Bucket(
-                sum(amounts.used for amounts in counted), sum(amounts.reserved for amounts in counted)
-            )
+        total = counter.added_up()
+        if counter.sums is not None and total is not None:
             findings.compare(books.workspace, name, "sum", counter.sums, total)
