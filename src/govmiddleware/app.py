@@ -74,8 +74,10 @@ from govmiddleware.services.limit_events import LimitEvents
 from govmiddleware.services.limits import REFRESH_SECONDS, Fields, LimitRegistry
 from govmiddleware.services.links import Links
 from govmiddleware.services.lost_settlements import LostSettlements
+from govmiddleware.services.override_events import OverrideEvents
 from govmiddleware.services.override_wait import LOOK_SECONDS, OverrideWait
 from govmiddleware.services.overrides import CARE_SECONDS, Overrides
+from govmiddleware.services.people import People
 from govmiddleware.services.raises import Raises
 from govmiddleware.services.rebuild import Rebuilding
 from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
@@ -134,11 +136,11 @@ class Governance:
         )
         self.journal = RedisJournal(self._redis, clock=clock)
         self.adjustments = RedisAdjustments(self._redis, epochs=self.epochs, clock=clock)
-        self.links = Links(
-            lambda: self.signing_keys.links, settings.public_url.rstrip("/") + settings.control_prefix
-        )
         self.rebuilding = Rebuilding(
             self.ledger, self.journal, self.history, self.adjustments, RedisRestoringTurns(self._redis)
+        )
+        self.links = Links(
+            lambda: self.signing_keys.links, settings.public_url.rstrip("/") + settings.control_prefix
         )
         self._has_pages = "public_url" in settings.model_fields_set
         """Whether anybody serves the links' pages: the sidecar does, and a host app's settings say where."""
@@ -178,7 +180,12 @@ class Governance:
             lease_seconds=settings.lease_seconds,
             sweep_seconds=settings.sweep_seconds,
         )
-        self.limit_events = LimitEvents(self.metrics, self._webhook())
+        self.webhook = self._made_webhook()
+        self.limit_events = LimitEvents(self.metrics, self.webhook)
+        if self.webhook is not None:
+            override_events = OverrideEvents(self.webhook, self.links)
+            self.overrides.on_requested.append(override_events.tell)
+            self.overrides.on_changed.append(override_events.tell)
         self.settlement_watch = SettlementWatch(
             self.ledger,
             self.journal,
@@ -205,7 +212,8 @@ class Governance:
         self.upkeep.also(CARE_SECONDS, self.overrides.look_after)
         self.refusals = RefusalLog(self.journal, self.upkeep)
         self.upkeep.also(SUMMARY_SECONDS, self.refusals.flush)
-        self.drainer = Drainer(self.journal, self.history, RedisDrainTurn(self._redis), self.metrics)
+        self._drain_turn = RedisDrainTurn(self._redis)
+        self.drainer = Drainer(self.journal, self.history, self._drain_turn, self.metrics)
         self.upkeep.also(DRAIN_SECONDS, self.drainer.drain)
         if self._embedded is not None:
             self.upkeep.also(_REVIVE_SECONDS, self._revive_store)
@@ -213,6 +221,9 @@ class Governance:
             {token.sha256.lower(): token.principal() for token in settings.api_tokens},
             self.api_token_store,
             failed_logins=settings.login_throttle,
+        )
+        self.people = People(
+            self.api_tokens, settings.admin_token.get_secret_value() if settings.admin_token else None
         )
         self.usage = UsageReports(self.journal, self.history, SqlReports(self._database), self.limits)
         self.backfill = Backfill(
@@ -289,7 +300,7 @@ class Governance:
         with suppress(StoreUnavailable, HistoryUnavailable):
             await self.settlement_watch.check()
         await self.drainer.close()
-        await self.limit_events.close()
+        await self._close_webhook()
         await asyncio.to_thread(self._sync_store.close)
         await self._close_store()
         self._home.leave()
@@ -314,6 +325,7 @@ class Governance:
             await self.limits.refresh()
             yield self
         finally:
+            await self._close_webhook()
             await self._close_store()
 
     def _override_wait(self) -> OverrideWait | None:
@@ -327,13 +339,18 @@ class Governance:
         self.metrics.lost_workspaces.inc()
         self.settlement_watch.doubt()
 
-    def _webhook(self) -> WebhookDelivery | None:
+    def _made_webhook(self) -> WebhookDelivery | None:
         url, secret = self.settings.webhook_url, self.settings.webhook_secret
         if url is None or secret is None:
             return None
         client = open_client(connect_timeout=5, first_byte_timeout=10, idle_timeout=10)
         key = read_secret(secret.get_secret_value())
         return WebhookDelivery(client, url.get_secret_value(), key, self.metrics)
+
+    async def _close_webhook(self) -> None:
+        """Gives what is not delivered yet a last try."""
+        if self.webhook is not None:
+            await self.webhook.close()
 
     async def _open_store(self) -> None:
         _ = self.signing_keys.audit_log  # read now, so that what is wrong with the file shows at the start
@@ -475,6 +492,25 @@ class Governance:
     async def examine_store(self) -> list[StoreCheck]:
         """What `doctor` says of the store. Raises StoreUnavailable."""
         return await examine(self._redis)
+
+    @property
+    def journal_place(self) -> str:
+        """Where the journal is kept, for people, and what is wrong with that where several hosts share the store."""
+        place = self._database.url
+        if self._database.is_sqlite and self._embedded is None:
+            place += ", which is for one host: where several share the store, give journal_url a PostgreSQL"
+        return place
+
+    async def examine_journal(self) -> list[StoreCheck]:
+        """What `doctor` says of it. Raises StoreUnavailable."""
+        try:
+            await self.history.ping()
+            database = StoreCheck("database", True, self.journal_place)
+        except HistoryUnavailable as error:
+            database = StoreCheck("database", False, f"{self.journal_place}: {error}")
+        report = await self._drain_turn.report()
+        behind = "no worker runs that drains" if report is None else report.shown()
+        return [database, StoreCheck("draining", report is None or not report.error, behind)]
 
     def stack(self, app: ASGIApp, *, sidecar: bool = False) -> ASGIApp:
         """All middlewares around `app`, for requests that are to be governed.

@@ -51,10 +51,10 @@ class Sidecar:
             links=governance.links,
             standings=Standings(governance.journal, governance.limits),
             api_tokens=governance.api_tokens,
+            people=governance.people,
             readiness=governance.readiness,
             warnings=governance.drainer.warnings,
             metrics=governance.metrics,
-            admin_token=settings.admin_token.get_secret_value() if settings.admin_token else None,
             metrics_token=settings.metrics_token.get_secret_value() if settings.metrics_token else None,
             trusted_proxies=governance.trusted_proxies,
         )
@@ -120,6 +120,7 @@ class Sidecar:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         if self.speaks:
+            logger.info("the journal is kept in %s", self.governance.journal_place)
             await self._say_if_nobody_may_call()
         await send({"type": "lifespan.startup.complete"})
         await receive()

@@ -79,11 +79,19 @@ async def test_limits_are_json_in_the_names_of_the_file(send: Send) -> None:
         "hard": "2.500000000",
         "soft": "2.000000000",
         "default": False,
+        "approvals_required": 1,
         "source": "store",
     }
     assert (created.status_code, created.json()) == (201, shown)
     assert (await send("GET", "limits/a")).json() == shown
-    month = {**CONFIGURED, "hard": "5.000000000", "default": False, "mode": "enforced", "source": "file"}
+    month = {
+        **CONFIGURED,
+        "hard": "5.000000000",
+        "default": False,
+        "mode": "enforced",
+        "approvals_required": 1,
+        "source": "file",
+    }
     assert (await send("GET", "limits")).json() == {"limits": [month, shown]}
     again = {name: value for name, value in shown.items() if name != "source"}
     replaced = await send("PUT", "limits/a", json=again)

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from govmiddleware.journal.database import Database
 from govmiddleware.journal.history import SqlHistory
-from tests.journal.postgres import Postgres, binaries, running_postgres
+from tests.journal.postgres import Postgres
 
 _schemas = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    folder = binaries()
-    if folder is None:
-        pytest.skip("needs a PostgreSQL server: apt-get install postgresql")
-    with running_postgres(folder) as server:
-        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

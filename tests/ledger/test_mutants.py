@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 MUTANTS = {
     "the check forgets what is reserved": (
-        "ask.hard - ask.place.used - ask.place.reserved",
-        "ask.hard - ask.place.used",
+        "hard - ask.place.used - ask.place.reserved) or math.huge",
+        "hard - ask.place.used) or math.huge",
     ),
     "the output is clamped to a token too many": ("  return output\nend", "  return output + 1\nend"),
     "a refused extension keeps what it held": (

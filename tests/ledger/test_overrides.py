@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from govmiddleware.core.adjustments import Action, Adjustment
 from govmiddleware.core.limits import Amount, Hold, Limit, Meter, Raise
 from govmiddleware.core.ports import Granted, LimitsExceeded, Output, Settled, Step
 from govmiddleware.core.windows import Lifetime
+from govmiddleware.ledger import scripts
 from govmiddleware.ledger.adjustments import RedisAdjustments
 
 if TYPE_CHECKING:
@@ -240,6 +242,7 @@ class Books:
     amount: int
     used: int = 0
     charged: int = 0
+    debt: int = 0
     held: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Of each open reservation, on the limit and of that on the override."""
 
@@ -253,6 +256,7 @@ class Books:
     def settle(self, name: str, used: int) -> None:
         on_limit, on_override = self.held.pop(name)
         self.used += used
+        self.debt += max(0, used - on_limit)
         self.charged += min(on_override, max(0, used - (on_limit - on_override)))
 
     @property
@@ -269,23 +273,20 @@ class Books:
 
 
 numbers: Iterator[int] = iter(range(10**9))
+MOVES = ["open", "open", "open", "grow", "settle", "release", "expire"]
+Move = tuple[str, int, int, int]
+"""What happens, how much is asked, which open reservation it is, and how much of it is used, in percent."""
+
 moves = st.tuples(
-    st.sampled_from(["open", "open", "open", "grow", "settle", "release", "expire"]),
+    st.sampled_from(MOVES),
     st.integers(1, 12),
     st.integers(0, 99),
-    st.integers(0, 100),
+    st.integers(0, 150),
 )
 
 
-@given(hard=st.integers(0, 20), amount=st.integers(1, 15), moves=st.lists(moves, min_size=5, max_size=30))
-@settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-async def test_whatever_happens_an_override_is_spent_once(
-    bench: Bench, hard: int, amount: int, moves: list[tuple[str, int, int, int]]
-) -> None:
+async def follow(bench: Bench, hard: int, amount: int, moves: Sequence[Move]) -> None:
+    """Fails where the ledger and the reference differ."""
     user, books = f"user{next(numbers)}", Books(hard, amount)
 
     def asking(asked: int) -> Hold:
@@ -325,4 +326,66 @@ async def test_whatever_happens_an_override_is_spent_once(
         assert await bench.look(asking(0)) == (books.used, books.reserved[0])
         assert await taken(bench, asking(0)) == [(books.charged, books.reserved[1])]
         assert books.charged + books.reserved[1] <= amount
-        assert books.used + books.reserved[0] <= hard + amount
+        assert books.used + books.reserved[0] <= hard + amount + books.debt
+
+
+@given(hard=st.integers(0, 20), amount=st.integers(1, 15), moves=st.lists(moves, min_size=5, max_size=30))
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)  # fmt: skip
+async def test_whatever_happens_an_override_is_spent_once(
+    bench: Bench, hard: int, amount: int, moves: list[Move]
+) -> None:
+    await follow(bench, hard, amount, moves)
+
+
+MUTANTS = {
+    "nothing is taken from the override": ("local excess = ask.amount - limit.own", "local excess = 0"),
+    "the override covers the whole hold": (
+        "local excess = ask.amount - limit.own",
+        "local excess = ask.amount",
+    ),
+    "what is reserved of the override is left": (
+        "left = is_used_up and math.max(0, adds - taken)",
+        "left = is_used_up and math.max(0, adds - place.used)",
+    ),
+    "debt eats the override": (
+        "local own = math.max(0, hard - ask.place.used - ask.place.reserved)",
+        "local own = hard - ask.place.used - ask.place.reserved",
+    ),
+    "the override is charged as held": (
+        "charges[KEYS[i]] = math.max(0, math.min(amount_of(hold), past[limit]))",
+        "charges[KEYS[i]] = amount_of(hold)",
+    ),
+    "the override is charged all of its limit's debt": (
+        "charges[KEYS[i]] = math.max(0, math.min(amount_of(hold), past[limit]))",
+        "charges[KEYS[i]] = math.max(0, past[limit])",
+    ),
+    "a slice forgets what the one before took": (
+        "local hold = grown(held[override.key], {",
+        "local hold = grown(nil, {",
+    ),
+}
+
+
+@pytest.mark.parametrize("bug", MUTANTS)
+async def test_a_bug_in_the_scripts_is_caught(
+    bug: str, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = MUTANTS[bug]
+    found = {name: script for name, script in vars(scripts).items() if old in getattr(script, "source", "")}
+    assert found, f"the scripts do not have {old!r}"
+    for name, script in found.items():
+        monkeypatch.setattr(scripts, name, scripts.Script(script.source.replace(old, new)))
+    dice = random.Random(4)
+    with pytest.raises(AssertionError):
+        await follow_many(bench, dice)
+
+
+async def follow_many(bench: Bench, dice: random.Random) -> None:
+    for _ in range(60):
+        moves = [
+            (dice.choice(MOVES), dice.randint(1, 12), dice.randrange(100), dice.randint(0, 150))
+            for _ in range(20)
+        ]
+        await follow(bench, dice.randint(0, 20), dice.randint(1, 15), moves)

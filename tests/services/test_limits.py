@@ -23,7 +23,7 @@ from govmiddleware.settings_limits import LimitDefaults, LimitSettings, read_lim
 
 MINUTE = {"name": "minute", "scope": "user", "meter": "requests", "rate": "60/minute"}
 STORED = {**MINUTE, "name": "stored"}
-NEWER = b'{"name":"newer","scope":"user","meter":"requests","rate":"1/minute","approvals_required":2}'
+NEWER = b'{"name":"newer","scope":"user","meter":"requests","rate":"1/minute","colour":2}'
 
 
 @pytest.fixture
@@ -226,7 +226,7 @@ async def test_a_limit_that_cannot_be_read_keeps_the_sidecar_from_being_ready(ma
     async with make_governance() as governance:
         assert await governance.readiness() == [
             "limit newer of the store does not bind: "
-            "approvals_required = 2: expected a setting that exists; there is none of this name"
+            "colour = 2: expected a setting that exists; there is none of this name"
         ]
 
 

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
 from govmiddleware.errors import ConfigurationError
-from govmiddleware.services.signing_keys import SigningKeys
+from govmiddleware.services.signing_keys import SigningKeys, _made
 
 SECRET = "a secret of thirty-two characters"
 
 
-def _key_of(file: Path) -> bytes:
-    return SigningKeys(None, file).audit_log
-
-
 def test_all_who_make_the_file_at_once_have_the_same_key(tmp_path: Path) -> None:
     file = tmp_path / "data" / "audit.key"
+    together = Barrier(16)
+
+    def make(_: int) -> str:
+        together.wait()  # as all have found that there is no file
+        return _made(file)
+
     with ThreadPoolExecutor(16) as threads:
-        keys = list(threads.map(_key_of, [file] * 64))
-    assert len(set(keys)) == 1
-    assert _key_of(file) == keys[0]
+        secrets = set(threads.map(make, range(16)))
+    assert len(secrets) == 1
+    assert SigningKeys(None, file).audit_log == SigningKeys(secrets.pop(), file).audit_log
     assert file.stat().st_mode & 0o777 == 0o600
     assert list(file.parent.iterdir()) == [file]
 

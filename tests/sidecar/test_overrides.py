@@ -199,6 +199,15 @@ def test_of_requests_at_the_same_moment_one_is_filed(says: Say) -> None:
     assert sorted(answer.status_code for answer in answers) == [201] + [409] * 5
 
 
+def test_who_has_asked_for_much_waits_for_a_decision(says: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("govmiddleware.services.overrides._MOST_UNDECIDED", 1)
+    override = says("bob").ask().json()["id"]
+    assert code(says("bob").ask("two")) == (429, "too_many_requested")
+    assert says("oscar").ask("two").status_code == 201
+    says("bob").decide(override, "deny")
+    assert says("bob").ask("two").status_code == 201
+
+
 def test_each_sees_and_decides_what_is_theirs(says: Say, gov_clock: Clock) -> None:
     own = says("bob").ask().json()["id"]
     gov_clock.advance(1)

@@ -32,8 +32,8 @@ _COLUMNS = [
     "source",
 ]
 
-_OPTIONS = {"name": "NAME", "limit": "limit"}
-"""Of fields that are no options: the argument, and all of them together."""
+_OPTIONS = {"name": "NAME", "limit": "limit", "approvals_required": "--approvals-required"}
+"""By the field, where that is not `--FIELD`: the argument, and all of them together."""
 
 
 @app.command(name="set")
@@ -61,6 +61,7 @@ def set_(
     anchor: Annotated[str | None, Parameter(help="A date that a window of days begins with.")] = None,
     workspace: Annotated[str | None, Parameter(help="The one workspace that it binds.")] = None,
     mode: Annotated[str | None, Parameter(help="enforced, dry_run or suggest.")] = None,
+    approvals_required: Annotated[int | None, Parameter(help="Of how many people, for overrides.")] = None,
     config: Config = None,
     redis: Redis = None,
     json: AsJson = False,
@@ -80,6 +81,7 @@ def set_(
         "anchor": anchor,
         "workspace": workspace,
         "mode": mode,
+        "approvals_required": approvals_required,
     }
     fields = {option: text for option, text in given.items() if text is not None}
 
@@ -177,5 +179,6 @@ def _shown(registered: RegisteredLimit) -> dict[str, object]:
         "soft": None if limit.soft is None else amount_shown(limit.meter, limit.soft),
         "hard": amount_shown(limit.meter, limit.hard),
         "mode": limit.mode.value,
+        "approvals_required": limit.approvals_required,
         "source": registered.source,
     }

@@ -30,6 +30,11 @@ app.command(
 )
 app.command("govmiddleware.cli.tokens:app", name="token", help="API tokens: create, list, revoke.")
 app.command("govmiddleware.cli.limits:app", name="limit", help="Limits: set, list, show, delete.")
+app.command(
+    "govmiddleware.cli.overrides:app",
+    name="override",
+    help="Raise a limit for a while: request, list, approve, deny, revoke.",
+)
 app.command("govmiddleware.cli.usage:usage", help="Show what was used.")
 app.command("govmiddleware.cli.check:check", help="Validate a configuration offline.")
 app.command("govmiddleware.cli.audit:audit", help="Compare every counter with the journal.")
@@ -49,7 +54,7 @@ def run(arguments: Sequence[str]) -> int:
         print(f"govmiddleware: the store (redis_url) cannot be used: {error}", file=sys.stderr)
         return UNREACHABLE
     except HistoryUnavailable as error:
-        print(f"govmiddleware: the journal (journal_url) cannot be used: {error}", file=sys.stderr)
+        print(f"govmiddleware: the database (journal_url) cannot be used: {error}", file=sys.stderr)
         return UNREACHABLE
     except KeyboardInterrupt:
         return 130

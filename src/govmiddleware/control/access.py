@@ -7,9 +7,10 @@ from starlette.responses import JSONResponse, Response
 
 from govmiddleware.core.addresses import TrustedProxies
 from govmiddleware.core.call import Role
-from govmiddleware.core.overrides import ADMIN, Person
+from govmiddleware.core.overrides import Person
 from govmiddleware.core.refusals import Forbidden, Refusal, Unauthenticated, Unavailable
 from govmiddleware.services.api_tokens import ApiTokens, secret_in
+from govmiddleware.services.people import People
 
 
 class Access:
@@ -19,13 +20,13 @@ class Access:
     def __init__(
         self,
         api_tokens: ApiTokens,
+        people: People,
         *,
-        admin_token: str | None,
         metrics_token: str | None,
         trusted_proxies: TrustedProxies,
     ) -> None:
         self._api_tokens = api_tokens
-        self._admin_token = admin_token
+        self._people = people
         self._metrics_token = metrics_token
         self._trusted_proxies = trusted_proxies
 
@@ -37,11 +38,8 @@ class Access:
         return await self.person_with(secret_in(request.scope["headers"]), request)
 
     async def person_with(self, secret: str | None, request: Request) -> Person:
-        """The same where a form of the request brings the secret."""
-        address = self._address(request)
-        if self._admin_token and self._api_tokens.is_same(secret, self._admin_token, address):
-            return Person(ADMIN, Role.OWNER)
-        return Person.of(await self._api_tokens.authenticate_active(secret, address))
+        """The same, where a form of the request brings the secret."""
+        return await self._people.identify(secret, self._address(request))
 
     async def manager(self, request: Request) -> Person:
         """Who may read and change a workspace, or all of them. Raises Unauthenticated and Forbidden."""

@@ -21,6 +21,7 @@ from govmiddleware.services.api_tokens import ApiTokens
 from govmiddleware.services.limits import LimitRegistry
 from govmiddleware.services.links import Links
 from govmiddleware.services.overrides import Overrides
+from govmiddleware.services.people import People
 from govmiddleware.services.standing import Standings
 from govmiddleware.services.usage import UsageReports
 from govmiddleware.services.usage_reset import UsageReset
@@ -37,17 +38,17 @@ def control_plane(
     links: Links,
     standings: Standings,
     api_tokens: ApiTokens,
+    people: People,
     readiness: Readiness,
     warnings: Warnings,
     metrics: Metrics,
-    admin_token: str | None,
     metrics_token: str | None,
     trusted_proxies: TrustedProxies,
 ) -> Starlette:
     """The app that serves everything under `prefix`."""
     access = Access(
         api_tokens,
-        admin_token=admin_token,
+        people,
         metrics_token=metrics_token,
         trusted_proxies=trusted_proxies,
     )

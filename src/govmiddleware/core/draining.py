@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +20,17 @@ class DrainReport:
     waiting: int = 0
     oldest_ms: int | None = None
     error: str = ""
+
+    @property
+    def lag_seconds(self) -> float:
+        """How long the oldest has waited until now."""
+        return 0.0 if self.oldest_ms is None else max(0.0, time.time() - self.oldest_ms / 1000)
+
+    def shown(self) -> str:
+        if self.waiting == 0 and not self.error:
+            return "SQL has all records"
+        behind = f"{self.waiting} records wait in the store, the oldest for {self.lag_seconds:.0f} s"
+        return f"{behind}: {self.error}" if self.error else behind
 
 
 class DrainTurn(Protocol):

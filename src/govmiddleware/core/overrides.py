@@ -168,6 +168,10 @@ class OverrideStore(Protocol):
         """The one that keeps `add` from adding this one."""
         ...
 
+    async def count_undecided(self, requester: str, workspace: str | None) -> int:
+        """How many undecided ones somebody has, in the terms of `Override`."""
+        ...
+
     async def list(
         self, *, state: OverrideState | None = None, limit: str | None = None, shown_to: Person | None = None
     ) -> Sequence[Override]:

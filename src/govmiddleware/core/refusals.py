@@ -8,6 +8,7 @@ Refusal
 ├── LimitNotFound 404            ├── LimitIsConfigured 409
 ├── OverrideNotFound 404         ├── SelfApproval 403
 ├── AlreadyDecided 409           ├── AlreadyApproved 409   ├── AlreadyRequested 409
+├── TooManyRequested 429
 ├── LimitRefusal
 │   ├── RateLimited 429          └── BudgetExhausted 429 (Anthropic: 402)
 ├── UpstreamFailed 502           ├── UpstreamTooSlow 504
@@ -175,6 +176,13 @@ class AlreadyRequested(Refusal):
 
     status = 409
     code = "already_requested"
+
+
+class TooManyRequested(Refusal):
+    """Who asks has so many undecided requests that nobody would read another one."""
+
+    status = 429
+    code = "too_many_requested"
 
 
 class Unauthenticated(Refusal):

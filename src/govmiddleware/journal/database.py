@@ -17,8 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from govmiddleware.errors import ConfigurationError, HistoryUnavailable
 from govmiddleware.journal.tables import SCHEMA_VERSION, metadata, schema
 
-_PATIENCE_SECONDS = 30.0
-"""For one transaction; nobody's request waits for it."""
+_READ_SECONDS = 30.0
+"""For one transaction that reads: reports look at much."""
+_WRITE_SECONDS = 10.0
 _CONNECT_SECONDS = 5
 
 _PING_SECONDS = 3.0
@@ -72,13 +73,13 @@ class Database:
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that sees one state of the database. Raises HistoryUnavailable."""
         one_state: dict[str, Any] = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
-        async with self._transaction(gov_writes=False, **one_state) as connection:
+        async with self._transaction(_READ_SECONDS, gov_writes=False, **one_state) as connection:
             yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that is committed at the end, or rolled back by an exception. Raises HistoryUnavailable."""
-        async with self._transaction(gov_writes=True) as connection:
+        async with self._transaction(_WRITE_SECONDS, gov_writes=True) as connection:
             yield connection
 
     async def ping(self) -> None:
@@ -92,9 +93,7 @@ class Database:
             await engine.dispose()
 
     @asynccontextmanager
-    async def _transaction(
-        self, patience: float = _PATIENCE_SECONDS, **options: Any
-    ) -> AsyncIterator[AsyncConnection]:
+    async def _transaction(self, patience: float, **options: Any) -> AsyncIterator[AsyncConnection]:
         try:
             async with asyncio.timeout(patience):
                 engine = await self._open()
@@ -153,7 +152,7 @@ async def _make_tables(connection: AsyncConnection) -> None:
 def _set_up_sqlite(connection: Any, _: object) -> None:
     """Readers beside one writer (WAL), and each commit on the disk: the stream is trimmed after it."""
     connection.isolation_level = None  # or the driver begins transactions as it likes
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "busy_timeout = 10000", "foreign_keys = ON"):
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "busy_timeout = 5000", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

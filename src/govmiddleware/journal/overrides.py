@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, or_, select, update
+from sqlalchemy import Row, Select, and_, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -71,6 +71,19 @@ class SqlOverrides:
             select(overrides).where(*(overrides.c[column] == row[column] for column in same))
         )
         return found[0] if found else None
+
+    async def count_undecided(self, requester: str, workspace: str | None) -> int:
+        query = (
+            select(func.count())
+            .select_from(overrides)
+            .where(
+                overrides.c.requester == requester,
+                overrides.c.requester_workspace == (workspace or DEPLOYMENT_WORKSPACE),
+                overrides.c.state == OverrideState.REQUESTED.value,
+            )
+        )
+        async with self._database.read() as connection:
+            return await connection.scalar(query) or 0
 
     async def list(
         self, *, state: OverrideState | None = None, limit: str | None = None, shown_to: Person | None = None

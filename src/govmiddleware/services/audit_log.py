@@ -64,7 +64,9 @@ async def verify(entries: AsyncIterator[Entry], key: bytes, heads: Iterable[Head
         first = first or problem
         before, expected = entry.mac, expected + 1 if problem is None else _after(entry, expected)
     if misfits == count > 1:
-        words = f"none of the {count} entries fits the key: it is not the one that they were written with"
+        words = (
+            f"none of the {count} entries fits the key: they were written with another one, or all changed"
+        )
         return Chain(count, 1, words)
     if first is None and unseen:
         head = max(unseen, key=lambda head: head.sequence)

@@ -117,12 +117,9 @@ class Drainer:
     def warnings(self) -> list[str]:
         """What people should look after, in words. Calls go on."""
         report = self.report
-        if report is None or (not report.error and _lag_seconds(report) < _KEEP_SECONDS):
+        if report is None or not (report.error or report.lag_seconds > _KEEP_SECONDS):
             return []
-        behind = f"{report.waiting} records wait in the store, the oldest for {_lag_seconds(report):.0f} s"
-        if report.error:
-            return [f"the journal's database takes no records ({behind}): {report.error}"]
-        return [f"the journal's database is behind: {behind}"]
+        return [f"the journal's database takes no records, or not fast enough: {report.shown()}"]
 
     async def _round(self) -> tuple[DrainReport, bool]:
         """One round over the workspaces, and whether another one would find more at once."""
@@ -186,9 +183,5 @@ class Drainer:
         if report is None:
             return
         self._metrics.undrained.set(report.waiting)
-        self._metrics.drain_lag.set(_lag_seconds(report))
+        self._metrics.drain_lag.set(report.lag_seconds)
         self._metrics.history_down.set(int(bool(report.error)))
-
-
-def _lag_seconds(report: DrainReport) -> float:
-    return 0.0 if report.oldest_ms is None else max(0.0, time.time() - report.oldest_ms / 1000)

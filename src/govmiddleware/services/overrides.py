@@ -15,7 +15,13 @@ from govmiddleware.core.adjustments import Action, Adjustment, Adjustments, Look
 from govmiddleware.core.limits import Limit, Meter, Mode
 from govmiddleware.core.money import LARGEST_LIMIT, NANO
 from govmiddleware.core.overrides import Change, Override, OverrideState, OverrideStore, Person
-from govmiddleware.core.refusals import AlreadyDecided, AlreadyRequested, InvalidRequest, LimitNotFound
+from govmiddleware.core.refusals import (
+    AlreadyDecided,
+    AlreadyRequested,
+    InvalidRequest,
+    LimitNotFound,
+    TooManyRequested,
+)
 from govmiddleware.core.registries import RaiseStore
 from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE, Scope, is_deployment_wide, value_in
 from govmiddleware.core.times import rfc3339
@@ -33,6 +39,9 @@ CARE_SECONDS = 2.0
 
 _DECIDE_SECONDS = 24 * 3600
 """How long a request waits for a decision before it expires."""
+
+_MOST_UNDECIDED = 100
+"""Of one requester: a token that stands for many users may ask for each."""
 
 _MOST_SECONDS = 31 * 24 * 3600
 _MOST_FACTOR = 100
@@ -85,7 +94,8 @@ class Overrides:
         self.on_changed: list[Callable[[Override], None]] = []
 
     async def request(self, limit: str, asked: OverrideRequest, person: Person) -> Override:
-        """Raises LimitNotFound, InvalidRequest, AlreadyRequested, StoreUnavailable and HistoryUnavailable."""
+        """Raises LimitNotFound, InvalidRequest, AlreadyRequested, TooManyRequested, StoreUnavailable and
+        HistoryUnavailable."""
         override = await self._asked_for(limit, asked, person)
         if not await self._add(override):
             raise AlreadyRequested("You have asked for this already, and nobody has decided yet.")
@@ -135,8 +145,8 @@ class Overrides:
         try:
             taken = await self._taken(each for each in overrides if each.until_ms is not None)
         except StoreUnavailable:
-            return [_shown(each, None) for each in overrides]
-        return [_shown(each, taken.get(each.id, (0, 0))) for each in overrides]
+            return [override_shown(each, None) for each in overrides]
+        return [override_shown(each, taken.get(each.id, (0, 0))) for each in overrides]
 
     async def look_after(self) -> None:
         """End what is over, once; and see to it that the store has just what is in force. Raises StoreUnavailable."""
@@ -206,6 +216,9 @@ class Overrides:
         )
 
     async def _add(self, override: Override) -> bool:
+        undecided = await self._store.count_undecided(override.requester, override.requester_workspace)
+        if undecided >= _MOST_UNDECIDED:
+            raise TooManyRequested(f"{undecided} of your requests wait for a decision.")
         added = await self._store.add(override, changes.requested(override))
         if added:
             for tell in self.on_requested:
@@ -335,7 +348,8 @@ def _text(text: str | None, *, param: str = "reason", is_required: bool = False)
     return text
 
 
-def _shown(override: Override, taken: tuple[int, int] | None) -> dict[str, object]:
+def override_shown(override: Override, taken: tuple[int, int] | None) -> dict[str, object]:
+    """An override as JSON. `taken`: what is used and reserved of it, where that is known."""
     used = remaining = None
     if override.amount is not None and taken is not None and override.raises.is_used_up:
         # A revocation has used up as much again.

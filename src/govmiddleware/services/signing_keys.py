@@ -46,7 +46,9 @@ class SigningKeys:
         if self._given is not None:
             return self._given
         try:
-            secret = _read(self._file) or _made(self._file)
+            secret = _read(self._file)
+            if secret is None:
+                secret = _made(self._file)
         except (OSError, UnicodeDecodeError) as error:
             problem = error.strerror if isinstance(error, OSError) else "it is not text"
             expected = f"a secret, or a file that can be read and made at {self._file} ({problem})"

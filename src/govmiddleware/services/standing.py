@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from govmiddleware.core.limits import Counter, Limit, Mode
 from govmiddleware.core.ports import Journal
 from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE, is_deployment_wide
-from govmiddleware.services.limit_states import amounts_in_window, resets_at
+from govmiddleware.core.times import rfc3339
+from govmiddleware.core.windows import ResettingWindow
+from govmiddleware.services.limit_states import amounts_in_window
 from govmiddleware.services.limits import LimitRegistry
 from govmiddleware.services.records import amount_shown
 
@@ -51,4 +53,5 @@ class Standings:
         found = (await self._journal.snapshot(place, [counter])).counters.get(counter)
         now_ms = time.time_ns() // 1_000_000
         used, reserved = amounts_in_window(limit.window, found, now_ms)
-        return Standing(limit, used, reserved, resets_at(limit.window, now_ms))
+        resets_ms = limit.window.bounds(now_ms)[1] if isinstance(limit.window, ResettingWindow) else None
+        return Standing(limit, used, reserved, rfc3339(resets_ms))

@@ -15,7 +15,7 @@ _LARGEST_BODY = 16 * 1024
 Shape = TypeVar("Shape")
 
 
-async def read_fields(request: Request, shape: type[Shape]) -> Shape:
+async def read_fields(request: Request) -> dict[str, object]:
     """A form's fields, without those left empty, or a JSON object. Raises InvalidRequest and BodyTooLarge."""
     body = b""
     async for chunk in request.stream():
@@ -24,11 +24,22 @@ async def read_fields(request: Request, shape: type[Shape]) -> Shape:
             raise BodyTooLarge(f"It takes at most {_LARGEST_BODY} bytes.")
     try:
         if _is_form(request):
-            filled = {name: value.strip() for name, value in parse_qsl(body.decode()) if value.strip()}
-            return msgspec.convert(filled, shape, strict=False)
-        return msgspec.json.decode(body, type=shape)
+            return {name: value.strip() for name, value in parse_qsl(body.decode()) if value.strip()}
+        return msgspec.json.decode(body or b"{}", type=dict[str, object])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise InvalidRequest(f"That cannot be read: {error}") from error
+        raise _unreadable(error) from error
+
+
+def shaped(fields: dict[str, object], shape: type[Shape]) -> Shape:
+    """Checked; a form's numbers are text. Raises InvalidRequest."""
+    try:
+        return msgspec.convert(fields, shape, strict=False)
+    except msgspec.MsgspecError as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> InvalidRequest:
+    return InvalidRequest(f"That cannot be read: {error}")
 
 
 def _is_form(request: Request) -> bool:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from govmiddleware.control.access import Access
-from govmiddleware.control.pages.forms import read_fields
+from govmiddleware.control.pages.forms import read_fields, shaped
 from govmiddleware.control.pages.rendering import answer, described, page
 from govmiddleware.core.overrides import Override
 from govmiddleware.core.refusals import OverrideNotFound, Refusal
@@ -50,7 +50,7 @@ def override_pages(links: Links, overrides: Overrides, standings: Standings, acc
             "revoke": overrides.revoke,
         }
         try:
-            given = await read_fields(request, _Decision)
+            given = shaped(await read_fields(request), _Decision)
             person = await access.person_with(given.api_token, request)
             override = await decisions[given.decision](override.id, person, given.reason)
         except Refusal as refusal:

@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from govmiddleware.control.access import Access
-from govmiddleware.control.pages.forms import read_fields
+from govmiddleware.control.pages.forms import read_fields, shaped
 from govmiddleware.control.pages.rendering import answer, described, is_for_browsers, page
 from govmiddleware.core.limits import Meter
 from govmiddleware.core.refusals import Refusal, UnknownLink
@@ -40,8 +40,10 @@ def refusal_pages(links: Links, overrides: Overrides, standings: Standings, acce
 
     async def ask(request: Request) -> Response:
         refused = refused_call(request)
+        fields: dict[str, object] = {}
         try:
-            asked = await read_fields(request, _Asked)
+            fields = await read_fields(request)
+            asked = shaped(fields, _Asked)
             override = await overrides.request(
                 refused.limit,
                 OverrideRequest(
@@ -56,7 +58,7 @@ def refusal_pages(links: Links, overrides: Overrides, standings: Standings, acce
             )
         except Refusal as refusal:
             shown = await facts(refused) | {"error": described(refusal)}
-            return answer(request, "refusal", shown, refusal.status)
+            return answer(request, "refusal", shown, refusal.status, given=fields)
         if is_for_browsers(request):
             # Relative: a proxy in front may have put a prefix before our path. A reload does not ask again.
             return RedirectResponse(request.path_params["token"], 303)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -12,6 +13,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from govmiddleware.core.refusals import Refusal, Unavailable
+from govmiddleware.core.wording import amount_words, duration_words
 from govmiddleware.errors import HistoryUnavailable, StoreUnavailable
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -28,18 +30,28 @@ _HEADERS = {
 _KINDS = {"text/html": "html", "application/json": "json", "text/plain": "text"}
 
 
-def answer(request: Request, name: str, facts: Mapping[str, Any], status: int = 200) -> Response:
+def answer(
+    request: Request,
+    name: str,
+    facts: Mapping[str, Any],
+    status: int = 200,
+    *,
+    given: Mapping[str, object] = MappingProxyType({}),
+) -> Response:
     """A page in the first kind that the client accepts; for who accepts anything, as curl does, text.
 
     Args:
         name: of its two templates.
         facts: what they show, and the JSON as it is.
+        given: what was filled in, to be put right.
     """
     match _wanted(request):
         case "json":
             return JSONResponse(facts, status, _HEADERS)
         case "html":
-            return HTMLResponse(_templates.get_template(f"{name}.html").render(facts), status, _HEADERS)
+            return HTMLResponse(
+                _templates.get_template(f"{name}.html").render(facts, given=given), status, _HEADERS
+            )
         case _:
             return PlainTextResponse(_templates.get_template(f"{name}.txt").render(facts), status, _HEADERS)
 
@@ -92,30 +104,6 @@ def _wanted(request: Request) -> str:
     return "text"
 
 
-def _amount(amount: int | str, meter: str) -> str:
-    """An amount for people: money without the zeros at its end.
-
-    >>> _amount("1.500000000", "cost_usd"), _amount(7, "requests")
-    ('1.50 USD', '7 requests')
-    """
-    if meter != "cost_usd":
-        return f"{amount} {meter}"
-    whole, _, fraction = str(amount).partition(".")
-    return f"{whole}.{fraction.rstrip('0').ljust(2, '0')} USD"
-
-
-def _duration(seconds: int) -> str:
-    """
-    >>> _duration(3600), _duration(90), _duration(2 * 86400)
-    ('1 hour', '90 seconds', '2 days')
-    """
-    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)):
-        if seconds % length == 0:
-            count = seconds // length
-            return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
-    raise AssertionError("a second is a second long")
-
-
 def _moment(text: str) -> str:
     """RFC 3339 for people.
 
@@ -133,4 +121,4 @@ _templates = Environment(
     lstrip_blocks=True,
 )
 # `repr` also shows what would steer a terminal as what it is.
-_templates.filters |= {"amount": _amount, "duration": _duration, "moment": _moment, "repr": repr}
+_templates.filters |= {"amount": amount_words, "duration": duration_words, "moment": _moment, "repr": repr}

@@ -51,7 +51,7 @@ end
 -- The room of a limit with overrides: its own, never below 0, and what is left of those that are in force.
 --   limit      {name, hard, overrides..}; an override {the index of its counter in KEYS, what it adds, the end of its
 --              time, whether that is used up}. One that is not adds all of it until something uses its counter up.
--- Returns {name, key, own, room, most: what would pass if the counter were empty, overrides = {{key, place, left}..}}
+-- Returns {name, own, room, most: what would pass if the counter were empty, overrides = {{key, place, left}..}}
 local function raised(ask, limit)
   local hard, left_of_all, overrides = limit[2], 0, {}
   for i = 3, #limit do

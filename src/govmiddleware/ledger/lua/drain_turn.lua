@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Take the turn to drain, or keep it, and tell how that goes.
 --
 -- KEYS  1 the turn

@@ -28,9 +28,9 @@ end
 local used = function(i) return tonumber(ARGV[i + 1]) end
 local writes, entry = plan_settlements(held, fields, held_count, 5, used, fields.swept)
 if not writes then return -2 end
-write_settlement(state, open, journal, ARGV[2], now, writes, entry, ARGV[3], fields.at)
-redis.call('DEL', reservation)
 for name in pairs(fields) do
   if string.sub(name, 1, 2) == 'o:' then held_count = held_count - 1 end
 end
+write_settlement(state, open, journal, ARGV[2], now, writes, entry, ARGV[3], fields.at)
+redis.call('DEL', reservation)
 return held_count
