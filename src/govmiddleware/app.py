@@ -126,7 +126,7 @@ class Governance:
             raise ConfigurationError("redis_url", shown, f"the URL of a store ({error})") from None
         self._database = Database(settings.journal_database)
         self.history = SqlHistory(self._database)
-        self.epochs = Epochs(self._redis, self.history.begin_epoch, lambda: self.settlement_watch.doubt())
+        self.epochs = Epochs(self._redis, self.history.begin_epoch, self._told_of_loss)
         secret = settings.audit_key.get_secret_value() if settings.audit_key else None
         self.signing_keys = SigningKeys(secret, settings.data_dir / "audit.key")
         self.audit_heads = RedisAuditHead(self._redis)
@@ -334,6 +334,10 @@ class Governance:
         wait = OverrideWait(self.overrides, self._raises, seconds=self.settings.override_wait_seconds)
         self.upkeep.also(LOOK_SECONDS, wait.look)
         return wait
+
+    def _told_of_loss(self) -> None:
+        self.metrics.lost_workspaces.inc()
+        self.settlement_watch.doubt()
 
     def _made_webhook(self) -> WebhookDelivery | None:
         url, secret = self.settings.webhook_url, self.settings.webhook_secret

@@ -158,6 +158,11 @@ class Metrics:
             "Settlements that came after the sweep.",
             registry=registry,
         )
+        self.lost_workspaces = Counter(
+            "govmiddleware_lost_workspaces",
+            "Calls found that the store had lost the counters of their workspace, at most one a second.",
+            registry=registry,
+        )
         self.lost_settlements = Counter(
             "govmiddleware_lost_settlements",
             "Settlements that the store has lost: what they used is missing in counters. The log names them.",

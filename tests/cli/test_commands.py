@@ -492,3 +492,22 @@ def test_this_projects_own_configuration_files_are_right(run) -> None:
     for file in files:
         ran = run("check", "--config", str(file))
         assert ran.code == 0, (file, ran.err)
+
+
+def test_a_store_that_lost_everything_is_rebuilt_from_the_journal(command, traffic, store) -> None:
+    traffic()
+    assert command("audit").code == 0  # what SQL does not have by now, the last worker drained as it ended
+    assert command("audit", "--rebuild").code == 0
+    counters = {key: store.hgetall(key) for key in store.scan_iter("gov:{acme}:c:*")}
+    store.flushall()
+    lost = command("audit", "--json")
+    assert (lost.code, json.loads(lost.out)["lost"]) == (1, ["acme"])
+    rebuilt = command("audit", "--rebuild")
+    assert rebuilt.code == 0, rebuilt.told
+    assert "counters restored" in rebuilt.err
+    for key, fields in counters.items():
+        used = {field: amount for field, amount in fields.items() if field[0] == "u" and amount != "0"}
+        restored = store.hgetall(key)
+        assert {field: amount for field, amount in restored.items() if field in used} == used, key
+    traffic()
+    assert command("audit").code == 0
