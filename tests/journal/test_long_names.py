@@ -5,14 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from tests.journal.test_history import entry
-
 from govmiddleware.core.attribution import LONGEST_NAME, read_attribution
 from govmiddleware.core.call import Principal
 from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.core.scopes import pair_value
 from govmiddleware.journal.history import SqlHistory
 from govmiddleware.protocols.fields import bounded_name
+from tests.journal.test_history import entry
 
 _random = random.Random(5)
 
