@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from redis import Redis
+from tests.services.test_audit import Books
 
 from govmiddleware.app import Governance
 from govmiddleware.core.call import Role
 from govmiddleware.core.overrides import Override, OverrideState, Person
-from govmiddleware.core.refusals import AlreadyDecided, InvalidRequest, SelfApproval
-from govmiddleware.errors import HistoryUnavailable
+from govmiddleware.core.refusals import AlreadyDecided, InvalidRequest, SelfApproval, Unavailable
+from govmiddleware.errors import HistoryUnavailable, StoreUnavailable
 from govmiddleware.ledger.keys import OVERRIDES
 from govmiddleware.services.overrides import OverrideRequest
 from govmiddleware.testing.clock import Clock
@@ -207,3 +208,22 @@ async def test_one_workspace_that_the_store_has_lost_does_not_keep_others_overri
             raw.hset(f"gov:{{{workspace}}}:state", "epoch", "epo_1")
     await look_after(governance)
     assert raw.hkeys(OVERRIDES) == [overrides[0].id.encode()]
+
+
+async def test_a_call_whose_holds_the_store_does_not_take_back_before_it_waits_is_refused(
+    make_governance: Callable[..., Governance], gov_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = {"name": "wide", "scope": "deployment", "meter": "requests", "window": "lifetime", "hard": 9}
+    waiting = make_governance(limits=[wide, LIMIT], clock=gov_clock, override_wait_seconds=1)
+    async with waiting.store() as governance:
+
+        async def settle(*_: object, **__: object) -> None:
+            raise StoreUnavailable("for a while")
+
+        monkeypatch.setattr(governance.ledger, "settle", settle)
+        with pytest.raises(Unavailable):
+            async with governance.reservations.hold(Books(governance, None).call(), governance.limits):
+                raise AssertionError("it passes")
+        monkeypatch.undo()
+        await governance.upkeep.stop()  # sends it again
+        assert not (await governance.journal.snapshot("*", [])).reservations
