@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.journal.postgres import Postgres, binaries, running_postgres
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A server for this test session. Each test has tables of its own in it."""
+    folder = binaries()
+    if folder is None:
+        pytest.skip("needs a PostgreSQL server: apt-get install postgresql")
+    with running_postgres(folder) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

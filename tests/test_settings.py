@@ -57,6 +57,7 @@ slice_output_tokens = 1024
 unknown_size_tokens = 2000
 body_timeout = 30
 journal_max_records = 5000000
+public_url = "http://127.0.0.1:8080"
 login_throttle = "10/minute"
 control_prefix = "/gov"
 """
@@ -74,8 +75,9 @@ def test_defaults_are_the_contracts() -> None:
         "admin_token",
         "webhook_url",
         "webhook_secret",
+        "audit_key",
     )
-    assert [getattr(settings, name) for name in unset] == [None] * 6
+    assert [getattr(settings, name) for name in unset] == [None] * 7
     assert (settings.api_tokens, settings.limits, settings.prices) == ((), (), ())
     assert settings.data_dir.name == "govmiddleware"
 
@@ -277,6 +279,9 @@ MISTAKES = [
     ("login_throttle = '0/minute'", "login_throttle", "'0/minute'", A_RATE),
     ("webhook_url = 'hooks.example'", "webhook_url", "'…'", "an http or https URL with a host"),
     ("webhook_url = 'https://hooks.example/x'", "webhook_secret", "None", "openssl rand -base64 32"),
+    ("journal_url = 'postgresql://h/d'", "audit_key", "None", "GOV_AUDIT_KEY from `openssl rand -base64 32`"),
+    ("audit_key = 'thirty-one characters, not more'", "audit_key", "'…'", "at least 32"),
+    ("public_url = 'gov.example'", "public_url", "'gov.example'", "an http or https URL with a host"),
     (f"webhook_secret = {WEBHOOK_SECRET!r}", "webhook_url", "None", "a URL beside webhook_secret"),
     ("webhook_secret = 'whsec_c2hvcnQ='", "webhook_secret", "'…'", "the base64 of 24 to 64 random bytes"),
     ("redis = 'embedded'", "redis", "'embedded'", "a setting that exists"),

@@ -190,7 +190,14 @@ def test_a_limit_on_providers_is_for_each_or_for_one_that_there_is() -> None:
     ],
 )
 def test_a_limit_can_be_read_again_from_its_fields(fields: dict[str, Any]) -> None:
-    given = {"name": "a", "scope": "user", "meter": "requests", "default": False, "mode": "enforced"} | fields
+    given = {
+        "name": "a",
+        "scope": "user",
+        "meter": "requests",
+        "default": False,
+        "mode": "enforced",
+        "approvals_required": 1,
+    } | fields
     read = read_limit(given, ["default"])
     assert read.fields() == given
     assert read_limit(read.fields(), ["default"]).limit(LimitDefaults()) == read.limit(LimitDefaults())
@@ -302,10 +309,12 @@ MISTAKES = [
     (EVERYWHERE + "value = 'a'", "", "'value': 'a'", "neither value nor default with deployment"),
     (EVERYWHERE + "default = true", "", "True", "neither value nor default with deployment"),
     (EVERYWHERE + "workspace = 'acme'", "", "'acme'", "workspace with a scope within it"),
+    (EVERYWHERE + "approvals_required = 2", "", "2", "approvals_required = 1 with deployment"),
     (RATE + "default = true\nvalue = 'a'", "", "'value': 'a'", "default = true, for values that no other"),
     (RATE + "default = 'yes'", ".default", "'yes'", "a valid boolean"),
     (RATE + "workspace = 'a b'", ".workspace", "'a b'", "a workspace name: 1 to 64 letters"),
-    (RATE + "approvals_required = 1", ".approvals_required", "1", "a setting that exists"),
+    (RATE + "approvals_required = 3", ".approvals_required", "3", "less than or equal to 2"),
+    (RATE + "colour = 1", ".colour", "1", "a setting that exists"),
     (PINNED + "value = 'b'\n[[upstreams]]\nname = 'a'", ".value", "'b'", "the name of an upstream: a"),
     (PINNED + "value = 'a'", ".value", "'a'", "the name of an upstream: default"),
     (

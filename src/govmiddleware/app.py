@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -33,36 +34,47 @@ from govmiddleware.core.refusals import Unavailable
 from govmiddleware.core.tokens import CL100K, O200K
 from govmiddleware.core.tokens import load as load_encoding
 from govmiddleware.core.webhook_signature import read_secret
-from govmiddleware.errors import ConfigurationError, StoreUnavailable
+from govmiddleware.errors import HistoryUnavailable, StoreUnavailable
 from govmiddleware.inside import GovernedBlock, GovernedTransport, Home, InnerCalls, call_on, run_on
-from govmiddleware.journal.database import Database
-from govmiddleware.journal.history import SqlHistory
-from govmiddleware.ledger.adjustments import RedisAdjustments
+from govmiddleware.journal.missed_use import SqlMissedUse
+from govmiddleware.journal.overrides import SqlOverrides
+from govmiddleware.journal.reports import SqlReports
 from govmiddleware.ledger.api_tokens import RedisApiTokens
-from govmiddleware.ledger.connection import PROBE_SECONDS, connect
-from govmiddleware.ledger.embedded import EmbeddedStore
-from govmiddleware.ledger.health import StoreCheck, eviction_policy, examine
-from govmiddleware.ledger.journal import RedisJournal
-from govmiddleware.ledger.ledger import RedisLedger
+from govmiddleware.ledger.backfill import RedisBackfillNotes
+from govmiddleware.ledger.connection import PROBE_SECONDS
 from govmiddleware.ledger.limits import RedisLimits
-from govmiddleware.ledger.sync_store import SyncRedisStore
+from govmiddleware.ledger.overrides import RedisRaises
+from govmiddleware.ledger.restoring import RedisRestoringTurns
 from govmiddleware.metrics import Metrics
 from govmiddleware.middleware import Authenticate, Budget, Estimate, Journal, Meter, RateLimit, Routes
 from govmiddleware.middleware._enter import checked_patterns, covers, enter
 from govmiddleware.middleware._refuse import refuse
 from govmiddleware.protocols.registry import recognise
+from govmiddleware.services.api_token_registry import ApiTokenRegistry
 from govmiddleware.services.api_tokens import ApiTokens
+from govmiddleware.services.audit import Findings, audit
+from govmiddleware.services.backfill import BACKFILL_SECONDS, Backfill
+from govmiddleware.services.drain import DRAIN_SECONDS, Drainer
 from govmiddleware.services.limit_events import LimitEvents
 from govmiddleware.services.limits import REFRESH_SECONDS, Fields, LimitRegistry
+from govmiddleware.services.links import Links
+from govmiddleware.services.lost_settlements import LostSettlements
+from govmiddleware.services.override_events import OverrideEvents
+from govmiddleware.services.override_wait import LOOK_SECONDS, OverrideWait
+from govmiddleware.services.overrides import CARE_SECONDS, Overrides
+from govmiddleware.services.people import People
+from govmiddleware.services.raises import Raises
+from govmiddleware.services.rebuild import Rebuilding
 from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
 from govmiddleware.services.reservations import Reservations
 from govmiddleware.services.settlement_watch import CHECK_SECONDS, SettlementWatch
 from govmiddleware.services.upkeep import Upkeep
 from govmiddleware.services.usage import UsageReports
+from govmiddleware.services.usage_reset import UsageReset
 from govmiddleware.services.webhook_delivery import WebhookDelivery
 from govmiddleware.settings import Settings, load
-from govmiddleware.settings_errors import without_password
 from govmiddleware.settings_limits import LimitSettings, read_limit
+from govmiddleware.storage import Storage
 from govmiddleware.upstream.clients import open_client
 
 logger = logging.getLogger("govmiddleware.app")
@@ -90,25 +102,41 @@ class Governance:
         self.prices = PriceBook(tuple(price.configured() for price in settings.prices))
         self.trusted_proxies = TrustedProxies(settings.trusted_proxies)
 
-        self._embedded = EmbeddedStore(settings.data_dir) if settings.redis_url == "embedded" else None
-        try:
-            self._redis = connect(self._embedded.url if self._embedded else settings.redis_url)
-        except ValueError as error:
-            shown = without_password(settings.redis_url)
-            raise ConfigurationError("redis_url", shown, f"the URL of a store ({error})") from None
-        self.ledger = RedisLedger(self._redis, journal_max_records=settings.journal_max_records, clock=clock)
-        self.journal = RedisJournal(self._redis)
-        self._database = Database(settings.journal_database)
-        self.history = SqlHistory(self._database)
-        self.adjustments = RedisAdjustments(self._redis, clock=clock)
-        self._sync_store = SyncRedisStore(
-            self._embedded.url if self._embedded else settings.redis_url,
-            EmbeddedStore(settings.data_dir) if self._embedded else None,
-            clock,
+        self.storage = Storage(settings, clock, self._told_of_loss)
+        self.history, self.journal = self.storage.history, self.storage.journal
+        self.ledger, self.adjustments = self.storage.ledger, self.storage.adjustments
+        self.audit_log = self.storage.audit_log
+        redis, database = self.storage.redis, self.storage.database
+        self.rebuilding = Rebuilding(
+            self.ledger, self.journal, self.history, self.adjustments, RedisRestoringTurns(redis)
         )
-        self.api_token_store = RedisApiTokens(self._redis)
+        self.links = Links(
+            lambda: self.storage.signing_keys.links, settings.public_url.rstrip("/") + settings.control_prefix
+        )
+        self._has_pages = "public_url" in settings.model_fields_set
+        """Whether anybody serves the links' pages: the sidecar does, and a host app's settings say where."""
+        self.api_token_store = RedisApiTokens(redis)
+        self.api_token_registry = ApiTokenRegistry(
+            self.api_token_store,
+            self.audit_log,
+            configured=((token.workspace, token.name) for token in settings.api_tokens),
+        )
         self.limits = LimitRegistry(
-            RedisLimits(self._redis), map(self._registered, settings.limits), self._read_limit
+            RedisLimits(redis),
+            map(self._registered, settings.limits),
+            self._read_limit,
+            audit_log=self.audit_log,
+        )
+
+        raise_store = RedisRaises(redis)
+        self._raises = Raises(raise_store)
+        self.overrides = Overrides(
+            SqlOverrides(database, self.audit_log),
+            raise_store,
+            self._raises,
+            self.limits,
+            self.adjustments,
+            clock or (lambda: time.time_ns() // 1_000_000),
         )
 
         self.upkeep = Upkeep(
@@ -117,8 +145,18 @@ class Governance:
             lease_seconds=settings.lease_seconds,
             sweep_seconds=settings.sweep_seconds,
         )
-        self.limit_events = LimitEvents(self.metrics, self._webhook())
-        self.settlement_watch = SettlementWatch(self.ledger, self.journal, self.metrics)
+        self.webhook = self._made_webhook()
+        self.limit_events = LimitEvents(self.metrics, self.webhook)
+        if self.webhook is not None:
+            override_events = OverrideEvents(self.webhook, self.links)
+            self.overrides.on_requested.append(override_events.tell)
+            self.overrides.on_changed.append(override_events.tell)
+        self.settlement_watch = SettlementWatch(
+            self.ledger,
+            self.journal,
+            self.metrics,
+            LostSettlements(self.history, self.adjustments, self.rebuilding),
+        )
         self.upkeep.also(CHECK_SECONDS, self.settlement_watch.check)
         self.reservations = Reservations(
             self.ledger,
@@ -130,18 +168,41 @@ class Governance:
             slice_output_tokens=settings.slice_output_tokens,
             price_version=self.prices.version,
             tell=self.limit_events.tell,
+            link=lambda call, refusal: self.links.link_for(call, refusal) if self._has_pages else None,
+            raises=self._raises,
+            wait=self._override_wait(),
         )
         self.upkeep.also(REFRESH_SECONDS, self.limits.refresh)
+        self.upkeep.also(REFRESH_SECONDS, self._raises.refresh)
+        self.upkeep.also(CARE_SECONDS, self.overrides.look_after)
         self.refusals = RefusalLog(self.journal, self.upkeep)
         self.upkeep.also(SUMMARY_SECONDS, self.refusals.flush)
-        if self._embedded is not None:
-            self.upkeep.also(_REVIVE_SECONDS, self._revive_store)
+        self.drainer = Drainer(self.journal, self.history, self.storage.drain_turn, self.metrics)
+        self.upkeep.also(DRAIN_SECONDS, self.drainer.drain)
+        if self.storage.embedded is not None:
+            self.upkeep.also(_REVIVE_SECONDS, self.storage.revive)
         self.api_tokens = ApiTokens(
             {token.sha256.lower(): token.principal() for token in settings.api_tokens},
             self.api_token_store,
             failed_logins=settings.login_throttle,
         )
-        self.usage = UsageReports(self.journal, self.limits)
+        self.people = People(
+            self.api_tokens, settings.admin_token.get_secret_value() if settings.admin_token else None
+        )
+        self.usage = UsageReports(self.journal, self.history, SqlReports(database), self.limits)
+        self.backfill = Backfill(
+            self.limits,
+            SqlMissedUse(database),
+            RedisBackfillNotes(redis),
+            self.adjustments,
+            self.journal,
+            self.history,
+            clock or (lambda: time.time_ns() // 1_000_000),
+        )
+        self.upkeep.also(BACKFILL_SECONDS, self.backfill.look)
+        self.usage_reset = UsageReset(
+            self.limits, self.adjustments, self.audit_log, self.journal, self.history
+        )
         self._inner_calls = InnerCalls(
             admit=self.admit,
             estimate=self._estimate,
@@ -180,10 +241,11 @@ class Governance:
                 # Now, not in the first request: loading the vocabularies takes a third of a second.
                 await asyncio.gather(
                     *(asyncio.to_thread(load_encoding, encoding) for encoding in (O200K, CL100K)),
-                    self._open_store(),
+                    self.storage.open(),
                 )
                 with suppress(StoreUnavailable):  # no call passes until they are read
                     await self.limits.refresh()
+                    await self._raises.refresh()
                 if stale := self.prices.stale():
                     logger.warning("%s", stale)
                 self.upkeep.start()
@@ -201,11 +263,12 @@ class Governance:
         await self.refusals.flush()
         await self.upkeep.stop()
         await self.refusals.flush()
-        with suppress(StoreUnavailable):
+        with suppress(StoreUnavailable, HistoryUnavailable):
             await self.settlement_watch.check()
-        await self.limit_events.close()
-        await asyncio.to_thread(self._sync_store.close)
-        await self._close_store()
+        await self.drainer.close()
+        await self._close_webhook()
+        await asyncio.to_thread(self.storage.synchronous.close)
+        await self.storage.close()
         self._home.leave()
 
     async def admit(self) -> None:
@@ -222,15 +285,27 @@ class Governance:
     @asynccontextmanager
     async def store(self) -> AsyncIterator[Self]:
         """The store alone, without the work beside requests: for commands that read or write it."""
-        await self._open_store()
+        await self.storage.open()
         try:
             await self.ledger.ping(PROBE_SECONDS)  # the first node of a cluster may be down
             await self.limits.refresh()
             yield self
         finally:
-            await self._close_store()
+            await self._close_webhook()
+            await self.storage.close()
 
-    def _webhook(self) -> WebhookDelivery | None:
+    def _override_wait(self) -> OverrideWait | None:
+        if not self.settings.override_wait_seconds:
+            return None
+        wait = OverrideWait(self.overrides, self._raises, seconds=self.settings.override_wait_seconds)
+        self.upkeep.also(LOOK_SECONDS, wait.look)
+        return wait
+
+    def _told_of_loss(self) -> None:
+        self.metrics.lost_workspaces.inc()
+        self.settlement_watch.doubt()
+
+    def _made_webhook(self) -> WebhookDelivery | None:
         url, secret = self.settings.webhook_url, self.settings.webhook_secret
         if url is None or secret is None:
             return None
@@ -238,22 +313,10 @@ class Governance:
         key = read_secret(secret.get_secret_value())
         return WebhookDelivery(client, url.get_secret_value(), key, self.metrics)
 
-    async def _open_store(self) -> None:
-        if self._embedded is not None:
-            await asyncio.to_thread(self._embedded.open)
-
-    async def _revive_store(self) -> None:
-        """An embedded store that was killed has no supervisor but its users."""
-        try:
-            await self.ledger.ping()
-        except StoreUnavailable:
-            await self._open_store()
-
-    async def _close_store(self) -> None:
-        await self._redis.aclose()
-        await self._database.close()
-        if self._embedded is not None:
-            await asyncio.to_thread(self._embedded.close)
+    async def _close_webhook(self) -> None:
+        """Gives what is not delivered yet a last try."""
+        if self.webhook is not None:
+            await self.webhook.close()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -274,7 +337,7 @@ class Governance:
         if self._is_open:
             call_on(self._home.for_thread(), self._close)
         self._home.stop_thread()
-        self._sync_store.close()
+        self.storage.synchronous.close()
 
     def transport(self, inner: Any = None, *, principal: Principal | None = None) -> Any:
         """A transport for clients of httpx and httpx2, synchronous and asynchronous, that governs the model
@@ -321,40 +384,40 @@ class Governance:
 
     def sync_budget(self, name: str, **options: Unpack[BudgetOptions]) -> SyncAgentBudget:
         """As `budget`, for threads: it needs no event loop. `with governance:` leaves the store at its end."""
-        return SyncAgentBudget(SyncRunner(self._sync_store, budget_book(name, self.prices, options)))
+        return SyncAgentBudget(SyncRunner(self.storage.synchronous, budget_book(name, self.prices, options)))
 
     def sync_session_budgets(
         self, name: str = "sessions", **options: Unpack[SessionOptions]
     ) -> SyncSessionBudgets:
         """As `session_budgets`, for threads."""
-        return SyncSessionBudgets(SyncRunner(self._sync_store, session_book(name, self.prices, options)))
+        return SyncSessionBudgets(
+            SyncRunner(self.storage.synchronous, session_book(name, self.prices, options))
+        )
 
     def _runner(self, book: Book) -> Runner:
         return Runner(self.adjustments, book, self.open, self.upkeep.spawn)
 
     async def readiness(self) -> list[str]:
         """What keeps calls from being governed right now, in words."""
-        problems = []
         try:
-            await self.ledger.ping()  # refused, with the cause, while the store cannot write
-            if await self.ledger.journal_is_full():
-                problems.append("the journal is full: journal_max_records")
-            if (policy := await eviction_policy(self._redis)) != "noeviction":
-                problems.append(f"the store forgets budgets: set its maxmemory-policy {policy} to noeviction")
-            problems += self.limits.problems()
+            return await self.storage.problems() + self.limits.problems()
         except StoreUnavailable as error:
-            problems.append(f"the store does not answer: {error}")
-        return problems
+            return [f"the store does not answer: {error}"]
+
+    async def audit(self, workspaces: Collection[str] | None = None) -> Findings:
+        """Whether the books of these workspaces, or of all, balance, and the audit log is whole.
+
+        Raises HistoryUnavailable and StoreUnavailable.
+        """
+        findings = await audit(self.journal, self.history, workspaces)
+        findings.chain = await self.storage.verify_audit_log()
+        return findings
 
     def _read_limit(self, fields: Fields) -> tuple[Limit, Fields]:
         return self._registered(read_limit(fields, [provider.name for provider in self.providers]))
 
     def _registered(self, limit: LimitSettings) -> tuple[Limit, Fields]:
         return limit.limit(self.settings.limit_defaults), limit.fields()
-
-    async def examine_store(self) -> list[StoreCheck]:
-        """What `doctor` says of the store. Raises StoreUnavailable."""
-        return await examine(self._redis)
 
     def stack(self, app: ASGIApp, *, sidecar: bool = False) -> ASGIApp:
         """All middlewares around `app`, for requests that are to be governed.
@@ -363,6 +426,7 @@ class Governance:
             sidecar: whether to mind what an upstream may make of a route, and `unmetered_routes`.
         """
         settings = self.settings
+        self._has_pages = self._has_pages or sidecar
         app = Meter(app)
         app = Budget(app, reservations=self.reservations, limits=self.limits, metered=True)
         app = self._estimate(app)

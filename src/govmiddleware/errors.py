@@ -6,7 +6,9 @@
     ├── NoCaller                a call leaves from inside an app, and nobody says on whose behalf
     ├── WrongEventLoop          a Governance is open on another event loop, or would block its own
     ├── StoreUnavailable        Redis did not answer, or answered with an error
+    │   └── StoreLost           it answers, and has lost what it counted, or nobody can tell
     ├── HistoryUnavailable      the journal's SQL database did not answer, or answered with an error
+    ├── CannotRestore           counters cannot be restored from the journal now
     ├── BudgetExhaustedError    a budget of code that is not HTTP has no room for what is planned
     ├── UpstreamError
     │   ├── UpstreamUnreachable no connection, or it broke before the answer's end
@@ -62,9 +64,17 @@ class StoreUnavailable(GovError):
     """The store did not answer in time or not at all. What was sent may have been carried out."""
 
 
+class StoreLost(StoreUnavailable):
+    """The store has lost what it counted for a workspace, or nobody can tell whether it has. Nothing was done."""
+
+
 class HistoryUnavailable(GovError):
     """The SQL database of the journal did not answer in time or not at all. What was sent may have been carried
     out."""
+
+
+class CannotRestore(GovError):
+    """The counters of a workspace cannot be restored from the journal now; the message says why."""
 
 
 class BudgetExhaustedError(GovError):

@@ -158,9 +158,37 @@ class Metrics:
             "Settlements that came after the sweep.",
             registry=registry,
         )
+        self.lost_workspaces = Counter(
+            "govmiddleware_lost_workspaces",
+            "Calls found that the store had lost the counters of their workspace, at most one a second.",
+            registry=registry,
+        )
         self.lost_settlements = Counter(
             "govmiddleware_lost_settlements",
             "Settlements that the store has lost: what they used is missing in counters. The log names them.",
+            registry=registry,
+        )
+        self.drained = Counter(
+            "govmiddleware_journal_drained_records",
+            "Records copied from the store into the journal's database.",
+            registry=registry,
+        )
+        self.undrained = Gauge(
+            "govmiddleware_journal_waiting_records",
+            "Records in the store that are not in the journal's database yet.",
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self.drain_lag = Gauge(
+            "govmiddleware_journal_lag_seconds",
+            "How long the oldest of them has waited.",
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self.history_down = Gauge(
+            "govmiddleware_journal_database_down",
+            "1 while the journal's database takes no records, else 0.",
+            multiprocess_mode="livemax",
             registry=registry,
         )
         self.swept = Counter(

@@ -39,6 +39,7 @@ from govmiddleware.core.prices import ConfiguredPrice
 from govmiddleware.core.providers import Provider
 from govmiddleware.core.webhook_signature import SECRET_FORM, read_secret
 from govmiddleware.errors import ConfigurationError
+from govmiddleware.services.signing_keys import SHORTEST_SECRET
 from govmiddleware.settings_errors import HIDDEN, configuration_errors, environment_error
 from govmiddleware.settings_fields import (
     Frozen,
@@ -282,6 +283,9 @@ class Settings(BaseSettings):
     body_timeout: Positive = 30
     journal_url: Annotated[SecretStr, AfterValidator(_journal_url)] | None = None
     journal_max_records: PositiveInt = 5_000_000
+    audit_key: Annotated[SecretStr, Field(min_length=SHORTEST_SECRET)] | None = None
+    public_url: BaseUrl = "http://127.0.0.1:8080"
+    override_wait_seconds: Annotated[float, BeforeValidator(no_bool), Field(ge=0, le=600)] = 0
     login_throttle: Rate = "10/minute"
     webhook_url: Annotated[SecretStr, AfterValidator(_webhook_url)] | None = None
     webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = None
@@ -332,6 +336,17 @@ class Settings(BaseSettings):
             raise ConfigurationError("webhook_secret", None, f"a secret beside webhook_url: {SECRET_FORM}")
         if self.webhook_secret is not None and self.webhook_url is None:
             raise ConfigurationError("webhook_url", None, "a URL beside webhook_secret")
+        return self
+
+    @model_validator(mode="after")
+    def _hosts_have_one_audit_key(self) -> Settings:
+        # A file in data_dir is one host's own; a database server is there for several.
+        if self.audit_key is None and self.journal_database.startswith("postgresql:"):
+            expected = (
+                f"at least {SHORTEST_SECRET} characters beside a journal_url of PostgreSQL, the same on every host:"
+                " GOV_AUDIT_KEY from `openssl rand -base64 32`"
+            )
+            raise ConfigurationError("audit_key", None, expected)
         return self
 
     @model_validator(mode="after")

@@ -20,6 +20,7 @@ _SECRETS = frozenset(
         "api_key_env",  # what is no name of a variable may be the key itself
         "metrics_token",
         "admin_token",
+        "audit_key",
         "sha256",
         "webhook_url",  # Slack's URLs are credentials
         "webhook_secret",

@@ -34,7 +34,15 @@ from govmiddleware.core.windows import (
 )
 from govmiddleware.errors import ConfigurationError
 from govmiddleware.settings_errors import configuration_errors
-from govmiddleware.settings_fields import Frozen, PlainName, Rate, WorkspaceName, check_name, parsed_rate
+from govmiddleware.settings_fields import (
+    Frozen,
+    PlainName,
+    Rate,
+    WorkspaceName,
+    check_name,
+    no_bool,
+    parsed_rate,
+)
 
 _LONGEST_PERIOD = 3660
 """Days: ten years."""
@@ -122,6 +130,7 @@ class LimitSettings(Frozen):
     default: StrictBool = False
     workspace: WorkspaceName | None = None
     mode: Mode = Mode.ENFORCED
+    approvals_required: Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=2)] = 1
 
     @model_validator(mode="after")
     def _has_a_window(self) -> LimitSettings:
@@ -159,6 +168,10 @@ class LimitSettings(Frozen):
     def _binds_what_there_is(self) -> LimitSettings:
         if self.workspace is not None and is_deployment_wide(self.scope):
             raise ValueError("workspace with a scope within it: deployment counts over all of them")
+        if self.approvals_required > 1 and is_deployment_wide(self.scope):
+            raise ValueError(
+                "approvals_required = 1 with deployment: only who has the admin token can approve"
+            )
         if self.default and self.value is not None:
             raise ValueError("default = true, for values that no other limit names, or a value, not both")
         named = [part for part in self.scope.split(PAIR) if part != Scope.DEPLOYMENT]
@@ -191,6 +204,7 @@ class LimitSettings(Frozen):
             mode=max(self.mode, deployment.mode, key=MILDNESS.index),
             workspace=self.workspace,
             is_default=self.default,
+            approvals_required=self.approvals_required,
         )
 
     def fields(self) -> dict[str, object]:

@@ -16,6 +16,7 @@ from govmiddleware.core.ports import UpstreamClient
 from govmiddleware.core.refusals import RouteNotMetered
 from govmiddleware.errors import ConfigurationError, StoreUnavailable
 from govmiddleware.protocols.registry import recognise, unrecognised
+from govmiddleware.services.standing import Standings
 from govmiddleware.settings import UpstreamSettings
 from govmiddleware.upstream import ByProvider, Connections, Forwarder, open_client
 
@@ -48,12 +49,18 @@ class Sidecar:
         self.prefix = settings.control_prefix
         self.control: ASGIApp = control_plane(
             prefix=settings.control_prefix,
+            audit=governance.audit,
             usage=governance.usage,
+            usage_reset=governance.usage_reset,
             limits=governance.limits,
+            overrides=governance.overrides,
+            links=governance.links,
+            standings=Standings(governance.journal, governance.limits),
             api_tokens=governance.api_tokens,
+            people=governance.people,
             readiness=governance.readiness,
+            warnings=governance.drainer.warnings,
             metrics=governance.metrics,
-            admin_token=settings.admin_token.get_secret_value() if settings.admin_token else None,
             metrics_token=settings.metrics_token.get_secret_value() if settings.metrics_token else None,
             trusted_proxies=governance.trusted_proxies,
         )
@@ -112,6 +119,7 @@ class Sidecar:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         if self.speaks:
+            logger.info("the journal is kept in %s", self.governance.storage.journal_place)
             await self._say_if_nobody_may_call()
         await send({"type": "lifespan.startup.complete"})
         await receive()

@@ -376,7 +376,7 @@ async def test_those_who_are_idle_are_forgotten_as_others_go_on(budgets: Budgets
         await budget.consume(user, input_tokens=10)
     gov_clock.advance(60)
     await budget.consume("eve", input_tokens=1)
-    keys = [key async for key in budgets.governance._redis.scan_iter("gov:*:c:budget+user:*")]
+    keys = [key async for key in budgets.governance.storage.redis.scan_iter("gov:*:c:budget+user:*")]
     assert len(keys) == 5
     assert all(key.endswith(b"|eve") for key in keys)
     expired = [record["user"] for record in await budgets.records() if record["outcome"] == "expired"]
@@ -404,7 +404,7 @@ async def test_of_too_many_users_the_one_not_used_for_the_longest_is_forgotten(
 # The books ---------------------------------------------------------------------------------------
 
 
-async def test_every_change_is_a_record(budgets: Budgets) -> None:
+async def test_every_change_is_a_record(budgets: Budgets, gov_clock: Clock) -> None:
     budget = budgets.budget()
     await budget.consume("ann", model="m", input_tokens=10, output_tokens=5)
     await budget.reset("ann")
@@ -418,8 +418,9 @@ async def test_every_change_is_a_record(budgets: Budgets) -> None:
     assert records[0]["tags"] == {"budget": "research"}
     assert (records[0]["model_requested"], records[0]["cost_usd"]) == ("m", "0.000020000")
     assert records[0]["usage"]["output_tokens"] == 5
-    assert records[0]["holds"] == [10, 5, 20_000, 1, 0] * 2
-    assert records[1]["holds"] == [-10, -5, -20_000, -1, 0]
+    now = gov_clock.now_ms  # of a wall clock the journal has when it was first used, and when it was reset
+    assert records[0]["holds"] == [10, 5, 20_000, 1, now] * 2
+    assert records[1]["holds"] == [-10, -5, -20_000, -1, -now]
     report = await budgets.governance.usage.report(by="user")
     assert (report["groups"], report["limits"]) == ([], []), "usage is of calls"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
@@ -79,12 +80,16 @@ class Model:
 )
 @given(steps=steps)
 def test_a_budget_is_what_its_model_is(
-    make_governance: Callable[..., Governance], gov_store: str, steps: list[tuple[Any, ...]]
+    make_governance: Callable[..., Governance],
+    gov_store: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    steps: list[tuple[Any, ...]],
 ) -> None:
     clock, model = Clock(), Model()
     with Redis.from_url(gov_store) as raw:
         raw.flushall()
-    with make_governance(clock=clock) as governance:
+    journal = f"sqlite:///{tmp_path_factory.mktemp('journal')}/journal.sqlite"
+    with make_governance(clock=clock, journal_url=journal) as governance:
         budget = governance.sync_budget(
             "b", max_tokens=CAP, per_user_max_tokens=EACH, max_users=MOST, idle_seconds=IDLE
         )

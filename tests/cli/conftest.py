@@ -42,13 +42,14 @@ def shared_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def data_dir(shared_data_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The data directory of the deployment, its store empty; nothing else of GOV_ is in the environment."""
+    """The data directory of the deployment, its store and journal empty; nothing else of GOV_ is in the environment."""
     with Redis.from_url(EmbeddedStore(shared_data_dir).url) as redis:
         redis.flushall()
     for name in os.environ:
         if name.upper().startswith("GOV_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("GOV_DATA_DIR", str(shared_data_dir))
+    monkeypatch.setenv("GOV_JOURNAL_URL", f"sqlite:///{tmp_path / 'journal.sqlite3'}")
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)

@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import json
+import sqlite3
 import stat
 import sys
 import tomllib
@@ -123,6 +124,12 @@ def test_the_installed_script_is_the_same(data_dir) -> None:
         (["usage", "--by", "colour"], "--by = 'colour': expected one of model, provider"),
         (["usage", "--by", "tag:"], "--by = 'tag:': expected one of model, provider"),
         (["usage", "--since", "yesterday"], "--since = 'yesterday': expected 2026-01-31"),
+        (["usage", "--format", "csv", "--by", "user"], "--format = 'csv': expected neither --by nor"),
+        (["usage", "--tag", "team"], "--tag = 'team': expected --format csv"),
+        (["usage", "--timezone", "UTC"], "--timezone = 'UTC': expected --timeline, or --format csv"),
+        (["usage", "--timeline", "day", "--timezone", "X"], "--timezone = 'X': expected an IANA time zone"),
+        (["usage", "--timeline", "minute", "--since", "9d"], "--timeline = 'minute': expected 2500 buckets"),
+        (["usage", "--timeline", "week"], "week"),
         (["usage", "--until", "999999w"], "--until = '999999w': expected 2026-01-31"),
         (["token", "create", "a", "--workspace", "a b"], "--workspace = 'a b': expected a workspace name"),
         (["token", "create", "a\nb"], r"NAME = 'a\nb': expected 1 to 128 printable characters"),
@@ -240,20 +247,39 @@ def test_a_limit_is_shown_with_its_counters(run, traffic) -> None:
 # usage --------------------------------------------------------------------------------------------
 
 
-def test_usage_is_a_table_json_or_csv_of_the_same(run, traffic) -> None:
+def test_usage_is_a_table_or_json_of_the_same(run, traffic) -> None:
     traffic()
     report = json.loads(run("usage", "--by", "user", "--json").out)
     assert report == json.loads(run("usage", "--by", "user", "--format", "json").out)
     assert {group["id"]: group["requests"] for group in report["groups"]} == {"ann": 2, "bob": 1}
-    parsed = list(csv.DictReader(io.StringIO(run("usage", "--by", "user", "--format", "csv").out)))
-    assert [row["id"] for row in parsed] == [group["id"] for group in report["groups"]]
-    assert [row["cost_usd"] for row in parsed] == [group["cost_usd"] for group in report["groups"]]
-    assert list(parsed[0]) == list(report["groups"][0])
     table = rows(run("usage", "--by", "user").out)
     assert table[0][:3] == ["USER", "REQUESTS", "REFUSED"]
     total = next(row for row in table if row[0] == "TOTAL")
     assert total[1] == "3"
     assert report["totals"]["cost_usd"] in total
+
+
+def test_usage_as_csv_is_by_month_workspace_tag_model_and_price(run, traffic) -> None:
+    traffic()
+    report = json.loads(run("usage", "--by", "model", "--json").out)
+    for arguments in ((), ("--tag", "team"), ("--timezone", "Europe/Berlin", "--since", "7d")):
+        parsed = list(csv.DictReader(io.StringIO(run("usage", "--format", "csv", *arguments).out)))
+        assert {row["model"]: row["cost_usd"] for row in parsed} == {
+            group["id"]: group["cost_usd"] for group in report["groups"]
+        }
+        assert {(row["workspace"], row["tag"]) for row in parsed} == {("acme", "")}
+
+
+def test_usage_in_time_is_a_table_or_json(run, traffic) -> None:
+    traffic()
+    arguments = ("usage", "--timeline", "day", "--timezone", "Europe/Berlin", "--since", "3d")
+    timeline = json.loads(run(*arguments, "--json").out)
+    assert [bucket["totals"]["requests"] for bucket in timeline["buckets"]] == [0, 0, 0, 3]
+    table = rows(run(*arguments).out)
+    assert table[0][:2] == ["START", "REQUESTS"]
+    assert [row[1] for row in table[1:]] == ["0", "0", "0", "3"]
+    by_user = rows(run(*arguments, "--by", "user").out)
+    assert [row[1:3] for row in by_user[1:]] == [["ann", "2"], ["bob", "1"]]
 
 
 def test_usage_by_provider_tells_the_upstreams_apart(run, configured, traffic) -> None:
@@ -352,6 +378,52 @@ def test_audit_is_0_where_the_books_balance_and_1_where_a_counter_was_changed(ru
     assert "NOT OK" in run("audit").out
 
 
+def test_audit_names_the_entry_of_the_audit_log_that_was_tampered_with(run, configured, tmp_path) -> None:
+    database = tmp_path / "audited.sqlite3"
+    configured(f"journal_url = 'sqlite:///{database}'\n{LIMITS}")
+    run("token", "create", "ide", "--workspace", "acme")
+    run("limit", "set", "a", "--scope", "user", "--meter", "requests", "--rate", "1/minute")
+    run("limit", "delete", "a")
+    clean = json.loads(run("audit", "--json").out)
+    assert clean["chain"] == {"ok": True, "first_bad": None, "entries": 3, "problem": None}
+    with sqlite3.connect(database) as connection:
+        [head] = connection.execute(
+            "SELECT sequence || ':' || mac FROM gov_audit_entry ORDER BY sequence DESC LIMIT 1"
+        ).fetchone()
+        connection.execute("UPDATE gov_audit_entry SET actor = 'admin' WHERE sequence = 2")
+    changed = run("audit", "--json")
+    assert (changed.code, json.loads(changed.out)["chain"]["first_bad"]) == (1, 2)
+    assert "audit log: entry 2: " in run("audit").out
+    with sqlite3.connect(database) as connection:
+        connection.execute("DELETE FROM gov_audit_entry WHERE sequence >= 2")
+    connection.close()
+    assert run("audit", "--head", head).code == 1
+    malformed = run("audit", "--head", "3")
+    assert (malformed.code, "--head" in malformed.err) == (2, True)
+
+
+def test_a_damaged_key_of_the_audit_log_ends_a_command_and_is_named(
+    run, configured, monkeypatch, tmp_path
+) -> None:
+    configured(LIMITS)
+    monkeypatch.setenv("GOV_DATA_DIR", str(tmp_path))
+    (tmp_path / "audit.key").write_text("cut")
+    ran = run("token", "list", *NOWHERE)
+    assert (ran.code, "audit_key" in ran.err, str(tmp_path / "audit.key") in ran.err) == (2, True, True)
+
+
+def test_a_change_that_the_audit_log_cannot_take_exits_with_3(run, configured, tmp_path) -> None:
+    configured(f"journal_url = 'sqlite:///{tmp_path}'\n{LIMITS}")
+    for command in (
+        ("token", "create", "ide"),
+        ("limit", "set", "a", "--scope", "user", "--meter", "requests", "--rate", "1/minute"),
+    ):
+        ran = run(*command)
+        assert (ran.code, "journal_url" in ran.err) == (3, True)
+    assert [token["name"] for token in json.loads(run("token", "list", "--json").out)] == ["static"]
+    assert "a" not in {limit["name"] for limit in json.loads(run("limit", "list", "--json").out)}
+
+
 def test_audit_that_could_not_check_exits_with_2(run) -> None:
     ran = run("audit", *NOWHERE)
     assert (ran.code, ran.out) == (2, "")
@@ -369,7 +441,20 @@ def test_doctor_says_what_works(run) -> None:
         findings
     )
     assert all(finding["ok"] for finding in findings.values())
+    assert findings["journal draining"]["detail"] == "no worker runs that drains"
+    assert "which is for one host" not in findings["journal database"]["detail"], "nor is the embedded store"
     assert all(line.startswith("ok ") for line in run("doctor").out.splitlines())
+
+
+def test_doctor_says_whether_the_journal_answers_and_fits_the_store(
+    run, configured, gov_server, tmp_path
+) -> None:
+    database = tmp_path / "journal"
+    configured(f'redis_url = "{gov_server}"\njournal_url = "sqlite:///{database}"')
+    assert f"ok    journal database: sqlite:///{database}, which is for one host" in run("doctor").out
+    database.write_text("this is no database, and long enough to be taken for one" * 20)
+    ran = run("doctor")
+    assert (ran.code, "FAIL  journal database: " in ran.out, "not a database" in ran.out) == (1, True, True)
 
 
 def test_doctor_says_what_does_not(run, configured, store) -> None:
@@ -407,3 +492,22 @@ def test_this_projects_own_configuration_files_are_right(run) -> None:
     for file in files:
         ran = run("check", "--config", str(file))
         assert ran.code == 0, (file, ran.err)
+
+
+def test_a_store_that_lost_everything_is_rebuilt_from_the_journal(command, traffic, store) -> None:
+    traffic()
+    assert command("audit").code == 0  # what SQL does not have by now, the last worker drained as it ended
+    assert command("audit", "--rebuild").code == 0
+    counters = {key: store.hgetall(key) for key in store.scan_iter("gov:{acme}:c:*")}
+    store.flushall()
+    lost = command("audit", "--json")
+    assert (lost.code, json.loads(lost.out)["lost"]) == (1, ["acme"])
+    rebuilt = command("audit", "--rebuild")
+    assert rebuilt.code == 0, rebuilt.told
+    assert "counters restored" in rebuilt.err
+    for key, fields in counters.items():
+        used = {field: amount for field, amount in fields.items() if field[0] == "u" and amount != "0"}
+        restored = store.hgetall(key)
+        assert {field: amount for field, amount in restored.items() if field in used} == used, key
+    traffic()
+    assert command("audit").code == 0

@@ -74,6 +74,7 @@ def test_a_limit_is_created_and_then_replaced(run) -> None:
         "soft": "1.000000000",
         "hard": "2.500000000",
         "mode": "enforced",
+        "approvals_required": 1,
         "source": "store",
     }
 

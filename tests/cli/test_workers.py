@@ -88,7 +88,7 @@ def test_at_ctrl_c_running_streams_end_well_and_are_settled(
         assert stream.ends_well()
     assert serving.ended() == 0
     assert not serving.said(*COMPLAINTS)
-    assert "gpt-4o-mini,1," in run("usage", "--format", "csv").out
+    assert ",1," in run("usage", "--format", "csv").out
     assert run("audit").code == 0
 
 

@@ -89,7 +89,7 @@ async def test_health_is_whether_the_process_answers(get) -> None:
 
 async def test_ready_is_when_calls_can_be_governed(get) -> None:
     answer = await get("readyz")
-    assert (answer.status_code, answer.json()) == (200, {"ready": True, "problems": []})
+    assert (answer.status_code, answer.json()) == (200, {"ready": True, "problems": [], "warnings": []})
 
 
 async def ready(governance: Governance) -> httpx.Response:
@@ -99,6 +99,25 @@ async def ready(governance: Governance) -> httpx.Response:
         answer = await http.get("/gov/readyz")
     await app.hang_up()
     return answer
+
+
+async def test_a_journal_whose_database_is_away_is_a_warning_and_still_ready(
+    gov_store: str, tmp_path: Path
+) -> None:
+    (tmp_path / "journal").write_text("this is no database, and long enough to be taken for one" * 20)
+    governance = Governance(
+        Settings(
+            redis_url=gov_store,
+            upstream="http://127.0.0.1:1",
+            journal_url=f"sqlite:///{tmp_path / 'journal'}",
+        )
+    )
+    async with governance:
+        await governance.drainer.drain()
+        answer = await ready(governance)
+    assert (answer.status_code, answer.json()["problems"]) == (200, [])
+    [warning] = answer.json()["warnings"]
+    assert "not a database" in warning
 
 
 async def test_a_store_that_is_down_is_not_ready_but_healthy(tmp_path: Path) -> None:
@@ -111,14 +130,14 @@ async def test_a_store_that_is_down_is_not_ready_but_healthy(tmp_path: Path) -> 
 
 async def test_a_full_journal_is_not_ready(make_governance) -> None:
     governance = make_governance(upstream="http://127.0.0.1:1", journal_max_records=2)
-    async with governance:
+    async with governance.store():  # where nothing drains it
         for _ in range(2):
             await governance.ledger.workspaces()
             await governance.journal.append("acme", b"{}")
         await governance.ledger._workspace("acme")
         answer = await ready(governance)
     assert answer.status_code == 503
-    assert answer.json() == {"ready": False, "problems": ["the journal is full: journal_max_records"]}
+    assert answer.json()["problems"] == ["the journal is full: journal_max_records"]
 
 
 async def test_a_store_that_forgets_budgets_to_save_memory_is_not_ready(tmp_path: Path) -> None:
@@ -298,6 +317,51 @@ async def test_usage_without_a_store_is_a_503(tmp_path: Path) -> None:
     await app.hang_up()
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable")
     assert "sock" not in answer.text
+
+
+# The timeline -------------------------------------------------------------------------------------
+
+
+async def test_a_timeline_has_its_shape_and_adds_up(get, traffic) -> None:
+    timeline = (await get("api/v1/usage/timeline", ADMIN, bucket="hour", by="user")).json()
+    assert list(timeline) == ["since", "until", "bucket", "timezone", "by", "buckets"]
+    assert (timeline["bucket"], timeline["timezone"], timeline["by"]) == ("hour", "UTC", "user")
+    assert len(timeline["buckets"]) == 24
+    assert list(timeline["buckets"][0]) == ["start", "end", "totals", "groups"]
+    assert timeline["buckets"][0]["totals"]["requests"] == 0
+    starts, ends = ([bucket[name] for bucket in timeline["buckets"]] for name in ("start", "end"))
+    assert (timeline["since"], *ends) == (*starts, timeline["until"])
+    usage = (await get("api/v1/usage", ADMIN, by="user")).json()
+    assert sum(bucket["totals"]["requests"] for bucket in timeline["buckets"]) == 4
+    groups = {group["id"] for bucket in timeline["buckets"] for group in bucket["groups"]}
+    assert groups == {group["id"] for group in usage["groups"]}
+
+
+async def test_a_timeline_is_by_default_of_the_last_30_days(get, traffic) -> None:
+    timeline = (await get("api/v1/usage/timeline", "acme owner", timezone="Europe/Berlin")).json()
+    assert (timeline["bucket"], len(timeline["buckets"])) == ("day", 30)
+    assert timeline["buckets"][-1]["totals"]["requests"] == 3, "of the workspace alone"
+    assert timeline["buckets"][-1]["groups"] == []
+    assert (await get("api/v1/usage/timeline", "acme operator")).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ({"bucket": "week"}, "There is no bucket='week'; there are minute, hour, day, month"),
+        ({"timezone": "Mars"}, "timezone = 'Mars': expected the name of an IANA time zone"),
+        ({"by": "colour"}, "There is no by='colour'"),
+        ({"since": "yesterday"}, "yesterday"),
+        ({"bucket": "minute", "since": "90d"}, "expected 2500 buckets at most"),
+        ({"since": "2026-02-01", "until": "2026-01-01"}, "expected until to be after since"),
+        ({"bukket": "day"}, "There is no parameter 'bukket'; there are bucket, by, since, timezone, until"),
+    ],
+    ids=json.dumps,
+)
+async def test_a_timeline_that_cannot_be_is_a_400(get, query, said) -> None:
+    answer = await get("api/v1/usage/timeline", ADMIN, **query)
+    assert answer.status_code == 400
+    assert said in answer.json()["error"]["message"]
 
 
 # Where it lies ------------------------------------------------------------------------------------

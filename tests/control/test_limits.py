@@ -79,11 +79,19 @@ async def test_limits_are_json_in_the_names_of_the_file(send: Send) -> None:
         "hard": "2.500000000",
         "soft": "2.000000000",
         "default": False,
+        "approvals_required": 1,
         "source": "store",
     }
     assert (created.status_code, created.json()) == (201, shown)
     assert (await send("GET", "limits/a")).json() == shown
-    month = {**CONFIGURED, "hard": "5.000000000", "default": False, "mode": "enforced", "source": "file"}
+    month = {
+        **CONFIGURED,
+        "hard": "5.000000000",
+        "default": False,
+        "mode": "enforced",
+        "approvals_required": 1,
+        "source": "file",
+    }
     assert (await send("GET", "limits")).json() == {"limits": [month, shown]}
     again = {name: value for name, value in shown.items() if name != "source"}
     replaced = await send("PUT", "limits/a", json=again)
@@ -182,6 +190,23 @@ async def test_a_limit_that_cannot_be_read_is_nobodys_but_the_admins(send: Send,
     assert (await send("PUT", "limits/newer", "acme owner", json=ACMES)).status_code == 403
     assert (await send("DELETE", "limits/newer", "acme owner")).status_code == 403
     assert (await send("DELETE", "limits/newer")).status_code == 204
+
+
+async def test_a_limit_whose_change_the_audit_log_cannot_take_stays_as_it_was(
+    make_governance, tmp_path: Path
+) -> None:
+    governance = make_governance(
+        upstream="http://127.0.0.1:1", admin_token=ADMIN, journal_url=f"sqlite:///{tmp_path}"
+    )
+    async with governance:
+        app = Sidecar(governance)
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://gov/gov/api/v1/") as http:
+            headers = {"authorization": f"Bearer {ADMIN}"}
+            answer = await http.put("limits/a", json=MINUTE, headers=headers)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "journal_unavailable")
+            assert (await http.get("limits/a", headers=headers)).status_code == 404
+        await app.hang_up()
 
 
 async def test_limits_without_a_store_are_a_503(tmp_path: Path) -> None:

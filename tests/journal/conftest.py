@@ -1,7 +1,8 @@
-"""A history on a database of the test's own."""
+"""A history on a database of the test's own, of either kind."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,11 +10,17 @@ import pytest
 
 from govmiddleware.journal.database import Database
 from govmiddleware.journal.history import SqlHistory
+from tests.journal.postgres import Postgres
+
+_schemas = itertools.count()
 
 
-@pytest.fixture
-def journal_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'journal.sqlite3'}"
+@pytest.fixture(params=["sqlite", "postgresql"])
+def journal_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'journal.sqlite3'}"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.url(f"test_{next(_schemas)}")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from govmiddleware.core.ports import JournalEntry, SettledHold
+from govmiddleware.core.journal import JournalEntry, SettledHold
 from govmiddleware.core.usage import Usage
 from govmiddleware.errors import HistoryUnavailable
 from govmiddleware.journal import history as history_module
@@ -19,6 +19,7 @@ from govmiddleware.services.records import Record
 
 MONTH = "user:cost_usd:month:ann"
 MINUTE = "workspace:requests:60s:acme"
+CLOCK = "user:wall_clock:lifetime:ann"
 
 
 def entry(record_id: str, *holds: tuple[str, int, int], kind: str = "outcome", **fields: Any) -> JournalEntry:
@@ -63,7 +64,7 @@ async def test_records_that_are_sent_again_are_left_out(history: SqlHistory) -> 
     await history.append("acme", [first, second])
     assert await history.append("acme", [second, first, third]) == 1
     assert await read(history.entries("acme")) == [first, second, third]
-    assert await history.sums("acme", {"month": 0}) == ({(MONTH, 0): 13}, "3-0")
+    assert await history.sums("acme", 0) == ({(MONTH, 0): 13}, "3-0")
 
 
 async def test_an_outcome_that_the_store_lost_and_was_sent_again_is_the_same(history: SqlHistory) -> None:
@@ -71,7 +72,7 @@ async def test_an_outcome_that_the_store_lost_and_was_sent_again_is_the_same(his
     again = entry("9-0", (MONTH, 0, 5), reservation_id="a")
     corrected = entry("9-1", (MONTH, 0, -2), reservation_id="a", kind="correction")
     assert await history.append("acme", [again, corrected]) == 1
-    assert await history.sums("acme", {"month": 0}) == ({(MONTH, 0): 3}, "9-1")
+    assert await history.sums("acme", 0) == ({(MONTH, 0): 3}, "9-1")
 
 
 async def test_two_records_to_which_a_failover_gave_one_id_are_both_kept(history: SqlHistory) -> None:
@@ -83,16 +84,35 @@ async def test_several_who_drain_at_once_add_each_record_once(history: SqlHistor
     entries = [entry(f"{number}-0", (MONTH, 0, 1)) for number in range(1, 200)]
     new = await asyncio.gather(*(history.append("acme", entries) for _ in range(4)))
     assert sum(new) == 199
-    assert await history.sums("acme", {"month": 0}) == ({(MONTH, 0): 199}, "199-0")
+    assert await history.sums("acme", 0) == ({(MONTH, 0): 199}, "199-0")
 
 
 async def test_sums_are_of_what_still_counts(history: SqlHistory) -> None:
+    february, second = 31 * 86_400_000, 31 * 86_400
     await history.append(
-        "acme", [entry("1-0", (MONTH, 100, 5), (MINUTE, 7, 1)), entry("2-0", (MINUTE, 8, 1))]
+        "acme",
+        [entry("1-0", (MONTH, 0, 5), (MINUTE, second - 61, 1)), entry("2-0", (MINUTE, second - 60, 1))],
     )
-    assert await history.sums("acme", {"month": 101, "60s": 8}) == ({(MINUTE, 8): 1}, "2-0")
-    assert await history.sums("acme", {}) == ({}, "2-0")
+    assert await history.sums("acme", february) == ({(MINUTE, second - 60): 1}, "2-0")
+    assert await history.sums("acme", 2 * february) == ({}, "2-0")
     assert sorted(await history.counters("acme")) == [MONTH, MINUTE]
+
+
+async def test_of_wall_clocks_the_last_first_use_or_reset_holds(history: SqlHistory) -> None:
+    await history.append("acme", [entry("1-0", (CLOCK, 0, 70)), entry("2-0", (CLOCK, 0, 70))])
+    assert await history.sums("acme", 0) == ({(CLOCK, 0): 70}, "2-0")
+    await history.append("acme", [entry("3-0", (CLOCK, 0, -80), kind="adjustment")])
+    assert await history.sums("acme", 0) == ({(CLOCK, 0): -80}, "3-0")
+    await history.append("acme", [entry("4-0", (CLOCK, 0, 0)), entry("5-0", (CLOCK, 0, 90))])
+    assert await history.sums("acme", 0) == ({(CLOCK, 0): 90}, "5-0")
+
+
+async def test_the_outcomes_of_reservations_are_found(history: SqlHistory) -> None:
+    one, two = (entry(f"{number}-0", (MONTH, 0, number)) for number in (1, 2))
+    correction = entry("3-0", (MONTH, 0, 9), reservation_id="r1-0", kind="correction")
+    await history.append("acme", [one, two, correction])
+    assert await history.outcomes("acme", ["r1-0", "r3-0"]) == {"r1-0": one}
+    assert await history.outcomes("other", ["r1-0"]) == {}
 
 
 async def test_of_several_epochs_the_first_is_in_force(history: SqlHistory) -> None:

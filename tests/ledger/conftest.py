@@ -11,8 +11,10 @@ import pytest
 from tests.stores.kinds import KINDS, administrator, as_parameters
 from tests.stores.server import Server, valkey_binary
 
+from govmiddleware.core.history import History
+from govmiddleware.core.journal import JournalEntry
 from govmiddleware.core.limits import Amount, Counter, Hold, Limit, Meter
-from govmiddleware.core.ports import AcquireOutcome, Granted, JournalEntry, Settled, Step
+from govmiddleware.core.ports import AcquireOutcome, Granted, Settled, Step
 from govmiddleware.core.scopes import Scope
 from govmiddleware.core.windows import (
     CalendarUnit,
@@ -47,7 +49,7 @@ class Bench:
         self.clock = clock
         self.redis = connect(url)
         self.ledger = RedisLedger(self.redis, clock=clock)
-        self.journal = RedisJournal(self.redis)
+        self.journal = RedisJournal(self.redis, clock=clock)
         self.raw = administrator(url)
         self.keys = WorkspaceKeys(self.workspace)
         self._held: dict[str, list[Hold]] = {}
@@ -156,9 +158,9 @@ class Bench:
     async def records(self) -> list[JournalEntry]:
         return [entry async for entry in self.journal.entries(self.workspace)]
 
-    async def audited(self) -> None:
+    async def audited(self, history: History | None = None) -> None:
         """Fails unless the books are in order."""
-        findings = await audit(self.journal)
+        findings = await audit(self.journal, history)
         assert findings.ok, findings.shown()
 
     def everything(self) -> dict[str, bytes]:
@@ -185,7 +187,7 @@ class Bench:
 
 
 def _counters(holds: Iterable[Hold]) -> tuple[Counter, ...]:
-    return tuple(hold.counter for hold in holds)
+    return tuple(counter for hold in holds for counter in hold.counters())
 
 
 def milliseconds(text: str) -> int:

@@ -107,6 +107,7 @@ class Model:
         self.entries: dict[Counter, list[Entry]] = defaultdict(list)
         self.reservations: dict[str, Reservation] = {}
         self.first_use: dict[tuple[Counter, object], int] = {}
+        self.journaled_first_use: set[tuple[Counter, object]] = set()
         self.told: set[tuple[str, bool, Counter, object]] = set()
         self.journal: list[tuple[str, int]] = []
 
@@ -255,6 +256,7 @@ class Model:
         del self.reservations[name]
         if record is not None:
             self.journal.append((record, now))
+            self.journal_first_uses(reservation)
         return Settled.WHOLE if len(counters) == len(used) else Settled.IN_PART
 
     def cancel(self, name: str, now: int) -> None:
@@ -279,6 +281,7 @@ class Model:
             entry.used = entry.amount
         reservation.state = "swept"
         self.journal.append((reservation.record, now))
+        self.journal_first_uses(reservation)
         return True
 
     def adjust(
@@ -294,9 +297,11 @@ class Model:
         is_clock = counter.meter is Meter.WALL_CLOCK
         if action is Action.ADD:
             self.first_use.setdefault((counter, span(counter, now)), now)
+            self.journaled_first_use.add((counter, span(counter, now)))
         else:
             amount = 0 if is_clock else -used
             self.first_use.pop((counter, span(counter, now)), None)
+            self.journaled_first_use.discard((counter, span(counter, now)))
         if action is Action.FORGET and not reserved and not isinstance(counter.window, Now):
             self.told = {each for each in self.told if each[2] != counter}
         if action is Action.ADD:
@@ -306,6 +311,10 @@ class Model:
                 if entry.used and counts(entry, now):
                     self.entries[counter].append(Entry(counter, entry.at, 0, used=-entry.used))
         return used, amount
+
+    def journal_first_uses(self, reservation: Reservation) -> None:
+        keys = {(entry.counter, span(entry.counter, entry.at)) for entry in reservation.entries}
+        self.journaled_first_use |= keys & self.first_use.keys()
 
     def forget(self, name: str) -> None:
         reservation = self.reservations.pop(name)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from govmiddleware.core.ports import LimitsExceeded, SettledHold
+from govmiddleware.core.journal import SettledHold
+from govmiddleware.core.ports import LimitsExceeded
 from govmiddleware.core.registries import StoredApiToken
 from govmiddleware.ledger import journal
 from govmiddleware.ledger.api_tokens import RedisApiTokens
@@ -150,6 +151,7 @@ async def test_a_workspace_that_the_cursor_returns_twice_is_listed_once(
 async def test_a_counter_that_has_gone_and_only_tells_of_a_crossing_is_no_difference(bench: Bench) -> None:
     await bench.open("a", bench.sliding(3, of=5))
     await bench.settle("a", 3)
+    bench.clock.advance(181)
     bench.raw.delete(bench.keys.counter(bench.sliding(3, of=5).counter.name))  # as its TTL does
     assert isinstance(await bench.open("b", bench.sliding(9, of=5)), LimitsExceeded)
     await bench.audited()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.ledger.machine import run_machine
+from tests.ledger.machine import Machine, run_machine
 
 from govmiddleware.testing.clock import Clock
 
@@ -22,4 +22,4 @@ def test_the_scripts_decide_and_keep_books_as_the_model_does(
     make_bench: Callable[[Clock], Bench], request: pytest.FixtureRequest
 ) -> None:
     is_embedded = request.node.callspec.params["gov_server"] == "embedded"
-    run_machine(make_bench, lives=STEPS // 100 if is_embedded else 10, steps=100)
+    run_machine(lambda: Machine(make_bench), lives=STEPS // 100 if is_embedded else 10, steps=100)

@@ -163,6 +163,7 @@ def govern(
                 f"""
                 upstream = "{starting_litellm.url}"
                 redis_url = "{store}"
+                journal_url = "sqlite:///{folder}/journal.sqlite"
                 {more}
                 [[api_tokens]]
                 name = "ci"

@@ -35,9 +35,11 @@ def dispatched(request: Request) -> Response:
 
 
 @pytest.fixture(scope="module", params=[HttpProtocol, "httptools", "h11"], ids=["ours", "httptools", "h11"])
-def server(request: pytest.FixtureRequest, gov_server: str) -> Iterator[RunningServer]:
+def server(
+    request: pytest.FixtureRequest, gov_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
     """A host app on a server, whose governance knows no API token."""
-    governance = Governance(Settings(redis_url=gov_server))
+    governance = Governance(Settings(redis_url=gov_server, data_dir=tmp_path_factory.mktemp("host")))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

@@ -226,3 +226,32 @@ async def test_metrics_name_the_limit_that_refused_and_no_model_that_clients_inv
     metrics = generate_latest(governance.metrics.registry).decode()
     assert 'govmiddleware_refusals_total{code="rate_limit_exceeded",limit="minute"} 2.0' in metrics
     assert "invented" not in metrics
+
+
+# Links --------------------------------------------------------------------------------------------
+
+
+async def test_a_refusal_has_a_link_where_somebody_serves_its_page(governed, inside, post) -> None:
+    in_app = await governed(limits=[DAY | {"hard": 0}])
+    assert (await post(in_app.stack(inside))).json()["error"]["override_url"] is None
+    served = await governed(limits=[DAY | {"hard": 0}], public_url="https://gov.example/")
+    error = (await post(served.stack(inside), headers=ANN)).json()["error"]
+    assert error["override_url"].startswith("https://gov.example/gov/refusals/")
+    said = served.links.read(error["override_url"].rpartition("/")[2])
+    assert (said.workspace, said.api_token, said.limit, said.value) == ("acme", "ci", "day", "ci")
+    assert (said.model, said.on_behalf_of) == (None, "ann"), "a limit that headers tell of refuses at once"
+
+
+async def test_the_sidecars_refusals_have_a_link(governed, inside, post) -> None:
+    governance = await governed(limits=[MONTH])
+    app = governance.stack(inside, sidecar=True)
+    error = (await post(app)).json()["error"]
+    said = governance.links.read(error["override_url"].rpartition("/")[2])
+    assert (said.limit, said.value, said.model) == ("month", "acme", "m")
+    assert said.asked > 0
+
+
+async def test_a_rate_that_frees_by_itself_has_no_link(governed, inside, post) -> None:
+    app = (await governed(limits=[MINUTE])).stack(inside, sidecar=True)
+    await post(app)
+    assert (await post(app)).json()["error"]["override_url"] is None

@@ -158,3 +158,12 @@ def test_an_error_in_mid_stream_is_raised_by_the_sdk(path: str) -> None:
 def test_who_does_not_speak_to_anthropic_is_refused_in_openais_envelope() -> None:
     response = unrecognised([(b"content-type", b"application/json")]).refusal(refusals.Forbidden("m"), "r")
     assert "type" not in json.loads(response.body)
+
+
+def test_a_budgets_refusal_ends_with_its_link_and_has_it_beside_the_limits() -> None:
+    refusal = budget_exhausted()
+    refusal.link = "https://gov.example/gov/refusals/abc"
+    envelope = unrecognised([(b"anthropic-version", b"2023-06-01")])
+    error = json.loads(envelope.refusal(refusal, "req-1").body)["error"]
+    assert error["override_url"] == refusal.link
+    assert error["message"].endswith(refusal.link)

@@ -187,3 +187,20 @@ def test_an_error_in_mid_stream_is_raised_by_the_sdk(path: str) -> None:
         with pytest.raises(openai.APIError, match=r"The upstream broke off\.") as caught:
             next(stream)
     assert caught.value.code == "upstream_unreachable"
+
+
+def test_a_budgets_refusal_ends_with_its_link_and_has_it_beside_the_limits() -> None:
+    refusal = budget_exhausted()
+    assert answer(refusal)[1]["override_url"] is None
+    refusal.link = "https://gov.example/gov/refusals/abc"
+    error = answer(refusal)[1]
+    assert error["override_url"] == refusal.link
+    assert error["message"] == f"The budget is spent. To ask for more: {refusal.link}"
+    assert refusal.link not in str(refusal), "which logs show"
+
+
+def test_a_rates_refusal_has_its_link_beside_the_limits_alone() -> None:
+    refusal = rate_limited(evaluation(Meter.TOTAL_TOKENS, 60, 0, 61))
+    refusal.link = "https://gov.example/gov/refusals/abc"
+    error = answer(refusal)[1]
+    assert (error["message"], error["override_url"]) == ("Too many.", refusal.link)

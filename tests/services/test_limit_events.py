@@ -4,9 +4,6 @@ webhook, on a real server."""
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import hmac
 import json
 import logging
 import time
@@ -15,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from tests.webhook import SECRET, Receiver, is_signed
 
 from govmiddleware.app import Governance
 from govmiddleware.core.call import Call, Principal, Reading
@@ -31,8 +29,6 @@ from govmiddleware.services import webhook_delivery
 from govmiddleware.testing.clock import Clock
 from govmiddleware.testing.server import serve_in_thread
 
-KEY = b"a key of thirty-two bytes, yes.."
-SECRET = "whsec_" + base64.b64encode(KEY).decode()
 PRICE = ModelPrice("m", None, "test", (Rates(input=10**12),))
 """A thousandth of a dollar a token."""
 DAY = CalendarWindow(CalendarUnit.DAY)
@@ -44,32 +40,6 @@ def limit(
     """On a user's tokens in a day."""
     given = {"name": "tokens", "scope": Scope.USER, "meter": Meter.TOTAL_TOKENS, "window": DAY, **fields}
     return (Limit(**given, soft=soft, hard=hard, mode=mode),)
-
-
-class Receiver:
-    """A webhook's receiving end. Answers with `statuses` in turn, then with 200."""
-
-    def __init__(self) -> None:
-        self.statuses: list[int] = []
-        self.attempts: list[tuple[dict[str, str], bytes]] = []
-        self.taken: list[dict[str, Any]] = []
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            return
-        body = b""
-        while True:
-            event = await receive()
-            body += event.get("body", b"")
-            if not event.get("more_body"):
-                break
-        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-        status = self.statuses.pop(0) if self.statuses else 200
-        await send({"type": "http.response.start", "status": status, "headers": []})
-        await send({"type": "http.response.body", "body": b"ok"})
-        self.attempts.append((headers, body))
-        if status == 200:
-            self.taken.append(json.loads(body))
 
 
 @pytest.fixture
@@ -91,7 +61,7 @@ async def governance(
     made = make_governance(webhook_url=receiver[1], webhook_secret=SECRET, clock=gov_clock)
     async with made.store():
         yield made
-        await made.limit_events.close()
+        await made.webhook.close()
 
 
 async def use(
@@ -148,7 +118,7 @@ async def test_fifty_calls_at_once_that_cross_both_values_raise_one_event_of_eac
 ) -> None:
     await asyncio.gather(*(use(governance, limit(), 7) for _ in range(50)))
     await until(lambda: len(receiver[0].taken) == 2)
-    await governance.limit_events.close()
+    await governance.webhook.close()
     assert sorted(each["type"] for each in receiver[0].taken) == ["limit.hard", "limit.soft"]
     assert told(governance) == {("tokens", "soft"): 1, ("tokens", "hard"): 1}
     lines = [record for record in caplog.records if record.name == "govmiddleware.limits"]
@@ -160,7 +130,7 @@ async def test_another_user_has_events_of_its_own_and_so_has_another_workspace(
 ) -> None:
     for user, workspace in [("ann", "acme"), ("bob", "acme"), ("ann", "zeta"), ("bob", "acme")]:
         await use(governance, limit(), 60, user=user, workspace=workspace)
-    await governance.limit_events.close()
+    await governance.webhook.close()
     soft = [each for each in receiver[0].taken if each["type"] == "limit.soft"]
     assert sorted((each["workspace"], each["value"]) for each in soft) == [
         ("acme", "ann"),
@@ -182,7 +152,7 @@ async def test_the_next_window_has_an_event_again_under_another_id(
         await use(governance, limit(window=window), 60)
         await use(governance, limit(window=window), 10)
         gov_clock.advance(seconds)
-    await governance.limit_events.close()
+    await governance.webhook.close()
     assert [each["type"] for each in receiver[0].taken] == ["limit.soft"] * 2
     assert len({each["id"] for each in receiver[0].taken}) == 2
 
@@ -193,7 +163,7 @@ async def test_limits_that_refuse_nothing_raise_events_too(
 ) -> None:
     for _ in range(4):
         await use(governance, limit(mode=mode), 40)
-    await governance.limit_events.close()
+    await governance.webhook.close()
     events = {each["type"]: each for each in receiver[0].taken}
     assert len(receiver[0].taken) == 2
     assert events["limit.hard"]["mode"] == events["limit.soft"]["mode"] == mode.value
@@ -205,7 +175,7 @@ async def test_a_limit_over_the_whole_deployment_has_one_event_for_all_workspace
 ) -> None:
     for workspace in ("acme", "zeta", "acme"):
         await use(governance, limit(scope=Scope.DEPLOYMENT), 30, workspace=workspace)
-    await governance.limit_events.close()
+    await governance.webhook.close()
     assert [(each["type"], each["workspace"]) for each in receiver[0].taken] == [("limit.soft", "zeta")]
 
 
@@ -218,7 +188,7 @@ async def test_a_message_says_which_limit_and_how_far_as_json_that_slack_takes(
     money = limit(name="budget", meter=Meter.COST_USD, soft=80 * 10**6, hard=100 * 10**6)
     await use(governance, money, 30, user="a<b>&c")
     request_id = await use(governance, money, 55, user="a<b>&c")
-    await governance.limit_events.close()
+    await governance.webhook.close()
     [(headers, body)] = receiver[0].attempts
     assert headers["content-type"] == "application/json"
     event = json.loads(body)
@@ -260,9 +230,7 @@ async def test_a_receiver_that_fails_twice_gets_the_same_message_under_the_same_
     assert len({(headers["webhook-id"], body) for headers, body in receiver[0].attempts}) == 1
     for headers, body in receiver[0].attempts:
         assert abs(int(headers["webhook-timestamp"]) - time.time()) < 60
-        signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
-        expected = base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
-        assert headers["webhook-signature"] == f"v1,{expected}"
+        assert is_signed(headers, body)
     await until(lambda: messages(governance, "delivered") == 1)
 
 
@@ -273,7 +241,7 @@ async def test_at_the_end_what_is_left_is_tried_once_more(
     receiver[0].statuses = [503]
     await use(governance, limit(), 60)
     await until(lambda: receiver[0].attempts)
-    await governance.limit_events.close()
+    await governance.webhook.close()
     assert [each["type"] for each in receiver[0].taken] == ["limit.soft"]
 
 
@@ -321,5 +289,5 @@ async def test_what_waits_is_bounded(
         await use(governance, limit(), 60, user=user)
     assert messages(governance, "dropped") == 1
     await until(lambda: len(receiver[0].attempts) == 2)
-    await governance.limit_events.close()
+    await governance.webhook.close()
     assert {each["value"] for each in receiver[0].taken} == {"ann", "bob"}

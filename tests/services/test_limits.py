@@ -10,9 +10,10 @@ import pytest
 from redis import Redis
 
 from govmiddleware.app import Governance
+from govmiddleware.core.audit_log import Action, Entry, chained
 from govmiddleware.core.limits import Mode
 from govmiddleware.core.refusals import LimitIsConfigured, Unavailable
-from govmiddleware.errors import ConfigurationError, StoreUnavailable
+from govmiddleware.errors import ConfigurationError, HistoryUnavailable, StoreUnavailable
 from govmiddleware.ledger.connection import Client, connect
 from govmiddleware.ledger.keys import LIMITS
 from govmiddleware.ledger.limits import RedisLimits
@@ -22,7 +23,7 @@ from govmiddleware.settings_limits import LimitDefaults, LimitSettings, read_lim
 
 MINUTE = {"name": "minute", "scope": "user", "meter": "requests", "rate": "60/minute"}
 STORED = {**MINUTE, "name": "stored"}
-NEWER = b'{"name":"newer","scope":"user","meter":"requests","rate":"1/minute","approvals_required":2}'
+NEWER = b'{"name":"newer","scope":"user","meter":"requests","rate":"1/minute","colour":2}'
 
 
 @pytest.fixture
@@ -49,10 +50,36 @@ class Reading:
         return limit.limit(LimitDefaults()), limit.fields()
 
 
-def registry(store: RedisLimits, reading: Reading | None = None) -> LimitRegistry:
+class Actions:
+    """An audit log that only remembers."""
+
+    def __init__(self) -> None:
+        self.actions: list[Action] = []
+
+    async def append(self, action: Action) -> Entry:
+        self.actions.append(action)
+        return chained(b"", "", len(self.actions), 0, action)
+
+    def entries(self, *, after: int | None = None) -> AsyncIterator[Entry]:
+        raise NotImplementedError
+
+
+class Silent(Actions):
+    """One whose database does not answer."""
+
+    async def append(self, action: Action) -> Entry:
+        raise HistoryUnavailable("no answer")
+
+
+def registry(
+    store: RedisLimits, reading: Reading | None = None, audit_log: Actions | None = None
+) -> LimitRegistry:
     configured = LimitSettings.model_validate(MINUTE)
     return LimitRegistry(
-        store, [(configured.limit(LimitDefaults()), configured.fields())], reading or Reading()
+        store,
+        [(configured.limit(LimitDefaults()), configured.fields())],
+        reading or Reading(),
+        audit_log=audit_log or Actions(),
     )
 
 
@@ -199,7 +226,7 @@ async def test_a_limit_that_cannot_be_read_keeps_the_sidecar_from_being_ready(ma
     async with make_governance() as governance:
         assert await governance.readiness() == [
             "limit newer of the store does not bind: "
-            "approvals_required = 2: expected a setting that exists; there is none of this name"
+            "colour = 2: expected a setting that exists; there is none of this name"
         ]
 
 
@@ -207,3 +234,30 @@ async def test_calls_wait_for_the_limits_where_the_store_was_down_at_the_start(t
     async with Governance(Settings(redis_url=f"unix://{tmp_path}/closed.sock")) as governance:
         with pytest.raises(Unavailable):
             list(governance.limits)
+
+
+# The audit log -----------------------------------------------------------------------------------
+
+
+async def test_every_change_is_in_the_audit_log_with_who_made_it(client) -> None:
+    log = Actions()
+    limits = registry(RedisLimits(client), audit_log=log)
+    await limits.put({**STORED, "workspace": "acme"}, actor="admin")
+    assert await limits.delete("stored", actor="cli")
+    assert not await limits.delete("stored", actor="cli")
+    told = [(action.workspace, action.actor, action.action, action.subject) for action in log.actions]
+    assert told == [
+        ("acme", "admin", "limit.set", "limit:stored"),
+        ("acme", "cli", "limit.deleted", "limit:stored"),
+    ]
+    assert all(action.details["rate"] == "60/minute" for action in log.actions)
+
+
+async def test_what_the_audit_log_does_not_take_is_not_done(client) -> None:
+    await registry(RedisLimits(client)).put(STORED)
+    limits = registry(RedisLimits(client), audit_log=Silent())
+    for change in (limits.put({**STORED, "rate": "1/minute"}), limits.delete("stored")):
+        with pytest.raises(HistoryUnavailable):
+            await change
+    await limits.refresh()
+    assert in_force(limits)["stored"] == 60

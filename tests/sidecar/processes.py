@@ -46,7 +46,11 @@ def serve_processes(
     config: Path, count: int = 1, *, workers: int = 1, without: str | None = None
 ) -> Iterator[list[SidecarProcess]]:
     """`govmiddleware serve` on free ports, ready; ended with SIGTERM. Logs lie beside the configuration."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GOV_")}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name == "GOV_DATA_DIR" or not name.startswith("GOV_")
+    }
     with ExitStack() as running:
         sidecars = []
         for number in range(count):

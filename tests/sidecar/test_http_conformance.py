@@ -31,6 +31,7 @@ CONFIG = """
 upstream = "{upstream}"
 upstream_api_key = "{key}"
 redis_url = "{store}"
+journal_url = "sqlite:///{journal}"
 unmetered_routes = "{unmetered_routes}"
 admin_token = "the admin's"
 [[api_tokens]]
@@ -109,6 +110,7 @@ def target(
                 upstream=upstream.url,
                 key=UPSTREAM_KEY,
                 store=gov_server,
+                journal=config.with_name("journal.sqlite"),
                 unmetered_routes="forward" if forwards else "refuse",
                 sha256=hash_api_token(SECRET),
             )

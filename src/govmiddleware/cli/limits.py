@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from govmiddleware.app import Governance
-from govmiddleware.cli.common import AsJson, Config, Redis, print_json, print_table, with_governance
+from govmiddleware.cli.common import ACTOR, AsJson, Config, Redis, print_json, print_table, with_governance
 from govmiddleware.core.refusals import LimitIsConfigured
 from govmiddleware.errors import ConfigurationError
 from govmiddleware.services.limits import RegisteredLimit
@@ -32,8 +32,8 @@ _COLUMNS = [
     "source",
 ]
 
-_OPTIONS = {"name": "NAME", "limit": "limit"}
-"""Of fields that are no options: the argument, and all of them together."""
+_OPTIONS = {"name": "NAME", "limit": "limit", "approvals_required": "--approvals-required"}
+"""By the field, where that is not `--FIELD`: the argument, and all of them together."""
 
 
 @app.command(name="set")
@@ -61,6 +61,7 @@ def set_(
     anchor: Annotated[str | None, Parameter(help="A date that a window of days begins with.")] = None,
     workspace: Annotated[str | None, Parameter(help="The one workspace that it binds.")] = None,
     mode: Annotated[str | None, Parameter(help="enforced, dry_run or suggest.")] = None,
+    approvals_required: Annotated[int | None, Parameter(help="Of how many people, for overrides.")] = None,
     config: Config = None,
     redis: Redis = None,
     json: AsJson = False,
@@ -80,12 +81,13 @@ def set_(
         "anchor": anchor,
         "workspace": workspace,
         "mode": mode,
+        "approvals_required": approvals_required,
     }
     fields = {option: text for option, text in given.items() if text is not None}
 
     async def put(governance: Governance) -> tuple[RegisteredLimit, bool]:
         try:
-            return await governance.limits.put(fields)
+            return await governance.limits.put(fields, actor=ACTOR)
         except ConfigurationError as error:
             raise _by_option(error) from None
 
@@ -105,7 +107,7 @@ def delete(name: Name, /, *, config: Config = None, redis: Redis = None) -> int:
     """Delete a limit of the store. What it counted is kept, for one that counts the same later."""
 
     async def delete_it(governance: Governance) -> bool:
-        return await governance.limits.delete(name)
+        return await governance.limits.delete(name, actor=ACTOR)
 
     try:
         deleted = with_governance(delete_it, config, redis)
@@ -177,5 +179,6 @@ def _shown(registered: RegisteredLimit) -> dict[str, object]:
         "soft": None if limit.soft is None else amount_shown(limit.meter, limit.soft),
         "hard": amount_shown(limit.meter, limit.hard),
         "mode": limit.mode.value,
+        "approvals_required": limit.approvals_required,
         "source": registered.source,
     }

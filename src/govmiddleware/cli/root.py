@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 from cyclopts import App, CycloptsError
 
-from govmiddleware.errors import ConfigurationError, StoreUnavailable
+from govmiddleware.errors import ConfigurationError, HistoryUnavailable, StoreUnavailable
 
 DONE, NO, USAGE, UNREACHABLE = 0, 1, 2, 3
 
@@ -30,6 +30,11 @@ app.command(
 )
 app.command("govmiddleware.cli.tokens:app", name="token", help="API tokens: create, list, revoke.")
 app.command("govmiddleware.cli.limits:app", name="limit", help="Limits: set, list, show, delete.")
+app.command(
+    "govmiddleware.cli.overrides:app",
+    name="override",
+    help="Raise a limit for a while: request, list, approve, deny, revoke.",
+)
 app.command("govmiddleware.cli.usage:usage", help="Show what was used.")
 app.command("govmiddleware.cli.prices:app", name="prices", help="Prices: show what a model costs, and why.")
 app.command(
@@ -52,6 +57,9 @@ def run(arguments: Sequence[str]) -> int:
         return USAGE
     except StoreUnavailable as error:
         print(f"govmiddleware: the store (redis_url) cannot be used: {error}", file=sys.stderr)
+        return UNREACHABLE
+    except HistoryUnavailable as error:
+        print(f"govmiddleware: the database (journal_url) cannot be used: {error}", file=sys.stderr)
         return UNREACHABLE
     except KeyboardInterrupt:
         return 130

@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from govmiddleware.app import Governance
-from govmiddleware.cli.common import AsJson, Config, Redis, print_json, print_table, with_governance
+from govmiddleware.cli.common import ACTOR, AsJson, Config, Redis, print_json, print_table, with_governance
 from govmiddleware.core import ids
 from govmiddleware.core.call import Role
 from govmiddleware.core.registries import StoredApiToken
@@ -70,14 +70,7 @@ def create(
     )
 
     async def add(governance: Governance) -> bool:
-        static = {(each.workspace, each.name) for each in governance.settings.api_tokens}
-        stored = {
-            (each.workspace, each.name) for each in await governance.api_token_store.list() if each.active
-        }
-        if (workspace, name) in static | stored:
-            return False
-        await governance.api_token_store.add(token, ids.hash_api_token(secret))
-        return True
+        return await governance.api_token_registry.add(token, ids.hash_api_token(secret), actor=ACTOR)
 
     if not with_governance(add, config, redis):
         print(f"Workspace {workspace} has an API token called {name} already.", file=sys.stderr)
@@ -138,7 +131,7 @@ def revoke(
         ]
         match found:
             case [token]:
-                await governance.api_token_store.revoke(token)
+                await governance.api_token_registry.revoke(token, actor=ACTOR)
                 return None
             case []:
                 return f"There is no active API token {id_or_name} in the store."

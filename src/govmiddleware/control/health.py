@@ -16,8 +16,11 @@ from govmiddleware.metrics import Metrics
 Readiness = Callable[[], Awaitable[list[str]]]
 """What keeps calls from being governed right now, in words; empty when nothing does."""
 
+Warnings = Callable[[], list[str]]
+"""What people should look after, in words; calls go on."""
 
-def health_routes(readiness: Readiness, metrics: Metrics, access: Access) -> list[Route]:
+
+def health_routes(readiness: Readiness, warnings: Warnings, metrics: Metrics, access: Access) -> list[Route]:
     """`healthz`, `readyz` and `metrics`."""
 
     async def healthz(request: Request) -> Response:
@@ -25,7 +28,8 @@ def health_routes(readiness: Readiness, metrics: Metrics, access: Access) -> lis
 
     async def readyz(request: Request) -> Response:
         problems = await readiness()
-        return JSONResponse({"ready": not problems, "problems": problems}, 503 if problems else 200)
+        answer = {"ready": not problems, "problems": problems, "warnings": warnings()}
+        return JSONResponse(answer, 503 if problems else 200)
 
     async def show_metrics(request: Request) -> Response:
         access.check_metrics_token(request)

@@ -7,8 +7,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from govmiddleware.control.access import Access
-from govmiddleware.core.refusals import BodyTooLarge, Forbidden, InvalidRequest, LimitNotFound
+from govmiddleware.control.access import Access, workspaces_of
+from govmiddleware.control.bodies import read_body
+from govmiddleware.core.refusals import Forbidden, InvalidRequest, LimitNotFound
 from govmiddleware.errors import ConfigurationError
 from govmiddleware.services.limits import LimitRegistry, RegisteredLimit
 
@@ -36,19 +37,21 @@ def limit_routes(limits: LimitRegistry, access: Access) -> list[Route]:
         return JSONResponse(_shown(limit))
 
     async def put(request: Request) -> Response:
-        workspaces = await access.workspaces(request)
+        person = await access.manager(request)
+        workspaces = workspaces_of(person)
         fields = await _fields(request)
         await find(request, workspaces)
         _check_theirs(fields.get("workspace"), workspaces)
         try:
-            limit, created = await limits.put(fields)
+            limit, created = await limits.put(fields, actor=person.name)
         except ConfigurationError as error:
             raise InvalidRequest(str(error), param=error.key) from error
         return JSONResponse(_shown(limit), 201 if created else 200)
 
     async def delete(request: Request) -> Response:
-        await find(request, await access.workspaces(request))
-        if not await limits.delete(request.path_params["name"]):
+        person = await access.manager(request)
+        await find(request, workspaces_of(person))
+        if not await limits.delete(request.path_params["name"], actor=person.name):
             raise _not_found(request)
         return Response(status_code=204)
 
@@ -70,11 +73,7 @@ def limit_routes(limits: LimitRegistry, access: Access) -> list[Route]:
 
 async def _fields(request: Request) -> dict[str, object]:
     """The limit that a request brings. Raises InvalidRequest and BodyTooLarge."""
-    name, body = request.path_params["name"], b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _LARGEST_BODY:
-            raise BodyTooLarge(f"A limit takes at most {_LARGEST_BODY} bytes.")
+    name, body = request.path_params["name"], await read_body(request, _LARGEST_BODY)
     try:
         fields = msgspec.json.decode(body, type=dict[str, object])
     except (msgspec.MsgspecError, RecursionError) as error:

@@ -3,7 +3,8 @@ them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
@@ -16,6 +17,7 @@ class Action(Enum):
     ADD = "add"
     RESET = "reset"  # takes back all that the current window has
     FORGET = "forget"  # resets, and the member leaves its book
+    RESTORE = "restore"  # adds amounts in given buckets: what was lost, or what came before a limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,20 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Restored:
+    """What is added to one counter, by bucket: to each that the counter still has, or would have. The running sums
+    of a sliding window are made anew.
+
+    Attributes:
+        used: of a wall clock when the window was first used, ms.
+        reserved: not journaled.
+    """
+
+    used: Mapping[int, int]
+    reserved: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Adjustment:
     """What people or code did to counters of a workspace.
 
@@ -43,8 +59,10 @@ class Adjustment:
         id: of two adjustments with the same id, within minutes, the second changes nothing and is answered as the
             first: that is how one whose answer was lost is sent again.
         amounts: of each counter, to add. Concurrency has no use that could be changed.
+        restored: of each counter, to restore.
         record: for the journal, with the changes; None leaves none (where nothing is counted).
         if_idle: only where the member is idle, or the one not used for the longest of too many.
+        turn: only where the caller has this turn to restore what the store has lost. It needs no epoch.
     """
 
     id: str
@@ -54,6 +72,8 @@ class Adjustment:
     record: bytes | None = None
     member: Member | None = None
     if_idle: bool = False
+    restored: tuple[Restored, ...] = ()
+    turn: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +98,7 @@ class NotAdjusted(Enum):
 
     IDLE = "idle"  # the member has to be forgotten first
     BUSY = "busy"  # it was to be forgotten if it were idle, which it is not
+    LATE = "late"  # the turn to restore is over, or another's
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +146,22 @@ class Adjustments(Protocol):
 
     async def members(self, workspace: str, book: str) -> list[str]:
         """Of a book, the one not used for the longest first."""
+        ...
+
+
+class RestoringTurns(Protocol):
+    """Turns to restore what the store has lost of a workspace: one at a time. Every call raises StoreUnavailable."""
+
+    async def begin(self, workspace: str, last_record_id: str) -> str | None:
+        """Take the turn; None where it is another's. The journal goes on after record `last_record_id`."""
+        ...
+
+    async def whose(self, workspace: str) -> str:
+        """Who has it, for people."""
+        ...
+
+    async def end(self, workspace: str, turn: str, epoch: str | None) -> bool:
+        """Give it back; False where it was over. The workspace, if it is whole again, has this epoch."""
         ...
 
 

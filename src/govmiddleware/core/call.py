@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.demand import Bound, Demand
-from govmiddleware.core.limits import Counter, Meter
+from govmiddleware.core.limits import Counter, Limit, Meter
 from govmiddleware.core.refusals import Evaluation, LimitRefusal, Refusal
 from govmiddleware.core.scopes import ANONYMOUS, TAG, Scope, counts_by_model
 from govmiddleware.core.usage import Usage
@@ -95,6 +95,7 @@ class Reservation:
             over the whole deployment are a part of their own, under `DEPLOYMENT_WORKSPACE`.
         open: False once the ledger has closed it.
         left: what the record says that is journaled if the lease runs out.
+        limits: those whose holds were asked for so far.
         ahead: tokens of each choice by which the deployment's part has grown and the workspace's has not.
     """
 
@@ -104,6 +105,7 @@ class Reservation:
     open: bool = True
     left: Bound | None = None
     ahead: int = 0
+    limits: tuple[Limit, ...] = ()
 
     def counters(self) -> Iterator[Counter]:
         """Those of all parts."""
@@ -168,6 +170,9 @@ class Call:
     grow: Callable[[int], Awaitable[bool]] | None = None
     """Of a stream that is reserved in slices: sees to it that so many output tokens are reserved, all choices
     together; False where the limits have no room for them."""
+
+    client_left: Callable[[], Awaitable[None]] | None = None
+    """Returns when the client closes its connection, where somebody can tell."""
 
     conclude: Callable[[], Awaitable[None]] | None = None
     """Settles the reservation; whoever sees the whole answer first awaits it, before the client has it."""

@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
+from functools import lru_cache
 from typing import Protocol
 
-from govmiddleware.core.ports import JournalEntry
+from govmiddleware.core.journal import JournalEntry, SettledHold
+from govmiddleware.core.limits import Meter, split_counter_name
+
+Sums = dict[tuple[str, int], int]
+"""What records come to, by counter and bucket."""
+
+
+def count(sums: Sums, hold: SettledHold) -> None:
+    """Amounts add up. A wall clock has none: its holds say when a window was first used, and those of a reset, as
+    negative numbers, when that was, so that the latest time holds."""
+    key = hold.counter, hold.bucket
+    before = sums.get(key, 0)
+    sums[key] = latest(before, hold.amount) if is_clock(hold.counter) else before + hold.amount
+
+
+def latest(*times: int) -> int:
+    """Of first uses and, negative, of resets. A reset comes after what happened in the same millisecond."""
+    return max(times, key=lambda time: (abs(time), time < 0))
+
+
+@lru_cache(4096)
+def is_clock(counter: str) -> bool:
+    return split_counter_name(counter)[1] == Meter.WALL_CLOCK
 
 
 class History(Protocol):
@@ -13,6 +36,10 @@ class History(Protocol):
 
     A workspace's records are in it up to one of them, `drained_to`; the store's stream has those after it.
     """
+
+    async def ping(self) -> None:
+        """Whether it takes writes now."""
+        ...
 
     async def append(self, workspace: str, entries: Sequence[JournalEntry]) -> int:
         """Add records in one transaction, and count as drained up to the last of them. Those that it has already
@@ -38,15 +65,18 @@ class History(Protocol):
         """The names of all counters that its records speak of."""
         ...
 
-    async def sums(
-        self, workspace: str, first_buckets: Mapping[str, int]
-    ) -> tuple[dict[tuple[str, int], int], str]:
-        """What the records up to `drained_to`, which is returned too, add up to: by counter and bucket.
+    async def sums(self, workspace: str, since_ms: int) -> tuple[Sums, str]:
+        """What the records up to `drained_to`, which is returned too, come to (`count`), in the windows that count
+        at `since_ms` and after it."""
+        ...
 
-        Args:
-            first_buckets: the oldest bucket to look at, by the name of the window. Counters of other windows are
-                left out.
-        """
+    async def outcomes(self, workspace: str, reservation_ids: Sequence[str]) -> dict[str, JournalEntry]:
+        """The outcomes that it has of these reservations."""
+        ...
+
+    async def sent_again(self, workspace: str, entries: Sequence[JournalEntry]) -> set[str]:
+        """Of entries of the stream, the ids of those that it has under another id: a store that had lost them got
+        them again."""
         ...
 
     async def epoch(self, workspace: str) -> str | None:

@@ -47,9 +47,19 @@ def hash_api_token(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def new_override_id() -> str:
+    """`ovr_` and 32 hex digits, which nobody guesses."""
+    return f"ovr_{secrets.token_hex(16)}"
+
+
 def new_api_token_id() -> str:
     """The public name of a stored API token: `tok_` and 16 hex digits."""
     return f"tok_{secrets.token_hex(8)}"
+
+
+def new_epoch() -> str:
+    """Names a life of a workspace's counters: `epo_` and 16 hex digits."""
+    return f"epo_{secrets.token_hex(8)}"
 
 
 def _checksum(body: str) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 
+from govmiddleware.core.money import LARGEST_LIMIT
 from govmiddleware.core.scopes import PAIR, Scope, Subject, is_deployment_wide, value_in
-from govmiddleware.core.windows import Now, SlidingWindow, Window
+from govmiddleware.core.windows import Lifetime, Now, SlidingWindow, Window, window_named
 
 
 class Meter(StrEnum):
@@ -50,6 +52,7 @@ class Limit:
         soft: from where on it warns, in the same unit; None: never.
         workspace: the one workspace that it binds, or None for each.
         is_default: it binds only where no limit with a `value` of the same scope, meter and window does.
+        approvals_required: of how many people an override takes the yes, 1 or 2.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Limit:
     mode: Mode = Mode.ENFORCED
     workspace: str | None = None
     is_default: bool = False
+    approvals_required: int = 1
 
     @property
     def refuses_as_rate(self) -> bool:
@@ -72,6 +76,9 @@ class Limit:
     def known_from_headers(self) -> bool:
         """Whether RateLimit can check it, before the body is read."""
         return self.meter in _HEADER_METERS and _HEADER_SCOPES.issuperset(self.scope.split(PAIR))
+
+
+_SHADOW = "dry_run:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +99,72 @@ class Counter:
     @property
     def name(self) -> str:
         """`scope:meter:window:value`; the value comes last, as it may hold colons."""
-        shadow = "dry_run:" if self.is_shadow else ""
+        shadow = _SHADOW if self.is_shadow else ""
         return f"{shadow}{self.scope}:{self.meter}:{self.window.name}:{self.value}"
+
+    @property
+    def is_sliding(self) -> bool:
+        return isinstance(self.window, SlidingWindow)
 
     @property
     def is_deployment_wide(self) -> bool:
         return is_deployment_wide(self.scope)
 
+    @property
+    def is_override(self) -> bool:
+        """Whether it counts what was taken from an override, and not what a limit counts."""
+        return self.scope == _OVERRIDE
+
+
+@dataclass(frozen=True, slots=True)
+class Raise:
+    """What an override that is in force adds to one limit, for one value of its scope.
+
+    Most meters use an amount up: it has a counter of its own, from which is taken what calls use past the limit. A
+    factor, and an amount of concurrency or wall clock, stand as long as they are in force; their counter is of 1, and a
+    revocation uses that up.
+
+    Attributes:
+        id: the override's.
+        workspace: where the limit's counter lies.
+        scope, meter: the limit's when the override was asked for. One that has others since is another limit.
+        until_ms: the end of its time, in Unix milliseconds.
+        amount: in the meter's unit; None where `factor` is given.
+        factor: what the limit's hard value is multiplied by.
+    """
+
+    id: str
+    workspace: str
+    limit: str
+    scope: str
+    meter: Meter
+    value: str
+    until_ms: int
+    amount: int | None = None
+    factor: Decimal | None = None
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether what calls use past the limit is taken from it."""
+        return self.amount is not None and self.meter not in (Meter.CONCURRENCY, Meter.WALL_CLOCK)
+
+    @property
+    def counter(self) -> Counter:
+        return Counter(_OVERRIDE, self.meter if self.is_used_up else Meter.REQUESTS, Lifetime(), self.id)
+
+    @property
+    def size(self) -> int:
+        """Of its counter: who adds so much to it leaves nothing of the override."""
+        return self.amount if self.is_used_up and self.amount is not None else 1
+
+    def adds_to(self, limit: Limit) -> int:
+        """How much further than its hard value the limit goes, before anything is taken."""
+        adds = int(limit.hard * self.factor) - limit.hard if self.factor is not None else self.amount or 0
+        return min(adds, LARGEST_LIMIT)
+
+
+_OVERRIDE = "override"
+"""The scope of overrides' counters. No limit has it."""
 
 _SCOPE_PART = r"(?:tag:[^:+]+|[^:+]+)"
 _COUNTER_NAME = re.compile(
@@ -107,15 +173,36 @@ _COUNTER_NAME = re.compile(
 
 
 def split_counter_name(name: str) -> tuple[str, str, str, str]:
-    """The scope (of a shadow with what it begins with), meter, window and value of `Counter.name`.
+    """The scope (of a shadow with what it begins with), meter, window and value of `Counter.name`. Raises ValueError
+    for what names no counter.
 
     >>> split_counter_name("dry_run:tag:team:cost_usd:month:a:b")
     ('dry_run:tag:team', 'cost_usd', 'month', 'a:b')
     """
     found = _COUNTER_NAME.fullmatch(name)
-    assert found is not None, f"{name!r} names a counter"
+    if found is None:
+        raise ValueError(f"{name!r} names no counter")
     scope, meter, window, value = found.groups()
     return scope, meter, window, value
+
+
+def counter_named(name: str) -> Counter:
+    """The inverse of `Counter.name`."""
+    scope, meter, window, value = split_counter_name(name)
+    is_shadow = scope.startswith(_SHADOW)
+    return Counter(scope.removeprefix(_SHADOW), Meter(meter), window_named(window), value, is_shadow)
+
+
+def is_counter_name(name: str) -> bool:
+    """Whether it can be that of a counter."""
+    found = _COUNTER_NAME.fullmatch(name)
+    if found is None or found[2] not in list(Meter):
+        return False
+    try:
+        window_named(found[3])
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,16 +224,29 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """What one call asks of one counter, which `limits` share."""
+    """What one call asks of one counter, which `limits` share.
+
+    Attributes:
+        raises: the overrides that may be in force, in the order in which they are taken from: by limit, and of each
+            the one first whose time ends first.
+    """
 
     counter: Counter
     amount: Amount
     limits: tuple[Limit, ...]
+    raises: tuple[Raise, ...] = ()
 
     @property
     def hard(self) -> int | None:
         """The least value of those limits that may say no; None where none may."""
         return min((limit.hard for limit in self.limits if limit.mode is not Mode.SUGGEST), default=None)
+
+    def raises_of(self, limit: Limit) -> tuple[Raise, ...]:
+        return tuple(each for each in self.raises if each.limit == limit.name)
+
+    def counters(self) -> list[Counter]:
+        """All that may be reserved on."""
+        return [self.counter, *(each.counter for each in self.raises)]
 
 
 def holds_for(limits: Iterable[Limit], subject: Subject, amounts: Mapping[Meter, Amount]) -> list[Hold]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
@@ -250,6 +250,7 @@ class CounterState:
         frees_in_ms: after how long the amount asked for fits at the latest; None where it fits now or
             time alone does not free it.
         crossings: those to tell of.
+        left: of each of the hold's overrides, what it adds now.
     """
 
     consumed: int
@@ -257,6 +258,7 @@ class CounterState:
     asked: int
     frees_in_ms: int | None = None
     crossings: tuple[Crossing, ...] = ()
+    left: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,85 +398,3 @@ class Ledger(Protocol):
         """Names the run of the store that answers: another one after a restart or a failover, either of
         which may have lost the last of what was acknowledged."""
         ...
-
-
-# The journal -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class SettledHold:
-    """What one record did to one counter: `amount` in the bucket of the admission."""
-
-    counter: str
-    bucket: int
-    amount: int
-
-
-@dataclass(frozen=True, slots=True)
-class JournalEntry:
-    """A record as the journal holds it. `record` is the JSON of `services.records.Record`."""
-
-    record_id: str
-    at_ms: int
-    holds: tuple[SettledHold, ...]
-    record: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class OpenReservation:
-    """A reservation that is not settled yet. `record` is what the journal gets if its lease runs out."""
-
-    id: str
-    holds: tuple[SettledHold, ...]
-    record: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """One bucket of a counter."""
-
-    used: int
-    reserved: int
-
-
-@dataclass(frozen=True, slots=True)
-class CounterBuckets:
-    """A counter as it is stored: its buckets, from the oldest one that still counts on, and for a sliding
-    one the sums it keeps over them."""
-
-    oldest: int
-    buckets: Mapping[int, Bucket]
-    sums: Bucket | None
-    first_use: Mapping[int, int] = field(default_factory=dict)
-    """Of wall_clock, which has no amounts: when the window that begins with the bucket was first used, ms."""
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """One consistent look at a workspace: all of it belongs to the journal up to `last_record_id`."""
-
-    last_record_id: str
-    reservations: tuple[OpenReservation, ...]
-    counters: Mapping[str, CounterBuckets]
-
-
-class Journal(Protocol):
-    """The records. Every call raises StoreUnavailable."""
-
-    async def append(self, workspace: str, record: bytes) -> None:
-        """A record that touches no counter (a refusal, a summary)."""
-        ...
-
-    def entries(self, workspace: str, *, after: str = "", until: str = "") -> AsyncIterator[JournalEntry]:
-        """In order: after record `after`, up to and with record `until`."""
-        ...
-
-    def recent(self, workspace: str, seconds: float) -> AsyncIterator[JournalEntry]:
-        """Those of the last `seconds`, by the store's clock, in order."""
-        ...
-
-    async def open_reservations(self, workspace: str) -> list[OpenReservation]: ...
-
-    async def snapshot(self, workspace: str, counters: Sequence[str]) -> Snapshot: ...
-
-    async def workspaces(self) -> list[str]: ...

@@ -6,6 +6,9 @@ Refusal
 ├── Forbidden 403                ├── RouteNotMetered 403
 ├── BodyTooSlow 408              ├── BodyTooLarge 413      ├── UnsupportedEncoding 415
 ├── LimitNotFound 404            ├── LimitIsConfigured 409
+├── OverrideNotFound 404         ├── SelfApproval 403
+├── AlreadyDecided 409           ├── AlreadyApproved 409   ├── AlreadyRequested 409
+├── TooManyRequested 429
 ├── LimitRefusal
 │   ├── RateLimited 429          └── BudgetExhausted 429 (Anthropic: 402)
 ├── UpstreamFailed 502           ├── UpstreamTooSlow 504
@@ -40,6 +43,8 @@ class Evaluation:
         projected: consumed + reserved + what this call takes; for a block, what it would take at least.
         frees_in_ms: for a block, after how long the amount fits at the latest if nothing else is
             admitted; None where time alone does not free it.
+        raised: by how much overrides added to the limit's own room before this call.
+        overrides: the ids of those.
     """
 
     limit: Limit
@@ -49,6 +54,8 @@ class Evaluation:
     projected: int
     decision: Decision
     frees_in_ms: int | None = None
+    raised: int = 0
+    overrides: tuple[str, ...] = ()
 
     @property
     def asked(self) -> int:
@@ -57,7 +64,12 @@ class Evaluation:
     @property
     def can_never_fit(self) -> bool:
         """Whether the call is larger than the whole limit."""
-        return self.asked > self.limit.hard
+        return self.asked > self.limit.hard + self.raised
+
+    @property
+    def room(self) -> int:
+        """What the limit had room for before this call, with its overrides."""
+        return max(0, self.limit.hard - self.consumed - self.reserved) + self.raised
 
     @property
     def percent(self) -> int:
@@ -84,6 +96,20 @@ class Refusal(GovError):
         super().__init__(message)
         self.param = param
         self.retry_after_ms = retry_after_ms
+
+
+class UnknownLink(Refusal):
+    """On the control plane: a link that we did not make, or not as it is."""
+
+    status = 404
+    code = "unknown_link"
+
+
+class ExpiredLink(Refusal):
+    """On the control plane: a link that was ours, and is too old."""
+
+    status = 410
+    code = "link_expired"
 
 
 class InvalidRequest(Refusal):
@@ -115,6 +141,48 @@ class LimitIsConfigured(Refusal):
 
     status = 409
     code = "limit_is_configured"
+
+
+class OverrideNotFound(Refusal):
+    """There is no override of that id, or none that whoever asks may see."""
+
+    status = 404
+    code = "override_not_found"
+
+
+class SelfApproval(Refusal):
+    """Nobody approves what was asked by or for them."""
+
+    status = 403
+    code = "self_approval"
+
+
+class AlreadyDecided(Refusal):
+    """The override is not what it would have to be: somebody else, or time, was first."""
+
+    status = 409
+    code = "already_decided"
+
+
+class AlreadyApproved(Refusal):
+    """The second approval has to be another person's."""
+
+    status = 409
+    code = "already_approved"
+
+
+class AlreadyRequested(Refusal):
+    """Who asks has an undecided request for the same limit and value."""
+
+    status = 409
+    code = "already_requested"
+
+
+class TooManyRequested(Refusal):
+    """Who asks has so many undecided requests that nobody would read another one."""
+
+    status = 429
+    code = "too_many_requested"
 
 
 class Unauthenticated(Refusal):
@@ -171,7 +239,7 @@ class UpstreamTooSlow(Refusal):
 
 class Unavailable(Refusal):
     """The call cannot be governed or sent right now, so it does not pass. `code` says why:
-    `store_unavailable`, `journal_full` or `upstream_busy`."""
+    `store_unavailable`, `journal_unavailable`, `journal_full` or `upstream_busy`."""
 
     status = 503
 
@@ -181,11 +249,17 @@ class Unavailable(Refusal):
 
 
 class LimitRefusal(Refusal):
-    """Limits said no. `failures` names every limit that failed, the one that answers first."""
+    """Limits said no.
+
+    Attributes:
+        failures: every limit that failed, the one that answers first.
+        link: a page that tells more of it and takes a request for an override; None where there is none.
+    """
 
     def __init__(self, message: str, failures: tuple[Evaluation, ...], retry_after_ms: int | None) -> None:
         super().__init__(message, retry_after_ms=retry_after_ms)
         self.failures = failures
+        self.link: str | None = None
 
 
 class RateLimited(LimitRefusal):

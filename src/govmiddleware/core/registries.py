@@ -36,6 +36,10 @@ class ApiTokenStore(Protocol):
         """Of all workspaces, each with its `active`."""
         ...
 
+    async def is_active(self, workspace: str, token_id: str) -> bool:
+        """Whether it is known and not revoked."""
+        ...
+
     async def revoke(self, token: StoredApiToken) -> bool:
         """False where it was revoked already."""
         ...
@@ -52,4 +56,18 @@ class LimitStore(Protocol):
 
     async def delete(self, name: str) -> bool:
         """False where there was none."""
+        ...
+
+
+class RaiseStore(Protocol):
+    """The overrides in force: by id, each as JSON. Every call raises StoreUnavailable."""
+
+    async def read(self) -> Mapping[str, bytes]: ...
+
+    async def put(self, override_id: str, raised: bytes) -> None: ...
+
+    async def delete(self, override_id: str) -> None: ...
+
+    async def take_turn(self, turn_ms: int) -> bool:
+        """Whether it is the caller who looks after all overrides: of all that ask, one gets it in `turn_ms`."""
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import overload
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _LONGEST = timedelta(days=36525)
@@ -28,11 +29,6 @@ def parse_time(text: str) -> datetime:
         ) from None
 
 
-def rfc3339(moment: datetime) -> str:
-    """In UTC, as outputs show it: `2026-01-31T12:00:00Z`."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
 def parse_duration(text: str) -> timedelta:
     """`30m`, `24h`, `7d` or `2w`, up to a hundred years. Raises ValueError."""
     match = re.fullmatch(r"([0-9]{1,8})([mhdw])", text)
@@ -40,3 +36,22 @@ def parse_duration(text: str) -> timedelta:
     if duration is None or duration > _LONGEST:
         raise ValueError(f"{text!r} is no duration: write 30m, 24h, 7d or 2w, a hundred years at most")
     return duration
+
+
+@overload
+def rfc3339(moment: datetime | int) -> str: ...
+@overload
+def rfc3339(moment: None) -> None: ...
+@overload
+def rfc3339(moment: datetime | int | None) -> str | None: ...
+def rfc3339(moment: datetime | int | None) -> str | None:
+    """In UTC, with a fraction of the second where it has one. Numbers are Unix milliseconds; None stays None.
+
+    >>> rfc3339(1_767_225_600_000)
+    '2026-01-01T00:00:00Z'
+    """
+    if moment is None:
+        return None
+    if isinstance(moment, int):
+        moment = datetime.fromtimestamp(moment / 1000, UTC)
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

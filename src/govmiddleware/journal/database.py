@@ -9,18 +9,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import event, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from govmiddleware.errors import ConfigurationError, HistoryUnavailable
-from govmiddleware.journal.tables import metadata
+from govmiddleware.journal.tables import SCHEMA_VERSION, metadata, schema
 
-_PATIENCE_SECONDS = 30.0
-"""For one transaction; nobody's request waits for it."""
+_READ_SECONDS = 30.0
+"""For one transaction that reads: reports look at much."""
+_WRITE_SECONDS = 10.0
 _CONNECT_SECONDS = 5
 
+_PING_SECONDS = 3.0
+_SCHEMA_LOCK = 0x676F766A  # any number that others in the database do not lock
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg"}
 
 
@@ -58,21 +61,31 @@ class Database:
         self._opening = asyncio.Lock()
 
     @property
+    def url(self) -> str:
+        """For people: without the password."""
+        return self._url.set(drivername=self._url.get_backend_name()).render_as_string()
+
+    @property
     def is_sqlite(self) -> bool:
         return self._url.get_backend_name() == "sqlite"
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that sees one state of the database. Raises HistoryUnavailable."""
-        one_state = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
-        async with self._transaction(gov_writes=False, **one_state) as connection:
+        one_state: dict[str, Any] = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        async with self._transaction(_READ_SECONDS, gov_writes=False, **one_state) as connection:
             yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that is committed at the end, or rolled back by an exception. Raises HistoryUnavailable."""
-        async with self._transaction(gov_writes=True) as connection:
+        async with self._transaction(_WRITE_SECONDS, gov_writes=True) as connection:
             yield connection
+
+    async def ping(self) -> None:
+        """Whether it takes writes now. Raises HistoryUnavailable."""
+        async with self._transaction(_PING_SECONDS, gov_writes=True):
+            pass
 
     async def close(self) -> None:
         engine, self._engine = self._engine, None
@@ -80,15 +93,17 @@ class Database:
             await engine.dispose()
 
     @asynccontextmanager
-    async def _transaction(self, **options: Any) -> AsyncIterator[AsyncConnection]:
+    async def _transaction(self, patience: float, **options: Any) -> AsyncIterator[AsyncConnection]:
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with asyncio.timeout(patience):
                 engine = await self._open()
                 async with engine.connect() as connection:
                     await connection.execution_options(**options)
                     async with connection.begin():
                         yield connection
-        except (SQLAlchemyError, OSError, TimeoutError) as error:
+        except TimeoutError as error:
+            raise HistoryUnavailable(f"no answer within {patience:.0f} s") from error
+        except (SQLAlchemyError, OSError) as error:
             cause = getattr(error, "orig", None) or error
             raise HistoryUnavailable(f"{type(cause).__name__}: {cause}".rstrip(": ")) from error
 
@@ -100,7 +115,7 @@ class Database:
                     async with engine.connect() as connection:
                         await connection.execution_options(gov_writes=True)
                         async with connection.begin():
-                            await connection.run_sync(metadata.create_all)
+                            await _make_tables(connection)
                 except BaseException:
                     await engine.dispose()
                     raise
@@ -120,10 +135,24 @@ class Database:
         return engine
 
 
+async def _make_tables(connection: AsyncConnection) -> None:
+    """Those that are missing. Raises HistoryUnavailable where a newer version made them."""
+    if connection.dialect.name == "postgresql":  # one at a time; SQLite has one writer anyway
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
+    await connection.run_sync(metadata.create_all)
+    version = (await connection.execute(select(schema.c.version))).scalar_one_or_none()
+    if version is None:
+        await connection.execute(schema.insert().values(version=SCHEMA_VERSION))
+    elif version != SCHEMA_VERSION:
+        raise HistoryUnavailable(
+            f"its tables are of version {version}, and this govmiddleware knows {SCHEMA_VERSION}: use the newer one"
+        )
+
+
 def _set_up_sqlite(connection: Any, _: object) -> None:
     """Readers beside one writer (WAL), and each commit on the disk: the stream is trimmed after it."""
     connection.isolation_level = None  # or the driver begins transactions as it likes
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "busy_timeout = 10000", "foreign_keys = ON"):
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "busy_timeout = 5000", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

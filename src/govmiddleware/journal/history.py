@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import and_, false, func, or_, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from govmiddleware.core.limits import split_counter_name
-from govmiddleware.core.ports import JournalEntry, SettledHold
+from govmiddleware.core.history import Sums, is_clock, latest
+from govmiddleware.core.journal import JournalEntry, SettledHold
+from govmiddleware.core.limits import is_counter_name, split_counter_name
+from govmiddleware.core.windows import window_named
+from govmiddleware.journal.bulk import Row, insert_missing
 from govmiddleware.journal.database import Database
-from govmiddleware.journal.rows import record_row
+from govmiddleware.journal.rows import Draft, draft, record_bytes, record_row
 from govmiddleware.journal.tables import counters, holds, records, tags, workspaces
-from govmiddleware.services import records as record_format
+from govmiddleware.services.records import UNREADABLE
+
+logger = logging.getLogger("govmiddleware.history")
 
 _PAGE = 500
 
@@ -29,29 +33,37 @@ class SqlHistory:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    async def ping(self) -> None:
+        await self._database.ping()
+
     async def append(self, workspace: str, entries: Sequence[JournalEntry]) -> int:
         if not entries:
             return 0
+        drafts = {drafted.identity: drafted for drafted in map(draft, entries)}
         async with self._database.write() as connection:
-            rows = {identity(entry): record_row(workspace, identity(entry), entry) for entry in entries}
-            found = await connection.execute(
-                self._insert(connection, records).returning(records.c.id, records.c.identity),
-                list(rows.values()),
+            found = await insert_missing(
+                connection,
+                records,
+                [record_row(workspace, drafted) for drafted in drafts.values()],
+                returning=(records.c.id, records.c.identity),
             )
-            ids = {row.identity: row.id for row in found}
-            new = [
-                entry
-                for entry in {identity(entry): entry for entry in entries}.values()
-                if identity(entry) in ids
-            ]
-            await self._append_tags(connection, ids, new)
-            await self._append_holds(connection, workspace, ids, new)
+            new = {row.id: drafts[row.identity] for row in found}
+            await self._append_tags(connection, new)
+            await self._append_holds(connection, workspace, new)
             await self._advance(connection, workspace, max(position(entry.record_id) for entry in entries))
+        for drafted in new.values():
+            if drafted.record.kind == UNREADABLE:
+                logger.error(
+                    "record %s of workspace %s cannot be read; it is kept whole, as kind %s",
+                    drafted.entry.record_id,
+                    workspace,
+                    UNREADABLE,
+                )
         return len(new)
 
     async def drained_to(self, workspace: str) -> str:
         async with self._database.read() as connection:
-            return await _drained_to(connection, workspace)
+            return await drained_to(connection, workspace)
 
     async def workspaces(self) -> list[str]:
         async with self._database.read() as connection:
@@ -75,12 +87,7 @@ class SqlHistory:
                 rows = (await connection.execute(page.where(at > start, at <= end))).all()
                 held = await _holds_of(connection, [row.id for row in rows])
             for row in rows:
-                yield JournalEntry(
-                    f"{row.stream_ms}-{row.stream_sequence}",
-                    row.at_ms,
-                    tuple(held.get(row.id, ())),
-                    row.record.encode(),
-                )
+                yield _entry(row, held)
             if len(rows) < _PAGE:
                 return
             start = (rows[-1].stream_ms, rows[-1].stream_sequence, rows[-1].id)
@@ -90,26 +97,60 @@ class SqlHistory:
             found = await connection.execute(select(counters.c.name).where(counters.c.workspace == workspace))
             return list(found.scalars())
 
-    async def sums(
-        self, workspace: str, first_buckets: Mapping[str, int]
-    ) -> tuple[dict[tuple[str, int], int], str]:
-        still_count = or_(
-            false(),
-            *(
-                and_(counters.c.window == window, holds.c.bucket >= first)
-                for window, first in first_buckets.items()
-            ),
+    async def sums(self, workspace: str, since_ms: int) -> tuple[Sums, str]:
+        windows = (
+            select(counters.c.window)
+            .where(counters.c.workspace == workspace, counters.c.window != "")
+            .distinct()
         )
+        amount = holds.c.amount
         query = (
-            select(counters.c.name, holds.c.bucket, func.sum(holds.c.amount))
+            select(counters.c.name, holds.c.bucket, func.sum(amount), func.max(amount), func.min(amount))
             .join_from(counters, holds)
-            .where(counters.c.workspace == workspace, still_count)
+            .where(counters.c.workspace == workspace)
             .group_by(counters.c.name, holds.c.bucket)
         )
         async with self._database.read() as connection:
-            drained_to = await _drained_to(connection, workspace)
-            found = await connection.execute(query)
-            return {(name, bucket): int(amount) for name, bucket, amount in found}, drained_to
+            to = await drained_to(connection, workspace)
+            still_count = [
+                and_(
+                    counters.c.window == window, holds.c.bucket >= window_named(window).first_bucket(since_ms)
+                )
+                for window in (await connection.execute(windows)).scalars()
+            ]
+            found = await connection.execute(query.where(or_(false(), *still_count)))
+            sums = {
+                (name, bucket): latest(most, least) if is_clock(name) else int(total)
+                for name, bucket, total, most, least in found
+            }
+            return sums, to
+
+    async def outcomes(self, workspace: str, reservation_ids: Sequence[str]) -> dict[str, JournalEntry]:
+        outcomes = {}
+        async with self._database.read() as connection:
+            for first in range(0, len(reservation_ids), _PAGE):
+                some = [f"outcome:{each}" for each in reservation_ids[first : first + _PAGE]]
+                rows = (
+                    await connection.execute(
+                        select(records).where(records.c.workspace == workspace, records.c.identity.in_(some))
+                    )
+                ).all()
+                held = await _holds_of(connection, [row.id for row in rows])
+                for row in rows:
+                    outcomes[row.identity.removeprefix("outcome:")] = _entry(row, held)
+        return outcomes
+
+    async def sent_again(self, workspace: str, entries: Sequence[JournalEntry]) -> set[str]:
+        ids = {draft(entry).identity: entry.record_id for entry in entries}
+        found = select(records.c.identity, records.c.stream_ms, records.c.stream_sequence).where(
+            records.c.workspace == workspace, records.c.identity.in_(list(ids))
+        )
+        async with self._database.read() as connection:
+            return {
+                ids[row.identity]
+                for row in await connection.execute(found)
+                if position(ids[row.identity]) != (row.stream_ms, row.stream_sequence)
+            }
 
     async def epoch(self, workspace: str) -> str | None:
         async with self._database.read() as connection:
@@ -118,10 +159,11 @@ class SqlHistory:
             return epoch
 
     async def begin_epoch(self, workspace: str, epoch: str) -> str:
+        known = await self.epoch(workspace)
+        if known is not None:
+            return known
         async with self._database.write() as connection:
-            await connection.execute(
-                self._insert(connection, workspaces), {"name": workspace, "epoch": epoch}
-            )
+            await insert_missing(connection, workspaces, [_unknown(workspace) | {"epoch": epoch}])
             await connection.execute(
                 update(workspaces)
                 .where(workspaces.c.name == workspace, workspaces.c.epoch.is_(None))
@@ -131,33 +173,45 @@ class SqlHistory:
             in_force: str = found.scalar_one()
             return in_force
 
-    async def _append_tags(
-        self, connection: AsyncConnection, ids: Mapping[str, int], new: Iterable[JournalEntry]
-    ) -> None:
+    async def _append_tags(self, connection: AsyncConnection, new: Mapping[int, Draft]) -> None:
         rows = [
-            {"record": ids[identity(entry)], "name": name, "value": value}
-            for entry in new
-            for name, value in record_format.decode(entry.record).tags.items()
+            {"record": record, "name": name, "value": value}
+            for record, drafted in new.items()
+            for name, value in drafted.record.tags.items()
         ]
         if rows:
-            await connection.execute(tags.insert(), rows)
+            await insert_missing(connection, tags, rows)
 
     async def _append_holds(
-        self, connection: AsyncConnection, workspace: str, ids: Mapping[str, int], new: Iterable[JournalEntry]
+        self, connection: AsyncConnection, workspace: str, new: Mapping[int, Draft]
     ) -> None:
         amounts: dict[tuple[int, str, int], int] = {}
-        for entry in new:
-            for hold in entry.holds:
-                key = ids[identity(entry)], hold.counter, hold.bucket
+        for record, drafted in new.items():
+            for hold in drafted.entry.holds:
+                key = record, hold.counter, hold.bucket
                 amounts[key] = amounts.get(key, 0) + hold.amount
         if not amounts:
             return
-        names = sorted({counter for _, counter, _ in amounts})
-        await connection.execute(
-            self._insert(connection, counters),
-            [{"workspace": workspace, "name": name, "window": split_counter_name(name)[2]} for name in names],
+        ids = await self._counter_ids(connection, workspace, sorted({counter for _, counter, _ in amounts}))
+        await insert_missing(
+            connection,
+            holds,
+            [
+                {"record": record, "counter": ids[counter], "bucket": bucket, "amount": amount}
+                for (record, counter, bucket), amount in amounts.items()
+            ],
         )
-        counter_ids: dict[str, int] = {}
+
+    async def _counter_ids(
+        self, connection: AsyncConnection, workspace: str, names: Sequence[str]
+    ) -> dict[str, int]:
+        """Of counters that are made where they are missing."""
+        await insert_missing(
+            connection,
+            counters,
+            [{"workspace": workspace, "name": name, "window": _window(name)} for name in names],
+        )
+        ids: dict[str, int] = {}
         for first in range(0, len(names), _PAGE):
             some = names[first : first + _PAGE]
             found = await connection.execute(
@@ -165,28 +219,17 @@ class SqlHistory:
                     counters.c.workspace == workspace, counters.c.name.in_(some)
                 )
             )
-            counter_ids.update((row.name, row.id) for row in found)
-        await connection.execute(
-            holds.insert(),
-            [
-                {"record": record, "counter": counter_ids[counter], "bucket": bucket, "amount": amount}
-                for (record, counter, bucket), amount in amounts.items()
-            ],
-        )
+            ids.update((row.name, row.id) for row in found)
+        return ids
 
     async def _advance(self, connection: AsyncConnection, workspace: str, to: _Position) -> None:
-        await connection.execute(self._insert(connection, workspaces), {"name": workspace})
+        await insert_missing(connection, workspaces, [_unknown(workspace)])
         at = tuple_(workspaces.c.drained_ms, workspaces.c.drained_sequence)
         await connection.execute(
             update(workspaces)
             .where(workspaces.c.name == workspace, at < to)
             .values(drained_ms=to[0], drained_sequence=to[1])
         )
-
-    def _insert(self, connection: AsyncConnection, table: Any) -> Any:
-        """An INSERT that leaves out what is there already."""
-        dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-        return dialect.insert(table).on_conflict_do_nothing()
 
 
 def position(record_id: str) -> _Position:
@@ -195,20 +238,29 @@ def position(record_id: str) -> _Position:
     return int(ms), int(sequence or 0)
 
 
-def identity(entry: JournalEntry) -> str:
-    """What makes two records the same one.
-
-    A reservation has one outcome and one correction, under whichever id the stream has them: a store that lost the
-    last of what it acknowledged is sent it again. Of other records the id, and what they say: after a failover two
-    may have the same id.
-    """
-    record = record_format.decode(entry.record)
-    if record.reservation_id is not None and record.kind in ("outcome", "correction"):
-        return f"{record.kind}:{record.reservation_id}"
-    return f"{entry.record_id}:{hashlib.sha256(entry.record).hexdigest()[:16]}"
+def _unknown(workspace: str) -> Row:
+    return {"name": workspace, "drained_ms": 0, "drained_sequence": 0}
 
 
-async def _drained_to(connection: AsyncConnection, workspace: str) -> str:
+def _window(counter: str) -> str:
+    """Empty for what is no counter of ours, which a record from elsewhere may name: it counts in no window."""
+    return split_counter_name(counter)[2] if is_counter_name(counter) else ""
+
+
+def _entry(row: Any, held: Mapping[int, Sequence[SettledHold]]) -> JournalEntry:
+    """A row of `records`, and the holds by the rows' ids."""
+    record_id = f"{row.stream_ms}-{row.stream_sequence}"
+    return JournalEntry(
+        record_id,
+        row.at_ms,
+        tuple(held.get(row.id, ())),
+        record_bytes(row.kind, row.record),
+        None if row.time_ms == row.at_ms else row.time_ms,
+    )
+
+
+async def drained_to(connection: AsyncConnection, workspace: str) -> str:
+    """The id of the workspace's last record, as this transaction sees it; empty where there is none."""
     found = await connection.execute(
         select(workspaces.c.drained_ms, workspaces.c.drained_sequence).where(workspaces.c.name == workspace)
     )

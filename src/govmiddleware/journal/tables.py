@@ -8,15 +8,50 @@
 | counter  | each counter that a record speaks of                                                          |
 | hold     | what a record did to one bucket of a counter                                                  |
 | audit_entry | each entry of the audit log, chained                                                       |
+| schema   | one: which version of these tables it is                                                      |
+| override | each override that was ever asked for                                                        |
+| approval | each yes to an override                                                                     |
 
 Amounts and money are integers, money in nano-USD; times are Unix milliseconds.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+SCHEMA_VERSION = 1
+"""To be raised with every change of the tables, beside a migration from the version before."""
 
 metadata = MetaData()
+
+
+class Name(TypeDecorator[str]):
+    """Text from outside. PostgreSQL's has no NUL: one is kept as a backslash and 0, and a backslash as two."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return value.replace("\\", "\\\\").replace("\0", "\\0") if value else value
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        if not value or "\\" not in value:
+            return value
+        return "\\".join(part.replace("\\0", "\0") for part in value.split("\\\\"))
+
 
 _Key = BigInteger().with_variant(Integer, "sqlite")
 """SQLite numbers rows by itself only where the column is an INTEGER."""
@@ -40,35 +75,63 @@ records = Table(
     Column("stream_sequence", BigInteger, nullable=False),
     Column("identity", Text, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("api_token", Text),
-    Column("user", Text),
-    Column("session", Text),
-    Column("agent", Text),
-    Column("provider", Text),
-    Column("model_requested", Text),
-    Column("model_served", Text),
-    Column("price_version", Text),
+    # When its call was admitted, which is the time that reports and counters go by.
+    Column("time_ms", BigInteger, nullable=False),
+    Column("is_inner", Boolean, nullable=False),
+    Column("kind", Name, nullable=False),
+    Column("api_token", Name),
+    Column("user", Name),
+    Column("session", Name),
+    Column("agent", Name),
+    Column("provider", Name),
+    Column("model_requested", Name),
+    Column("model_served", Name),
+    Column("price_version", Name),
+    Column("outcome", Name),
+    Column("would_refuse", Name),
     Column("requests", BigInteger, nullable=False),
     Column("refused", BigInteger, nullable=False),
     Column("input_tokens", BigInteger, nullable=False),
     Column("cached_tokens", BigInteger, nullable=False),
+    Column("cache_write_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),
     Column("reasoning_tokens", BigInteger, nullable=False),
     Column("cost", BigInteger, nullable=False),
     Column("debt", BigInteger, nullable=False),
     Column("record", Text, nullable=False),
     UniqueConstraint("workspace", "identity"),
+    Index("gov_record_adjustment", "workspace", "outcome"),
     Index("gov_record_stream", "workspace", "stream_ms", "stream_sequence"),
-    Index("gov_record_at", "workspace", "at_ms"),
+    # All that reports select and add up: they are read from it alone, without the records.
+    Index(
+        "gov_record_usage",
+        "workspace",
+        "time_ms",
+        "api_token",
+        "user",
+        "session",
+        "agent",
+        "provider",
+        "model_requested",
+        "price_version",
+        "requests",
+        "refused",
+        "input_tokens",
+        "cached_tokens",
+        "cache_write_tokens",
+        "output_tokens",
+        "reasoning_tokens",
+        "cost",
+        "debt",
+    ),
 )
 
 tags = Table(
     "gov_tag",
     metadata,
     Column("record", ForeignKey(records.c.id), primary_key=True),
-    Column("name", Text, primary_key=True),
-    Column("value", Text, nullable=False),
+    Column("name", Name, primary_key=True),
+    Column("value", Name, nullable=False),
 )
 
 counters = Table(
@@ -76,7 +139,7 @@ counters = Table(
     metadata,
     Column("id", _Key, primary_key=True),
     Column("workspace", Text, nullable=False),
-    Column("name", Text, nullable=False),
+    Column("name", Name, nullable=False),
     Column("window", Text, nullable=False),
     UniqueConstraint("workspace", "name"),
 )
@@ -91,6 +154,8 @@ holds = Table(
     Index("gov_hold_counter", "counter", "bucket", "amount"),
 )
 
+schema = Table("gov_schema", metadata, Column("version", Integer, primary_key=True, autoincrement=False))
+
 audit_entries = Table(
     "gov_audit_entry",
     metadata,
@@ -102,4 +167,52 @@ audit_entries = Table(
     Column("subject", Text, nullable=False),
     Column("details", Text, nullable=False),
     Column("mac", Text, nullable=False),
+)
+
+overrides = Table(
+    "gov_override",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("workspace", Text, nullable=False),
+    Column("limit", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("meter", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("requester", Text, nullable=False),
+    Column("requester_workspace", Text, nullable=False),  # `*` is the admin's: null would equal nothing
+    Column("requester_user", Text),
+    Column("for_user", Text),
+    Column("requested_at_ms", BigInteger, nullable=False),
+    Column("seconds", BigInteger, nullable=False),
+    Column("decide_by_ms", BigInteger, nullable=False),
+    Column("approvals_required", Integer, nullable=False),
+    Column("amount", BigInteger),
+    Column("factor", Text),
+    Column("state", Text, nullable=False),
+    Column("until_ms", BigInteger),
+    Index("gov_override_at", "requested_at_ms"),
+    Index("gov_override_state", "state"),
+)
+
+_is_undecided = overrides.c.state == "requested"
+Index(
+    "gov_override_undecided",
+    overrides.c.workspace,
+    overrides.c.limit,
+    overrides.c.value,
+    overrides.c.requester_workspace,
+    overrides.c.requester,
+    unique=True,
+    sqlite_where=_is_undecided,
+    postgresql_where=_is_undecided,
+)
+
+approvals = Table(
+    "gov_approval",
+    metadata,
+    Column("override", ForeignKey(overrides.c.id), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("user", Text),
+    Column("at_ms", BigInteger, nullable=False),
 )

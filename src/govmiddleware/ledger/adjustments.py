@@ -4,16 +4,26 @@ sent and how an answer is read is the same for both."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from govmiddleware.core.adjustments import Action, Adjusted, Adjustment, Look, NotAdjusted, Seen, SeenMember
-from govmiddleware.errors import StoreUnavailable
+from govmiddleware.core.adjustments import (
+    Action,
+    Adjusted,
+    Adjustment,
+    Look,
+    NotAdjusted,
+    Restored,
+    Seen,
+    SeenMember,
+)
+from govmiddleware.core.limits import Counter, Meter
 from govmiddleware.ledger import scripts, sync_connection
 from govmiddleware.ledger.connection import LONG_PATIENCE_SECONDS, PATIENCE_SECONDS, Client, store_call
+from govmiddleware.ledger.epochs import Epochs, SyncEpochs
 from govmiddleware.ledger.keys import WORKSPACES, WorkspaceKeys
-from govmiddleware.ledger.ledger import window_arguments
+from govmiddleware.ledger.ledger import late, window_arguments
 from govmiddleware.ledger.scripts import Argument, Script
 
 _REMEMBERED_MS = 5 * 60 * 1000
@@ -32,11 +42,15 @@ class RedisAdjustments:
 
     Args:
         redis: a client that never retries (`connection.connect`).
+        epochs: without them every workspace is taken for a new one.
         clock: a test's clock in Unix milliseconds; without it the store's own TIME decides.
     """
 
-    def __init__(self, redis: Client, *, clock: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self, redis: Client, *, epochs: Epochs | None = None, clock: Callable[[], int] | None = None
+    ) -> None:
         self._redis = redis
+        self._epochs = epochs or Epochs(redis)
         self._clock = clock
         self._listed: set[str] = set()
 
@@ -45,26 +59,34 @@ class RedisAdjustments:
             async with store_call():
                 await self._redis.sadd(WORKSPACES, workspace)
             self._listed.add(workspace)
-        return _adjusted(await self._run(lambda now: _adjust_trip(workspace, adjustment, now, self._clock)))
+        return _adjusted(
+            await self._run(workspace, lambda now: _adjust_trip(workspace, adjustment, now, self._clock))
+        )
 
     async def look(self, workspace: str, look: Look) -> Seen:
-        return _seen(look, await self._run(lambda now: _look_trip(workspace, look, now, self._clock)))
+        return _seen(
+            look, await self._run(workspace, lambda now: _look_trip(workspace, look, now, self._clock))
+        )
 
     async def members(self, workspace: str, book: str) -> list[str]:
         async with store_call(LONG_PATIENCE_SECONDS):
             found = await self._redis.zrange(WorkspaceKeys(workspace).book(book), 0, -1)
         return [member.decode() for member in cast("list[bytes]", found)]
 
-    async def _run(self, trip_at: Callable[[int], _Trip]) -> list[bytes]:
+    async def _run(self, workspace: str, trip_at: Callable[[int], _Trip]) -> list[bytes]:
         now = _now_ms(self._clock)
-        for _ in range(2):
+        for _ in range(3):
             trip = trip_at(now)
             async with store_call(PATIENCE_SECONDS):
                 answer: list[bytes] = await trip.script(self._redis, trip.keys, trip.arguments)
-            if answer[0] != b"stale":
-                return answer
-            now = int(answer[1])
-        raise _late()
+            match answer[0]:
+                case b"lost":
+                    await self._epochs.begin(workspace)
+                case b"stale":
+                    now = int(answer[1])
+                case _:
+                    return answer
+        raise late()
 
 
 class SyncRedisAdjustments:
@@ -72,10 +94,18 @@ class SyncRedisAdjustments:
 
     Args:
         redis: a client that never retries (`sync_connection.connect`).
+        epochs: without them every workspace is taken for a new one.
     """
 
-    def __init__(self, redis: sync_connection.SyncClient, *, clock: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self,
+        redis: sync_connection.SyncClient,
+        *,
+        epochs: SyncEpochs | None = None,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
         self._redis = redis
+        self._epochs = epochs or SyncEpochs(redis)
         self._clock = clock
         self._listed: set[str] = set()
 
@@ -84,26 +114,32 @@ class SyncRedisAdjustments:
             with sync_connection.store_call():
                 self._redis.sadd(WORKSPACES, workspace)
             self._listed.add(workspace)
-        return _adjusted(self._run(lambda now: _adjust_trip(workspace, adjustment, now, self._clock)))
+        return _adjusted(
+            self._run(workspace, lambda now: _adjust_trip(workspace, adjustment, now, self._clock))
+        )
 
     def look(self, workspace: str, look: Look) -> Seen:
-        return _seen(look, self._run(lambda now: _look_trip(workspace, look, now, self._clock)))
+        return _seen(look, self._run(workspace, lambda now: _look_trip(workspace, look, now, self._clock)))
 
     def members(self, workspace: str, book: str) -> list[str]:
         with sync_connection.store_call():
             found: Any = self._redis.zrange(WorkspaceKeys(workspace).book(book), 0, -1)
         return [member.decode() for member in found]
 
-    def _run(self, trip_at: Callable[[int], _Trip]) -> list[bytes]:
+    def _run(self, workspace: str, trip_at: Callable[[int], _Trip]) -> list[bytes]:
         now = _now_ms(self._clock)
-        for _ in range(2):
+        for _ in range(3):
             trip = trip_at(now)
             with sync_connection.store_call():
                 answer: list[bytes] = trip.script.run(self._redis, trip.keys, trip.arguments)
-            if answer[0] != b"stale":
-                return answer
-            now = int(answer[1])
-        raise _late()
+            match answer[0]:
+                case b"lost":
+                    self._epochs.begin(workspace)
+                case b"stale":
+                    now = int(answer[1])
+                case _:
+                    return answer
+        raise late()
 
 
 def _adjust_trip(
@@ -121,15 +157,42 @@ def _adjust_trip(
         _or_empty(member.idle_ms if member else None),
         _or_empty(member.most if member else None),
         int(adjustment.if_idle),
+        adjustment.turn,
     ]
-    is_add = adjustment.action is Action.ADD
-    amounts = adjustment.amounts if is_add else (0,) * len(adjustment.counters)
-    for counter, amount in zip(adjustment.counters, amounts, strict=True):
+    for counter, amount in zip(adjustment.counters, _amounts(adjustment), strict=True):
         kind, bounds = window_arguments(counter, now_ms)
         arguments += [amount, kind, *map(_or_empty, bounds)]
-    own = [keys.state, keys.adjustment(adjustment.id), keys.journal, keys.book(book), keys.terms(book)]
+    own = [
+        keys.state,
+        keys.adjustment(adjustment.id),
+        keys.journal,
+        keys.book(book),
+        keys.terms(book),
+        keys.restorer,
+    ]
     counters = [keys.counter(counter.name) for counter in adjustment.counters]
     return _Trip(scripts.adjust, own + counters, arguments)
+
+
+def _amounts(adjustment: Adjustment) -> Sequence[int | str]:
+    """Of each counter, as `adjust.lua` is told."""
+    match adjustment.action:
+        case Action.ADD:
+            return adjustment.amounts
+        case Action.RESTORE:
+            return [
+                _restored(counter, restored)
+                for counter, restored in zip(adjustment.counters, adjustment.restored, strict=True)
+            ]
+        case _:
+            return (0,) * len(adjustment.counters)
+
+
+def _restored(counter: Counter, restored: Restored) -> str:
+    used = "f" if counter.meter is Meter.WALL_CLOCK else "u"
+    fields = [f"{used}{bucket} {amount}" for bucket, amount in restored.used.items()]
+    fields += [f"r{bucket} {amount}" for bucket, amount in restored.reserved.items()]
+    return " ".join(fields)
 
 
 def _look_trip(workspace: str, look: Look, now_ms: int, clock: Callable[[], int] | None) -> _Trip:
@@ -174,7 +237,3 @@ def _or_empty(number: int | None) -> int | str:
 
 def _now_ms(clock: Callable[[], int] | None) -> int:
     return clock() if clock else time.time_ns() // 1_000_000
-
-
-def _late() -> StoreUnavailable:
-    return StoreUnavailable("the store's clock left the calendar window twice in a row")

@@ -49,6 +49,10 @@ class RedisApiTokens:
                     tokens.append(replace(_decoder.decode(raw), active=token_id in active))
         return sorted(tokens, key=lambda token: (token.workspace, token.created_at, token.id))
 
+    async def is_active(self, workspace: str, token_id: str) -> bool:
+        async with store_call():
+            return bool(await self._redis.sismember(WorkspaceKeys(workspace).active_tokens, token_id))
+
     async def revoke(self, token: StoredApiToken) -> bool:
         async with store_call():
             return bool(await self._redis.srem(WorkspaceKeys(token.workspace).active_tokens, token.id))

@@ -87,7 +87,9 @@ async def _refused_script(redis: Client) -> str | None:
     """Why scripts cannot run: proxies and hosted stores may block them, and so may an ACL."""
     nowhere = WorkspaceKeys("doctor")
     try:
-        await scripts.snapshot(redis, [nowhere.open, nowhere.journal], [nowhere.reservation_prefix])
+        await scripts.snapshot(
+            redis, [nowhere.state, nowhere.open, nowhere.journal], ["", nowhere.reservation_prefix]
+        )
     except ResponseError as error:
         return f"the store, or a proxy before it, does not run our scripts: {error}"
     return None

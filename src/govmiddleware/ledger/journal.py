@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Sequence
-from typing import cast
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Any, cast
 
-from govmiddleware.core.ports import (
+import msgspec
+
+from govmiddleware.core.journal import (
     Bucket,
     CounterBuckets,
     JournalEntry,
     OpenReservation,
     SettledHold,
     Snapshot,
+    StoredKeys,
 )
 from govmiddleware.ledger import scripts
 from govmiddleware.ledger.connection import LONG_PATIENCE_SECONDS, Client, store_call
@@ -21,13 +25,20 @@ from govmiddleware.ledger.keys import WorkspaceKeys
 
 _PAGE = 200
 """Records of one answer: few enough that a cluster's node, which has half a second, can give them under load."""
+_SCANNED = 1000
+"""Keys that one step of a walk over the store looks at: about a millisecond of its time."""
 
 
 class RedisJournal:
-    """The port `core.ports.Journal`."""
+    """The port `core.journal.Journal`.
 
-    def __init__(self, redis: Client) -> None:
+    Args:
+        clock: a test's clock in Unix milliseconds; without it the store's own TIME decides.
+    """
+
+    def __init__(self, redis: Client, *, clock: Callable[[], int] | None = None) -> None:
         self._redis = redis
+        self._clock = clock
 
     async def append(self, workspace: str, record: bytes) -> None:
         async with store_call():
@@ -52,19 +63,35 @@ class RedisJournal:
         async for entry in self._range(workspace, start.decode(), "+"):
             yield entry
 
+    async def page(self, workspace: str, start: str, count: int) -> list[JournalEntry]:
+        return await self._page(WorkspaceKeys(workspace), start or "-", "+", count)
+
+    async def length(self, workspace: str) -> int:
+        async with store_call(LONG_PATIENCE_SECONDS):
+            return int(await self._redis.xlen(WorkspaceKeys(workspace).journal))
+
+    async def trim(self, workspace: str, before: str, drained: int) -> int:
+        keys = WorkspaceKeys(workspace)
+        async with store_call(LONG_PATIENCE_SECONDS):
+            return int(await scripts.trim(self._redis, [keys.journal, keys.state], [before, drained]))
+
     async def _range(self, workspace: str, start: str, end: str) -> AsyncIterator[JournalEntry]:
         keys = WorkspaceKeys(workspace)
         while True:
-            async with store_call(LONG_PATIENCE_SECONDS):
-                page = cast(
-                    "list[tuple[bytes, dict[bytes, bytes]]]",
-                    await self._redis.xrange(keys.journal, start, end, count=_PAGE),
-                )
-            for record_id, fields in page:
-                yield _entry(keys, record_id, fields)
+            page = await self._page(keys, start, end, _PAGE)
+            for entry in page:
+                yield entry
             if len(page) < _PAGE:
                 return
-            start = "(" + page[-1][0].decode()
+            start = "(" + page[-1].record_id
+
+    async def _page(self, keys: WorkspaceKeys, start: str, end: str, count: int) -> list[JournalEntry]:
+        async with store_call(LONG_PATIENCE_SECONDS):
+            page = cast(
+                "list[tuple[bytes, dict[bytes, bytes]]]",
+                await self._redis.xrange(keys.journal, start, end, count=count),
+            )
+        return [_entry(keys, record_id, fields) for record_id, fields in page]
 
     async def open_reservations(self, workspace: str) -> list[OpenReservation]:
         return list((await self.snapshot(workspace, [])).reservations)
@@ -72,14 +99,16 @@ class RedisJournal:
     async def snapshot(self, workspace: str, counters: Sequence[str]) -> Snapshot:
         keys = WorkspaceKeys(workspace)
         async with store_call(LONG_PATIENCE_SECONDS):
-            last, *rest = await scripts.snapshot(
+            last, now, epoch, *rest = await scripts.snapshot(
                 self._redis,
-                [keys.open, keys.journal, *(keys.counter(name) for name in counters)],
-                [keys.reservation_prefix],
+                [keys.state, keys.open, keys.journal, *(keys.counter(name) for name in counters)],
+                [self._clock() if self._clock else "", keys.reservation_prefix],
             )
         split = rest.index(b"")
         return Snapshot(
             last.decode(),
+            int(now),
+            epoch.decode() or None,
             tuple(_reservation(keys, fields) for fields in rest[:split]),
             {
                 name: _counter(_pairs(flat))
@@ -88,30 +117,63 @@ class RedisJournal:
             },
         )
 
+    async def stored_keys(self) -> dict[str, StoredKeys]:
+        found: dict[str, StoredKeys] = defaultdict(StoredKeys)
+        cursor = self._redis.scan_iter(match="gov:{*}:[cr]:*", count=_SCANNED)
+        while True:
+            async with store_call(LONG_PATIENCE_SECONDS):
+                key = await anext(cursor, None)
+            if key is None:
+                return found
+            workspace, _, rest = key.decode().removeprefix("gov:{").partition("}:")
+            kind, _, name = rest.partition(":")
+            stored = found[workspace]
+            (stored.counters if kind == "c" else stored.reservations).add(name)
+
+    async def unlisted(self, workspace: str, reservation_ids: Iterable[str]) -> list[OpenReservation]:
+        keys, unlisted = WorkspaceKeys(workspace), []
+        for reservation_id in reservation_ids:
+            async with store_call(LONG_PATIENCE_SECONDS):
+                if await self._redis.zscore(keys.open, reservation_id) is not None:
+                    continue
+                # In this order: one that ends meanwhile is gone by now.
+                fields: Any = await self._redis.hgetall(keys.reservation(reservation_id))
+            if b"rec" in fields:
+                flat = [part for pair in fields.items() for part in pair]
+                unlisted.append(_reservation(keys, [reservation_id.encode(), *flat]))
+        return unlisted
+
     async def workspaces(self) -> list[str]:
         async with store_call(LONG_PATIENCE_SECONDS):
             return await read_directory(self._redis)
 
 
 def _entry(keys: WorkspaceKeys, record_id: bytes, fields: dict[bytes, bytes]) -> JournalEntry:
-    """Beside `at` and `record`, an entry has a field for each counter. A name is whole in it, whatever
-    characters a client put there: no separator can be forged. One without `at` is as old as its id says."""
-    holds: list[SettledHold] = []
-    for key, settled in fields.items():
-        if key not in (b"at", b"record"):
-            holds += _holds(keys.counter_name(key.decode()), settled.split())
-    at = fields.get(b"at") or record_id.partition(b"-")[0]
-    return JournalEntry(record_id.decode(), int(at), tuple(holds), fields[b"record"])
+    """Beside `at`, `admitted` and `record`, an entry has a field for each counter. A name is whole in it, whatever
+    characters a client put there: no separator can be forged. One without `at` is as old as its id says.
+    What is no entry of ours is kept whole, as a record that nobody can read."""
+    made_at = int(record_id.partition(b"-")[0])
+    counters = keys.counter_prefix.encode()
+    try:
+        holds: list[SettledHold] = []
+        for key, settled in fields.items():
+            if key.startswith(counters):
+                holds += _holds(keys.counter_name(key.decode()), settled.split())
+        at = int(fields.get(b"at", made_at))
+        admitted = int(fields[b"admitted"]) if b"admitted" in fields else None
+        return JournalEntry(record_id.decode(), at, tuple(holds), fields[b"record"], admitted)
+    except (KeyError, ValueError):
+        return JournalEntry(record_id.decode(), made_at, (), msgspec.json.encode(list(fields.items())))
 
 
 def _reservation(keys: WorkspaceKeys, fields: list[bytes]) -> OpenReservation:
     held = _pairs(fields[1:])
-    record = held.pop("rec", None)
     holds: list[SettledHold] = []
     for key, value in held.items():
-        _kind, *parts = value.split()
-        holds += _holds(keys.counter_name(key), parts)
-    return OpenReservation(fields[0].decode(), tuple(holds), None if record is None else record)
+        if key.startswith(keys.counter_prefix):
+            _kind, *parts = value.split()
+            holds += _holds(keys.counter_name(key), parts)
+    return OpenReservation(fields[0].decode(), tuple(holds), held.get("rec"), int(held.get("at", 0)))
 
 
 def _holds(counter: str, parts: list[bytes]) -> list[SettledHold]:

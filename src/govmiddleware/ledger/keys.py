@@ -7,11 +7,21 @@ script can change them together.
 |----------------------------|--------|-------------------------------------------|------------------------------------|
 | gov:workspaces             | set    | names of all workspaces                   | for ever: the directory            |
 | gov:sweeper                | string | who walks all workspaces: HOST:PID        | by TTL, shorter than sweep_seconds |
+| gov:drainer                | hash   | `by`: who drains, HOST:PID:NUMBER; and    | by TTL, five seconds after it ends |
+|                            |        | `report`, how far behind it is, JSON      |                                    |
+| gov:backfiller             | string | who backfills limits: HOST:PID            | by TTL: two minutes                |
+| gov:backfill               | hash   | kind of counter -> how far its backfill is| while a limit of it is in force    |
 | gov:limits                 | hash   | a limit's name -> its settings, JSON      | for ever: until it is deleted      |
+| gov:audit_head             | string | the audit log's last entry, NUMBER:MAC    | for ever: a cut log shows by it    |
+| gov:overrides              | hash   | an override's id -> what it adds, JSON    | while any is in force              |
+| gov:overrides:walker       | string | empty: who looks after all overrides      | by TTL, shorter than two seconds   |
 | gov:token:{SHA256}         | string | an API token's record, JSON               | for ever: revoked ones stay known  |
 | gov:{WS}:tokens            | hash   | API token id -> record, JSON              | for ever: the list of tokens       |
 | gov:{WS}:active            | set    | ids of the API tokens that are not revoked| for ever: read at every admission  |
-| gov:{WS}:state             | hash   | `now`: the last time seen, ms             | for ever: time never goes backwards|
+| gov:{WS}:state             | hash   | `now`: the last time seen, ms; `epoch`,   | for ever: time never goes          |
+|                            |        | and what it began with: `candidate`;      | backwards, epochs tell of losses   |
+|                            |        | `drained`: records that are in SQL too    |                                    |
+| gov:{WS}:restorer          | string | whose turn it is to restore what was lost | by TTL                             |
 | gov:{WS}:open              | zset   | reservation id -> end of its lease, ms    | while there are open reservations  |
 | gov:{WS}:r:ID              | hash   | a reservation: counter key -> hold, `rec` | until settled or swept (a tombstone|
 |                            |        |                                           | of a cancelled one: by TTL)        |
@@ -21,14 +31,20 @@ script can change them together.
 | gov:{WS}:b:BOOK            | zset   | users of a budget, or sessions -> last    | while it has any: idle ones are    |
 |                            |        | used, ms                                  | forgotten, and their number bounded|
 | gov:{WS}:t:BOOK            | hash   | the same -> their caps, JSON              | as long as they                    |
-| gov:{WS}:journal           | stream | journal records                           | for ever: nothing trims it yet     |
+| gov:{WS}:journal           | stream | journal records                           | until a minute after SQL has them  |
 """
 
 from __future__ import annotations
 
 WORKSPACES = "gov:workspaces"
 SWEEPER = "gov:sweeper"
+DRAINER = "gov:drainer"
+BACKFILLER = "gov:backfiller"
+BACKFILL_NOTES = "gov:backfill"
 LIMITS = "gov:limits"
+OVERRIDES = "gov:overrides"
+OVERRIDES_WALKER = "gov:overrides:walker"
+AUDIT_HEAD = "gov:audit_head"
 
 
 def api_token(sha256: str) -> str:
@@ -46,6 +62,7 @@ class WorkspaceKeys:
         "journal",
         "open",
         "reservation_prefix",
+        "restorer",
         "state",
         "terms_prefix",
         "tokens",
@@ -56,6 +73,7 @@ class WorkspaceKeys:
         self.tokens = prefix + "tokens"
         self.active_tokens = prefix + "active"
         self.state = prefix + "state"
+        self.restorer = prefix + "restorer"
         self.open = prefix + "open"
         self.journal = prefix + "journal"
         self.reservation_prefix = prefix + "r:"

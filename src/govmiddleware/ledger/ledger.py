@@ -6,7 +6,8 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from dataclasses import replace
+from typing import Any, cast
 
 import msgspec
 
@@ -30,7 +31,11 @@ from govmiddleware.errors import StoreUnavailable
 from govmiddleware.ledger import scripts
 from govmiddleware.ledger.connection import PATIENCE_SECONDS, PROBE_SECONDS, Client, ask_each_node, store_call
 from govmiddleware.ledger.directory import read_directory
+from govmiddleware.ledger.epochs import Epochs
 from govmiddleware.ledger.keys import SWEEPER, WORKSPACES, WorkspaceKeys
+
+_FIRST_COUNTER = 6
+"""Where in the KEYS of acquire the counters begin."""
 
 _TOMBSTONE_MS = 15 * 60 * 1000
 """How long after its lease a cancelled acquire may still arrive and must be refused."""
@@ -41,14 +46,21 @@ class RedisLedger:
 
     Args:
         redis: a client that never retries (`connection.connect`).
-        journal_max_records: the length of a workspace's journal above which nothing is admitted.
+        epochs: without them every workspace is taken for a new one.
+        journal_max_records: of a workspace that are not in SQL yet; from there on nothing is admitted.
         clock: a test's clock in Unix milliseconds; without it the store's own TIME decides.
     """
 
     def __init__(
-        self, redis: Client, *, journal_max_records: int = 5_000_000, clock: Callable[[], int] | None = None
+        self,
+        redis: Client,
+        *,
+        epochs: Epochs | None = None,
+        journal_max_records: int = 5_000_000,
+        clock: Callable[[], int] | None = None,
     ) -> None:
         self._redis = redis
+        self._epochs = epochs or Epochs(redis)
         self._journal_max_records = journal_max_records
         self._clock = clock
         self._keys: dict[str, WorkspaceKeys] = {}
@@ -69,9 +81,11 @@ class RedisLedger:
     ) -> AcquireOutcome:
         keys = await self._workspace(workspace)
         counters = [hold.counter for hold in holds]
+        first_raise = _FIRST_COUNTER + len(counters)
+        counters += [each.counter for hold in holds for each in hold.raises]
         counters += [counter for counter in held if counter not in counters]
         now = self._now_ms()
-        for _ in range(2):
+        for _ in range(3):
             async with store_call():
                 answer = await scripts.acquire(
                     self._redis,
@@ -94,13 +108,17 @@ class RedisLedger:
                         output.most,
                         output.least,
                         int(drop_shadows),
-                        msgspec.msgpack.encode([_hold_arguments(hold, now) for hold in holds]),
+                        msgspec.msgpack.encode(_holds_arguments(holds, now, first_raise)),
                     ],
                 )
-            if answer[0] != b"stale":
-                return _outcome(answer)
-            now = int(answer[1])
-        raise StoreUnavailable("the store's clock left the calendar window twice in a row")
+            match answer[0]:
+                case b"lost":
+                    await self._epochs.begin(workspace)
+                case b"stale":
+                    now = int(answer[1])
+                case _:
+                    return _outcome(answer)
+        raise late()
 
     async def settle(
         self,
@@ -153,7 +171,8 @@ class RedisLedger:
             case -1:
                 return Settled.NOT_OPEN
             case _:
-                return Settled.WHOLE if answer == len(names) else Settled.IN_PART
+                limits = sum(not counter.is_override for counter in counters)
+                return Settled.WHOLE if answer == limits else Settled.IN_PART
 
     async def renew(self, workspace: str, reservation_id: str, lease_ms: int) -> bool:
         keys = await self._workspace(workspace)
@@ -217,10 +236,14 @@ class RedisLedger:
             await self._redis.ping()
 
     async def journal_is_full(self) -> bool:
-        """Whether any workspace's journal holds as many records as it may."""
+        """Whether any workspace has as many records as it may that are not in SQL yet."""
         for workspace in await self.workspaces():
+            keys = WorkspaceKeys(workspace)
             async with store_call():
-                if await self._redis.xlen(WorkspaceKeys(workspace).journal) >= self._journal_max_records:
+                records = await self._redis.xlen(keys.journal)
+                if records >= self._journal_max_records:
+                    records -= int(await cast("Any", self._redis.hget(keys.state, "drained")) or 0)
+                if records >= self._journal_max_records:
                     return True
         return False
 
@@ -240,19 +263,40 @@ class RedisLedger:
         return self._clock() if self._clock else time.time_ns() // 1_000_000
 
 
-def _hold_arguments(hold: Hold, now_ms: int) -> tuple[str | int | None, ...]:
-    """What `acquire.lua` is told of one new hold."""
+def late() -> StoreUnavailable:
+    return StoreUnavailable("the store's clock left the calendar window twice in a row")
+
+
+def _holds_arguments(holds: Sequence[Hold], now_ms: int, first_raise: int) -> list[tuple[object, ...]]:
+    """What `acquire.lua` is told of all new holds; `first_raise`: where in KEYS the overrides' counters begin."""
+    arguments = []
+    for hold in holds:
+        arguments.append(_hold_arguments(hold, now_ms, first_raise))
+        first_raise += len(hold.raises)
+    return arguments
+
+
+def _hold_arguments(hold: Hold, now_ms: int, first_raise: int) -> tuple[object, ...]:
     kind, window = window_arguments(hold.counter, now_ms)
     check = "o" if hold.hard is None else "d" if hold.counter.is_shadow else "e"
-    return (
-        kind,
-        check,
-        hold.amount.fixed,
-        hold.amount.per_token,
-        hold.hard,
-        *window,
-        *_watch_arguments(hold),
-    )
+    arguments = (kind, check, hold.amount.fixed, hold.amount.per_token)
+    if not hold.raises:
+        return (*arguments, hold.hard, *window, *_watch_arguments(hold))
+    raised = {each.limit for each in hold.raises}
+    others = replace(hold, limits=tuple(limit for limit in hold.limits if limit.name not in raised))
+    overrides = _override_arguments(hold, first_raise)
+    return (*arguments, others.hard, *window, *_watch_arguments(hold), overrides)
+
+
+def _override_arguments(hold: Hold, first_raise: int) -> list[tuple[object, ...]]:
+    """Of each limit with overrides its name, hard value, and the overrides."""
+    limits = {limit.name: limit for limit in hold.limits}
+    by_limit: dict[str, list[object]] = {}
+    for key, each in enumerate(hold.raises, first_raise):
+        limit = limits[each.limit]
+        found = by_limit.setdefault(limit.name, [limit.name, limit.hard])
+        found.append((key, each.adds_to(limit), each.until_ms, each.is_used_up))
+    return [tuple(found) for found in by_limit.values()]
 
 
 def window_arguments(counter: Counter, now_ms: int) -> tuple[str, tuple[int | None, int | None, int | None]]:
@@ -298,13 +342,15 @@ def _states(answers: list[bytes]) -> tuple[CounterState, ...]:
     return tuple(_state(*answer.split()) for answer in answers)
 
 
-def _state(consumed: bytes, reserved: bytes, asked: bytes, wait: bytes, *crossings: bytes) -> CounterState:
+def _state(consumed: bytes, reserved: bytes, asked: bytes, wait: bytes, *more: bytes) -> CounterState:
+    told = [each.decode().split(":") for each in more]
     return CounterState(
         int(consumed),
         int(reserved),
         int(asked),
         int(wait) if int(wait) > 0 else None,
-        tuple(_crossing(*crossing.decode().split(":")) for crossing in crossings),
+        tuple(_crossing(*each) for each in told if each[0] != "o"),
+        tuple(int(each[1]) for each in told if each[0] == "o"),
     )
 
 

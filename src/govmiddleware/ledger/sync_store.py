@@ -8,6 +8,7 @@ from collections.abc import Callable
 from govmiddleware.ledger import sync_connection
 from govmiddleware.ledger.adjustments import SyncRedisAdjustments
 from govmiddleware.ledger.embedded import EmbeddedStore
+from govmiddleware.ledger.epochs import SyncEpochs
 
 
 class SyncRedisStore:
@@ -16,12 +17,20 @@ class SyncRedisStore:
     Args:
         embedded: the embedded store, where it is the one; this is a user of its own.
         clock: a test's clock in Unix milliseconds.
+        begin_epoch: `History.begin_epoch`, in a thread without an event loop.
     """
 
-    def __init__(self, url: str, embedded: EmbeddedStore | None, clock: Callable[[], int] | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        embedded: EmbeddedStore | None,
+        clock: Callable[[], int] | None,
+        begin_epoch: Callable[[str, str], str],
+    ) -> None:
         self._url = url
         self._embedded = embedded
         self._clock = clock
+        self._begin_epoch = begin_epoch
         self._turn = threading.Lock()
         self._redis: sync_connection.SyncClient | None = None
         self._adjustments: SyncRedisAdjustments | None = None
@@ -34,7 +43,9 @@ class SyncRedisStore:
                     self._embedded.open()
                 with sync_connection.store_call():  # a cluster's client asks for its nodes at once
                     self._redis = sync_connection.connect(self._url)
-                self._adjustments = SyncRedisAdjustments(self._redis, clock=self._clock)
+                self._adjustments = SyncRedisAdjustments(
+                    self._redis, epochs=SyncEpochs(self._redis, self._begin_epoch), clock=self._clock
+                )
             return self._adjustments
 
     def revive(self) -> None:

@@ -18,7 +18,7 @@ def announcements(call: Call) -> Headers:
         return []
     headers = [("x-gov-estimated-cost-usd", usd_text(bound.cost))]
     binding = [each for each in call.evaluations if each.limit.mode is Mode.ENFORCED]
-    left = [each.limit.hard - each.projected for each in binding if each.limit.meter is Meter.COST_USD]
+    left = [each.room - each.asked for each in binding if each.limit.meter is Meter.COST_USD]
     if left:
         headers.append(("x-gov-budget-remaining-usd", usd_text(max(0, min(left)))))
     if warned := [each for each in call.evaluations if each.decision is Decision.WARN]:

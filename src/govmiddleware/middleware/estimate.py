@@ -23,6 +23,7 @@ from govmiddleware.core.refusals import ModelNotFound, ModelNotPriced, Refusal
 from govmiddleware.core.scopes import ANONYMOUS
 from govmiddleware.core.usage import Usage
 from govmiddleware.middleware._body import read_body, replay, with_body_headers
+from govmiddleware.middleware._client import watch_client
 from govmiddleware.middleware._enter import enter
 from govmiddleware.middleware._refuse import refuse
 from govmiddleware.protocols.escapes import refuse_dear_tier
@@ -71,6 +72,7 @@ class Estimate:
         if call is None:
             await self.app(scope, receive, send)
             return
+        receive = watch_client(call, receive)
         try:
             if call.model_call:
                 body, info = await self._read(call, scope, receive)

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from govmiddleware.core.call import Principal
 from govmiddleware.core.limits import Limit
 from govmiddleware.core.refusals import Refusal
+from govmiddleware.middleware._client import watch_client
 from govmiddleware.middleware._enter import enter, name_caller
 from govmiddleware.middleware._refuse import refuse
 from govmiddleware.services.reservations import Reservations
@@ -42,6 +43,7 @@ class RateLimit:
             return
         try:
             name_caller(call, scope, self.principal, middleware="RateLimit")
+            receive = watch_client(call, receive)
             limits = (limit for limit in self.limits if limit.known_from_headers)
             async with self.reservations.hold(call, limits):
                 await self.app(scope, receive, send)

@@ -1,6 +1,6 @@
 """Anthropic's error envelope.
 
-    {"type": "error", "error": {"type", "message", "code", "param", "limits": [...]}, "request_id"}
+    {"type": "error", "error": {"type", "message", "code", "param", "limits": [...], "override_url"}, "request_id"}
 
 Sources: platform.claude.com/docs/en/api/errors and /rate-limits; what anthropic-sdk-python 2.12 makes of it
 (`_client.py`, `_streaming.py`).
@@ -18,6 +18,7 @@ from govmiddleware.core.ports import Headers, RefusalResponse
 from govmiddleware.core.refusals import BudgetExhausted, LimitRefusal, RateLimited, Refusal
 from govmiddleware.protocols.refusal_parts import (
     failed_limits,
+    message,
     rate_limits,
     remaining,
     resets_at,
@@ -62,12 +63,13 @@ def error_body(refusal: Refusal, request_id: str) -> bytes:
     status = _status(refusal)
     error: dict[str, Any] = {
         "type": _TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error"),
-        "message": str(refusal),
+        "message": message(refusal),
         "code": refusal.code,
         "param": refusal.param,
     }
     if isinstance(refusal, LimitRefusal):
         error["limits"] = failed_limits(refusal)
+        error["override_url"] = refusal.link
     return msgspec.json.encode({"type": "error", "error": error, "request_id": request_id})
 
 

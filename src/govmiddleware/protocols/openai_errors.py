@@ -1,6 +1,6 @@
 """OpenAI's error envelope: shared by its protocols, and the one that unrecognised routes answer in.
 
-    {"error": {"message", "type", "param", "code", "limits": [...]}}
+    {"error": {"message", "type", "param", "code", "limits": [...], "override_url"}}
 
 Sources: platform.openai.com/docs/guides/error-codes and /rate-limits; what openai-python's
 `_base_client.py` does with `x-should-retry`, `retry-after-ms` and `retry-after` (at most 120 s).
@@ -15,7 +15,13 @@ import msgspec
 from govmiddleware.core.limits import Meter
 from govmiddleware.core.ports import Headers, RefusalResponse
 from govmiddleware.core.refusals import BudgetExhausted, LimitRefusal, RateLimited, Refusal
-from govmiddleware.protocols.refusal_parts import failed_limits, rate_limits, remaining, retry_headers
+from govmiddleware.protocols.refusal_parts import (
+    failed_limits,
+    message,
+    rate_limits,
+    remaining,
+    retry_headers,
+)
 
 _KINDS = {
     Meter.REQUESTS: "requests",
@@ -42,13 +48,14 @@ def refusal_response(refusal: Refusal, request_id: str) -> RefusalResponse:
 def error_body(refusal: Refusal) -> bytes:
     """The envelope as JSON."""
     error: dict[str, Any] = {
-        "message": str(refusal),
+        "message": message(refusal),
         "type": _type_of(refusal),
         "param": refusal.param,
         "code": refusal.code,
     }
     if isinstance(refusal, LimitRefusal):
         error["limits"] = failed_limits(refusal)
+        error["override_url"] = refusal.link
     return msgspec.json.encode({"error": error})
 
 

@@ -14,11 +14,18 @@ from typing import Any
 from govmiddleware.core.limits import Meter
 from govmiddleware.core.money import usd_text
 from govmiddleware.core.ports import Headers
-from govmiddleware.core.refusals import Evaluation, LimitRefusal, RateLimited, Refusal
+from govmiddleware.core.refusals import BudgetExhausted, Evaluation, LimitRefusal, RateLimited, Refusal
 
 LONGEST_RETRY_AFTER_MS = 120_000
 """What openai-python waits at most; anthropic-sdk-python would sleep through any. A longer wait is not worth
 holding a connection's caller."""
+
+
+def message(refusal: Refusal) -> str:
+    """What the client reads. A budget's refusal ends with its link, for most people see of an error its message."""
+    if isinstance(refusal, BudgetExhausted) and refusal.link is not None:
+        return f"{refusal} To ask for more: {refusal.link}"
+    return str(refusal)
 
 
 def failed_limits(refusal: LimitRefusal) -> list[dict[str, Any]]:

@@ -30,10 +30,11 @@ from govmiddleware.core.ports import (
 )
 from govmiddleware.core.refusals import Unauthenticated, Unavailable
 from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE
-from govmiddleware.errors import StoreUnavailable
+from govmiddleware.errors import StoreLost, StoreUnavailable
 from govmiddleware.metrics import Metrics
 from govmiddleware.services import records
 from govmiddleware.services.evaluations import evaluate, events_of, refusal_for
+from govmiddleware.services.links import FindLink
 from govmiddleware.services.upkeep import Upkeep
 
 logger = logging.getLogger("govmiddleware.admission")
@@ -46,6 +47,7 @@ class Admission:
         lease_ms: how long a reservation lives without renewal.
         price_version: goes into the record that is left for the case of a crash.
         tell: takes the crossings of soft and hard values.
+        link: finds the link of a refusal.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Admission:
         lease_ms: int,
         price_version: str | None,
         tell: Callable[[LimitEvent], None],
+        link: FindLink,
     ) -> None:
         self._ledger = ledger
         self._upkeep = upkeep
@@ -64,6 +67,7 @@ class Admission:
         self._lease_ms = lease_ms
         self._price_version = price_version
         self._tell = tell
+        self._link = link
 
     async def take(
         self, call: Call, reservation: Reservation, holds: Sequence[Hold], step: Step, output: Output
@@ -118,7 +122,7 @@ class Admission:
         part = reservation.parts.setdefault(workspace, [])
         held = tuple(part)
         # From here on the reservation may have them, whether we hear of it or not.
-        part += [hold.counter for hold in holds if hold.counter not in held]
+        part += [counter for hold in holds for counter in hold.counters() if counter not in held]
         left = _reserved_by(call, step, output)
         record = records.expired_record(call, reservation.id, left, price_version=self._price_version)
         is_own = workspace == reservation.workspace
@@ -137,7 +141,9 @@ class Admission:
                     api_token_id=call.require_principal().stored_id if is_own else None,
                 )
         except BaseException as error:
-            if step is Step.OPEN:
+            if step is Step.OPEN and isinstance(error, StoreLost):
+                del reservation.parts[workspace]  # nothing was taken
+            elif step is Step.OPEN:
                 self._cancel(reservation, workspace)
             if isinstance(error, StoreUnavailable):
                 raise store_unavailable(error) from error
@@ -179,7 +185,9 @@ class Admission:
                 evaluations = evaluate(holds, outcome.states)
                 if step is not Step.GROW:
                     call.evaluations += evaluations
-                raise refusal_for(evaluations)
+                refusal = refusal_for(evaluations)
+                refusal.link = self._link(call, refusal)
+                raise refusal
             case ApiTokenRevoked():
                 raise Unauthenticated("This API token has been revoked.")
             case ReservationGone():
@@ -202,6 +210,8 @@ def _reserved_by(call: Call, step: Step, output: Output) -> Bound | None:
 
 def store_unavailable(error: StoreUnavailable) -> Unavailable:
     """The refusal of a call whose limits cannot be asked."""
+    if isinstance(error, StoreLost):
+        return Unavailable(f"No call can pass: {error}.", code="store_lost")
     logger.warning("a call was refused, for the store does not answer: %s", error)
     return Unavailable(
         "The store that keeps the limits does not answer; try again shortly.", code="store_unavailable"

@@ -74,6 +74,17 @@ class ApiTokens:
             raise Unauthenticated("This API token has expired.")
         return principal_of(found)
 
+    async def authenticate_active(self, secret: str | None, address: str) -> Principal:
+        """As `authenticate`, where no admission follows that would find out that the token was revoked.
+
+        Raises StoreUnavailable, too.
+        """
+        principal = await self.authenticate(secret, address)
+        stored_id, store = principal.stored_id, self._store
+        if stored_id and store and not await store.is_active(principal.workspace, stored_id):
+            raise Unauthenticated("This API token has been revoked.")
+        return principal
+
     def is_same(self, secret: str | None, expected: str, address: str) -> bool:
         """Whether a secret is the one expected, such as the admin token; under the same throttle.
 
@@ -85,6 +96,11 @@ class ApiTokens:
     def failed(self, address: str) -> None:
         """Count a failed login."""
         self._throttle.hit(self._failed_logins, address)
+
+    def guessed(self, address: str) -> None:
+        """Count a wrong guess at something else that only who was told knows. Raises TooManyFailedLogins."""
+        self._check_throttle(address)
+        self.failed(address)
 
     def _check_throttle(self, address: str) -> None:
         if not self._throttle.test(self._failed_logins, address):

@@ -54,6 +54,13 @@ class Conclusion:
         """Give back what a call holds that was refused. Raises no more than `conclude`."""
         await self._end(call, reservation, None)
 
+    async def give_back(self, call: Call, reservation: Reservation) -> None:
+        """As `release`, of a call that may open its reservation again. Raises StoreUnavailable, where it cannot be
+        known what it holds."""
+        for workspace in tuple(reservation.parts):
+            await self._settle(call, reservation, workspace, None, None)
+            del reservation.parts[workspace]
+
     async def _end(self, call: Call, reservation: Reservation, charge: Charge | None) -> None:
         reservation.open = False
         # The deployment's part last: until then more is reserved than is used, never less.
@@ -97,7 +104,7 @@ class Conclusion:
         amounts = {
             counter.name: (shadow if counter.is_shadow else charge).amount(counter.meter)
             for counter in counters
-            if not (call.has_inner_calls and counts_by_model(counter.scope))
+            if not (call.has_inner_calls and counts_by_model(counter.scope)) and not counter.is_override
         }
         with self._metrics.store_trip("settle"):
             settled = await self._ledger.settle(workspace, reservation.id, counters, amounts, record)

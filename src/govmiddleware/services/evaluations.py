@@ -46,7 +46,9 @@ def _evaluation(limit: Limit, hold: Hold, state: CounterState) -> Evaluation:
     projected = state.consumed + state.reserved + state.asked
     is_clock = limit.meter is Meter.WALL_CLOCK
     counts = is_clock or state.asked > 0  # what costs nothing passes
-    blocks = counts and (projected >= limit.hard if is_clock else projected > limit.hard)
+    raised, overrides = _raised(limit, hold, state)
+    room = max(0, limit.hard - state.consumed - state.reserved) + raised
+    blocks = counts and (state.asked >= room if is_clock else state.asked > room)
     warns = counts and limit.soft is not None and projected >= limit.soft
     decision = Decision.BLOCK if blocks else Decision.WARN if warns else Decision.ALLOW
     return Evaluation(
@@ -57,7 +59,24 @@ def _evaluation(limit: Limit, hold: Hold, state: CounterState) -> Evaluation:
         projected=projected,
         decision=decision,
         frees_in_ms=state.frees_in_ms if blocks else None,
+        raised=raised,
+        overrides=overrides,
     )
+
+
+def _raised(limit: Limit, hold: Hold, state: CounterState) -> tuple[int, tuple[str, ...]]:
+    """By how much overrides add to the limit's own room, and the ids of those that do."""
+    adding = [
+        (each, left)
+        for each, left in zip(hold.raises, state.left, strict=True)
+        if each.limit == limit.name and left
+    ]
+    if not adding:
+        return 0, ()
+    taken = state.consumed + state.reserved
+    hard = limit.hard + sum(left for each, left in adding if not each.is_used_up)
+    room = max(0, hard - taken) + sum(left for each, left in adding if each.is_used_up)
+    return room - max(0, limit.hard - taken), tuple(each.id for each, _ in adding)
 
 
 def refusal_for(evaluations: Sequence[Evaluation], mode: Mode = Mode.ENFORCED) -> LimitRefusal:
@@ -90,6 +109,8 @@ def _sentence(failure: Evaluation) -> str:
         f" {limit.scope} {failure.value!r}: {_amount(limit.meter, failure.consumed)} used and"
         f" {_amount(limit.meter, failure.reserved)} reserved of {_amount(limit.meter, limit.hard)}"
     )
+    if failure.raised:
+        sentence += f", past which overrides leave {_amount(limit.meter, failure.raised)}"
     sentence += f"; this call needs {_amount(limit.meter, failure.asked)}." if failure.asked else "."
     if failure.can_never_fit:
         return f"{sentence} It is larger than the whole limit and can never pass."

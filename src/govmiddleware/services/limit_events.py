@@ -12,6 +12,7 @@ from govmiddleware.core.events import LimitEvent
 from govmiddleware.core.limits import Limit, Meter, Mode
 from govmiddleware.core.money import usd_text
 from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE, is_deployment_wide
+from govmiddleware.core.wording import slack_text
 from govmiddleware.metrics import Metrics
 from govmiddleware.services.records import amount_shown
 from govmiddleware.services.webhook_delivery import WebhookDelivery
@@ -36,11 +37,6 @@ class LimitEvents:
         if self._webhook is not None:
             self._webhook.send(event_id(event), message(event))
 
-    async def close(self) -> None:
-        """Give what is not delivered yet a last try."""
-        if self._webhook is not None:
-            await self._webhook.close()
-
 
 def event_id(event: LimitEvent) -> str:
     """`evt_` and 32 hex digits: the same for the same limit, value, window and soft or hard."""
@@ -52,15 +48,11 @@ def event_id(event: LimitEvent) -> str:
 
 
 def message(event: LimitEvent) -> bytes:
-    """The JSON that a webhook gets: our fields, and `text` as Slack's incoming webhooks want it
-    (https://docs.slack.dev/messaging/formatting-message-text: three characters are escaped)."""
+    """The JSON that a webhook gets: our fields, and `text` as Slack's incoming webhooks want it."""
     evaluation, limit = event.evaluation, event.evaluation.limit
-    text = sentence(event)
-    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
-        text = text.replace(character, entity)
     return msgspec.json.encode(
         {
-            "text": text,
+            "text": slack_text(sentence(event)),
             "type": f"limit.{_past(event)}",
             "id": event_id(event),
             "at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),

@@ -10,9 +10,11 @@ from typing import Literal
 
 import msgspec
 
+from govmiddleware.core.audit_log import Action, AuditLog
 from govmiddleware.core.limits import Limit
 from govmiddleware.core.refusals import LimitIsConfigured, Unavailable
 from govmiddleware.core.registries import LimitStore
+from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE
 from govmiddleware.errors import ConfigurationError
 
 logger = logging.getLogger("govmiddleware.limits")
@@ -45,13 +47,20 @@ class LimitRegistry:
     Args:
         configured: the limits of the file.
         read: how stored ones are read.
+        audit_log: what is not in it is not done.
     """
 
     def __init__(
-        self, store: LimitStore, configured: Iterable[tuple[Limit, Fields]], read: ReadLimit
+        self,
+        store: LimitStore,
+        configured: Iterable[tuple[Limit, Fields]],
+        read: ReadLimit,
+        *,
+        audit_log: AuditLog,
     ) -> None:
         self._store = store
         self._read = read
+        self._audit_log = audit_log
         self._configured = {
             limit.name: RegisteredLimit(limit, fields, "file") for limit, fields in configured
         }
@@ -90,22 +99,30 @@ class LimitRegistry:
         """Whether the store has a limit of this name that cannot be read."""
         return name in self._unreadable
 
-    async def put(self, fields: Fields) -> tuple[RegisteredLimit, bool]:
+    async def put(self, fields: Fields, *, actor: str = "code") -> tuple[RegisteredLimit, bool]:
         """Create or replace a stored limit; returns it, and whether there was none of its name.
 
-        Raises ConfigurationError for one that cannot be, LimitIsConfigured, StoreUnavailable.
+        Args:
+            actor: as the audit log has it.
+
+        Raises ConfigurationError for one that cannot be, LimitIsConfigured, StoreUnavailable, HistoryUnavailable.
         """
         limit, fields = self._read(fields)
         self._check_stored(limit.name)
+        await self._audit_log.append(_action(actor, "limit.set", limit.name, fields))
         created = await self._store.put(limit.name, msgspec.json.encode(fields))
         logger.info("limit %s was %s: %s", limit.name, "created" if created else "replaced", fields)
         await self.refresh()
         return RegisteredLimit(limit, fields, "store"), created
 
-    async def delete(self, name: str) -> bool:
+    async def delete(self, name: str, *, actor: str = "code") -> bool:
         """Delete a stored limit; False where there is none. What it counted is kept, for a limit that counts
-        the same later. Raises LimitIsConfigured, StoreUnavailable."""
+        the same later. Raises LimitIsConfigured, StoreUnavailable, HistoryUnavailable."""
         self._check_stored(name)
+        found = await self.find(name)
+        if found is None and not self.is_unreadable(name):
+            return False
+        await self._audit_log.append(_action(actor, "limit.deleted", name, found.fields if found else {}))
         deleted = await self._store.delete(name)
         if deleted:
             logger.info("limit %s was deleted", name)
@@ -143,3 +160,8 @@ class LimitRegistry:
         self._registered, self._unreadable = registered, unreadable
         self._in_force = tuple(each.limit for each in registered.values())
         self._written = written
+
+
+def _action(actor: str, action: str, name: str, fields: Fields) -> Action:
+    workspace = str(fields.get("workspace") or DEPLOYMENT_WORKSPACE)
+    return Action(workspace, actor, action, f"limit:{name}", fields)

@@ -10,12 +10,16 @@ import msgspec
 from govmiddleware.core.call import Call, Reservation, Settlement
 from govmiddleware.core.demand import Bound
 from govmiddleware.core.limits import Meter
-from govmiddleware.core.money import usd_text
+from govmiddleware.core.money import nano_usd, usd_text
 from govmiddleware.core.refusals import Evaluation, Refusal
+from govmiddleware.core.reports import Sums
 from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE
 from govmiddleware.core.usage import Usage
 from govmiddleware.protocols.litellm import RESPONSE_COST
 from govmiddleware.services.settlement import Charge, Outcome, charge_as_bound
+
+UNREADABLE = "unreadable"
+"""The kind of what stands for a record that this version cannot read."""
 
 
 class RecordedEvaluation(msgspec.Struct, frozen=True):
@@ -30,6 +34,8 @@ class RecordedEvaluation(msgspec.Struct, frozen=True):
     decision: str
     soft: int | str | None = None
     mode: str = "enforced"
+    overrides: list[str] = []
+    """The ids of those that added to the limit's room, which journaled holds have amounts of."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,8 +84,11 @@ def encode(record: Record) -> bytes:
 
 
 def decode(raw: bytes) -> Record:
-    """Raises msgspec.DecodeError where `raw` is not a record."""
-    return _decoder.decode(raw)
+    """What is no record, or one that this version cannot read, is one of kind UNREADABLE, which says nothing."""
+    try:
+        return _decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Record(kind=UNREADABLE, workspace="")
 
 
 def outcome_record(call: Call, charge: Charge, reservation_id: str, *, price_version: str | None) -> Record:
@@ -150,6 +159,21 @@ def summary_record(workspace: str, refused: int) -> Record:
     return Record(kind="summary", workspace=workspace, outcome="refusals", refused=refused)
 
 
+def sums_of(record: Record) -> Sums:
+    """What a record says was used. Debt is the cost past what was reserved; a correction speaks of what is past what
+    was reserved, which its request's expired record has."""
+    sums = Sums(refused=record.refused)
+    if record.kind not in ("outcome", "correction"):
+        return sums
+    used, sums.cost = record.usage or Usage(), nano_usd(record.cost_usd or 0)
+    sums.requests = int(record.kind == "outcome")
+    sums.input_tokens, sums.output_tokens = used.input_tokens, used.output_tokens
+    sums.cached_tokens, sums.cache_write_tokens = used.cached_tokens, used.cache_write_tokens
+    sums.reasoning_tokens = used.reasoning_tokens
+    sums.debt = max(0, sums.cost - (nano_usd(record.reserved_usd or 0) if sums.requests else 0))
+    return sums
+
+
 def _record(
     call: Call,
     *,
@@ -217,6 +241,7 @@ def _recorded(evaluations: Iterable[Evaluation]) -> list[RecordedEvaluation]:
             if evaluation.limit.soft is None
             else amount_shown(evaluation.limit.meter, evaluation.limit.soft),
             mode=evaluation.limit.mode.value,
+            overrides=list(evaluation.overrides),
         )
         for evaluation in evaluations
     ]

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from govmiddleware.core.call import Call, Reservation
 from govmiddleware.core.demand import NOTHING, growth
 from govmiddleware.core.events import LimitEvent
-from govmiddleware.core.limits import Limit, holds_for
+from govmiddleware.core.limits import Hold, Limit, holds_for
 from govmiddleware.core.ports import Ledger, Output, Step
-from govmiddleware.core.refusals import LimitRefusal, RateLimited, Refusal
+from govmiddleware.core.refusals import BudgetExhausted, LimitRefusal, RateLimited, Refusal
+from govmiddleware.errors import StoreUnavailable
 from govmiddleware.metrics import Metrics
-from govmiddleware.services.admission import Admission
+from govmiddleware.services.admission import Admission, store_unavailable
 from govmiddleware.services.conclusion import Conclusion
 from govmiddleware.services.exposure import Exposure
+from govmiddleware.services.links import FindLink
+from govmiddleware.services.override_wait import OverrideWait
+from govmiddleware.services.raises import Raises
 from govmiddleware.services.settlement_watch import SettlementWatch
 from govmiddleware.services.upkeep import Upkeep
 
@@ -40,6 +44,9 @@ class Reservations:
         price_version: goes into every record that has a price.
         tell: takes the crossings of soft and hard values.
         sleep: how a stream waits for its rate; for those who have a clock of their own.
+        link: finds the link of a refusal.
+        raises: the overrides in force.
+        wait: for what budgets refuse; None: it is refused at once.
     """
 
     def __init__(
@@ -55,8 +62,13 @@ class Reservations:
         price_version: str | None = None,
         tell: Callable[[LimitEvent], None] = lambda event: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        link: FindLink = lambda call, refusal: None,
+        raises: Raises | None = None,
+        wait: OverrideWait | None = None,
     ) -> None:
         self._upkeep = upkeep
+        self._wait = wait
+        self._raises = raises
         self._exposure = Exposure(metrics)
         self._clamp_min = clamp_min_output_tokens
         self._slice = slice_output_tokens
@@ -68,6 +80,7 @@ class Reservations:
             lease_ms=round(lease_seconds * 1000),
             price_version=price_version,
             tell=tell,
+            link=link,
         )
         self._conclusion = Conclusion(ledger, upkeep, watch, metrics, price_version=price_version)
 
@@ -90,7 +103,7 @@ class Reservations:
         """
         limits = tuple(limits)
         if call.reservation is not None:
-            await self._take(call, call.reservation, limits, Step.EXTEND, in_slices)
+            await self._take_or_wait(call, call.reservation, limits, Step.EXTEND, in_slices)
             yield
             return
         reservation = await self._open(call, limits, in_slices)
@@ -108,7 +121,7 @@ class Reservations:
     async def _open(self, call: Call, limits: tuple[Limit, ...], in_slices: bool) -> Reservation:
         reservation = Reservation(call.request_id, call.require_principal().workspace)
         try:
-            await self._take(call, reservation, limits, Step.OPEN, in_slices)
+            await self._take_or_wait(call, reservation, limits, Step.OPEN, in_slices)
         except BaseException:
             await self._upkeep.finish(self._conclusion.release(call, reservation))
             raise
@@ -117,6 +130,34 @@ class Reservations:
             call.parent.has_inner_calls = True
         self._upkeep.opened(reservation)
         return reservation
+
+    async def _take_or_wait(
+        self,
+        call: Call,
+        reservation: Reservation,
+        limits: tuple[Limit, ...],
+        step: Step,
+        in_slices: bool,
+    ) -> None:
+        """A call whose budgets are raised while it waits takes all its holds anew, as it gave back what it had."""
+        reservation.limits += limits
+        try:
+            await self._take(call, reservation, limits, step, in_slices)
+        except BudgetExhausted as refusal:
+            if self._wait is None:
+                raise
+            try:
+                await self._conclusion.give_back(call, reservation)
+            except StoreUnavailable as error:
+                raise store_unavailable(error) from error
+            self._upkeep.closed(reservation)
+            if not await self._wait.is_granted(call, refusal):
+                raise
+            call.evaluations.clear()
+            call.would_refuse = None
+            everything = tuple(dict.fromkeys(reservation.limits))
+            await self._take(call, reservation, everything, Step.OPEN, in_slices)
+            self._upkeep.opened(reservation)
 
     async def _take(
         self,
@@ -139,7 +180,8 @@ class Reservations:
         if in_slices and demand.grows and self._slice:
             wanted = min(wanted, self._slice)
         least = min(wanted, self._clamp_min) if demand.can_be_limited else wanted
-        granted = await self._admission.take(call, reservation, holds, step, Output(wanted, least))
+        raised = self._raised(holds, reservation)
+        granted = await self._admission.take(call, reservation, raised, step, Output(wanted, least))
         if wanted < demand.output:
             call.reserved_output = granted.output
             call.grow = lambda tokens: self._grow(call, reservation, limits, tokens)
@@ -171,7 +213,11 @@ class Reservations:
             ]
             try:
                 granted = await self._admission.take(
-                    call, reservation, holds, Step.GROW, Output(most, min(most, _LEAST_GROWTH))
+                    call,
+                    reservation,
+                    self._raised(holds, reservation),
+                    Step.GROW,
+                    Output(most, min(most, _LEAST_GROWTH)),
                 )
             except Refusal as refusal:
                 pause = (refusal.retry_after_ms or 0) / 1000 if isinstance(refusal, RateLimited) else 0
@@ -186,3 +232,6 @@ class Reservations:
                 call.shadow_output = reserved + max(0, granted.shadow_output)
             self._exposure.changed(call)
         return True
+
+    def _raised(self, holds: Sequence[Hold], reservation: Reservation) -> Sequence[Hold]:
+        return self._raises.applied(holds, reservation.workspace) if self._raises else holds

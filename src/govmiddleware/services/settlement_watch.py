@@ -4,7 +4,8 @@ that found no open reservation?
 A store may come back without the last of what it acknowledged: an append-only file synced every second, and
 replicas that follow asynchronously, both allow it. So every worker keeps its settlements of the last seconds
 and, when another run of the store answers, looks for them in the journal. What is missing is sent again,
-which heals it where only the settlement was lost; where the reservation was lost too, it is reported.
+which heals it where only the settlement was lost; where the reservation was lost too, it is applied without one
+(`lost_settlements`).
 
 The same look explains a settlement that found no open reservation: it had been taken before, and only its
 answer was lost; or the reservation was swept; or the store has lost it.
@@ -18,11 +19,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from govmiddleware.core.journal import Journal
 from govmiddleware.core.limits import Counter
 from govmiddleware.core.money import usd_text
-from govmiddleware.core.ports import Journal, Ledger, Settled
+from govmiddleware.core.ports import Ledger, Settled
 from govmiddleware.metrics import Metrics
 from govmiddleware.services import records
+from govmiddleware.services.lost_settlements import LostSettlements
 
 logger = logging.getLogger("govmiddleware.settlement_watch")
 
@@ -31,6 +34,8 @@ CHECK_SECONDS = 1.0
 _KEPT_SECONDS = 10.0
 """How long before the last sign of life of a store its acknowledgements are doubted."""
 _KEPT_MOST = 10_000
+_DOUBTED = "doubted"
+"""In place of a run that answered."""
 _CLOCKS_APART_SECONDS = 10.0
 """By how much a failover may move the clock that the journal's ids are made by."""
 
@@ -67,12 +72,18 @@ class SettlementWatch:
     """Keeps this process's settlements of the last seconds; `check` is its work, to be done every second.
 
     It trusts that the journal in the store has what was settled within the last minute.
+
+    Args:
+        lost: applies what the store has lost with its reservation; without it that is reported.
     """
 
-    def __init__(self, ledger: Ledger, journal: Journal, metrics: Metrics) -> None:
+    def __init__(
+        self, ledger: Ledger, journal: Journal, metrics: Metrics, lost: LostSettlements | None = None
+    ) -> None:
         self._ledger = ledger
         self._journal = journal
         self._metrics = metrics
+        self._lost = lost
         self._run_id = ""
         self._kept: dict[_Part, SentSettlement] = {}
         self._unexplained: dict[_Part, tuple[SentSettlement, Callable[[], None]]] = {}
@@ -89,10 +100,14 @@ class SettlementWatch:
         if len(self._kept) > _KEPT_MOST:
             del self._kept[next(iter(self._kept))]
 
+    def doubt(self) -> None:
+        """The store has lost something, though it may be the same run of it."""
+        self._run_id = _DOUBTED
+
     async def check(self) -> None:
         """Look after what another run of the store may have lost, and explain what is unexplained.
 
-        Raises StoreUnavailable; the next check then does what is left.
+        Raises StoreUnavailable and HistoryUnavailable; the next check then does what is left.
         """
         asked = time.monotonic()
         run_id = await self._ledger.run_id()
@@ -104,6 +119,8 @@ class SettlementWatch:
             by_workspace[sent.workspace].append(sent)
         for workspace, group in by_workspace.items():
             await self._look_after(workspace, group)
+        if self._lost is not None and self._run_id not in ("", run_id):
+            await self._lost.restore()
         self._run_id = run_id
         await self._let_go(asked - _KEPT_SECONDS)
 
@@ -120,6 +137,11 @@ class SettlementWatch:
             await self._send_again(workspace, missing)
             journaled = await self._journaled(workspace, group)
         lost = []
+        if self._lost is not None:
+            missing = [sent for sent in group if sent.reservation_id not in journaled]
+            journaled |= await self._lost.drained(workspace, [sent.reservation_id for sent in missing])
+            await self._apply(self._lost, [sent for sent in missing if sent.reservation_id not in journaled])
+            journaled = {sent.reservation_id: sent.record for sent in missing} | journaled
         for sent in group:
             _, count = self._unexplained.pop(sent.part, (sent, None))
             record = journaled.get(sent.reservation_id)
@@ -164,6 +186,18 @@ class SettlementWatch:
                 len(healed),
                 workspace,
                 ", ".join(healed),
+            )
+
+    async def _apply(self, lost: LostSettlements, missing: Sequence[SentSettlement]) -> None:
+        for sent in missing:
+            await lost.apply(sent.workspace, sent.reservation_id, sent.counters, sent.amounts, sent.record)
+        if missing:
+            logger.warning(
+                "the store had lost %d settlements of workspace %s with their reservations, and they are charged "
+                "again: %s",
+                len(missing),
+                missing[0].workspace,
+                ", ".join(sent.reservation_id for sent in missing),
             )
 
     def _report_late(self, sent: SentSettlement) -> None:

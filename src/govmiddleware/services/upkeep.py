@@ -10,7 +10,7 @@ from typing import Any
 
 from govmiddleware.core.call import Reservation
 from govmiddleware.core.ports import Ledger
-from govmiddleware.errors import StoreUnavailable
+from govmiddleware.errors import HistoryUnavailable, StoreUnavailable
 from govmiddleware.metrics import Metrics
 
 logger = logging.getLogger("govmiddleware.upkeep")
@@ -176,5 +176,7 @@ class Upkeep:
                 await work()
             except StoreUnavailable as error:
                 logger.warning("the store does not answer: %s", error)
+            except HistoryUnavailable as error:
+                logger.warning("the journal in SQL does not answer: %s", error)
             except Exception:  # a loop that ended would be missed too late
                 logger.exception("periodic work failed, and is tried again")

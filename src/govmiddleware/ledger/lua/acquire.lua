@@ -3,29 +3,31 @@
 -- grows it on counters that it holds. Where the whole output does not fit, the largest that does is granted.
 --
 -- KEYS  1 state  2 reservation  3 open  4 active API tokens  5 journal
---       6.. the counters of the new holds, then those that the reservation holds already
+--       6.. the counters of the new holds, those of their overrides, then those that the reservation holds already
 -- ARGV  1 test clock, ms or ''     2 reservation id     3 'open', 'extend' or 'grow'     4 lease, ms
---       5 API token id, '' for one that the store does not know             6 the journal's largest length
+--       5 API token id, '' for one that the store does not know       6 the most records that are not in SQL yet
 --       7 the record to journal if the lease runs out
 --       8, 9 output tokens: the most and the least that are wanted     10 '1' to give up its shadow holds
 --       11 an array of the new holds, as MessagePack: one string is read faster than many. Of each: kind; 'e'
 --           enforced, 'd' shadow or 'o' only counted; the amount: fixed, and millionths for each output token; hard;
---           a, b, c as locate() has them; from which projected amount on to look for crossings, and
---           "limit soft hard .." to look at
+--           (of the limits without overrides) a, b, c as locate() has them; from which projected amount on to look
+--           for crossings, and "limit soft hard .." to look at; perhaps the limits with overrides, as raised() has them
 -- Returns  {'granted', output, shadow output, expired, states..}
 --              shadow output: what the limits in dry_run would have granted, -1 where they would have refused
 --              expired: a few reservations that want sweeping
 --          {'exceeded', 0, 0, expired, states..}  nothing was taken; an extension's earlier holds are released
 --          {'revoked'} {'full'} {'gone'}    nothing was taken; 'gone': cancelled before, or not open any more
+--          {'lost'}                         nothing was taken: the workspace has no epoch
 --          {'stale', now}                   the windows sent are not those of the script's time: send again
---          a state is "used reserved asked frees_in_ms crossings..", before this call; frees_in_ms is -1 where time
---          does not help; a crossing is "s:LIMIT:WINDOW" or "h:LIMIT:WINDOW", told once for each window
+--          a state is "used reserved asked frees_in_ms crossings.. overrides..", before this call; frees_in_ms is -1
+--          where time does not help; a crossing is "s:LIMIT:WINDOW" or "h:LIMIT:WINDOW", told once for each window;
+--          an override is "o:LEFT", what it adds now
 -- Units  amounts in the meter's own (nano-USD for cost)
 
 local state, reservation, open, active, journal = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local id, step, lease, api_token = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local most, least = tonumber(ARGV[8]), tonumber(ARGV[9])
-local now = clock(state, ARGV[1])
+local now, epoch = clock(state, ARGV[1])
 local FIRST_KEY = 6
 local LARGEST = 2 ^ 53 - 1 -- of a counter: what is held of one that refuses nothing must not take it past what is exact
 
@@ -44,6 +46,29 @@ local function most_output(ask, room, low)
   while amount_at(ask, output) > room do output = output - 1 end
   while amount_at(ask, output + 1) <= room do output = output + 1 end
   return output
+end
+
+-- The room of a limit with overrides: its own, never below 0, and what is left of those that are in force.
+--   limit      {name, hard, overrides..}; an override {the index of its counter in KEYS, what it adds, the end of its
+--              time, whether that is used up}. One that is not adds all of it until something uses its counter up.
+-- Returns {name, own, room, most: what would pass if the counter were empty, overrides = {{key, place, left}..}}
+local function raised(ask, limit)
+  local hard, left_of_all, overrides = limit[2], 0, {}
+  for i = 3, #limit do
+    local index, adds, ends, is_used_up = unpack(limit[i])
+    local place, left = locate(KEYS[index], now, 'c', 0), 0
+    local taken = place.used + place.reserved
+    if now < ends then left = is_used_up and math.max(0, adds - taken) or taken == 0 and adds or 0 end
+    if is_used_up then
+      left_of_all = left_of_all + left
+      table.insert(overrides, {key = KEYS[index], place = place, left = left})
+    else
+      hard = hard + left
+    end
+    ask.left = ask.left .. ' o:' .. text(left)
+  end
+  local own = math.max(0, hard - ask.place.used - ask.place.reserved)
+  return {name = limit[1], own = own, room = own + left_of_all, most = hard + left_of_all, overrides = overrides}
 end
 
 -- After how long `excess` has left the counter at the latest; -1 where time alone does not bring it.
@@ -93,22 +118,49 @@ local function grown(before, ask)
   return table.concat(hold, ' ')
 end
 
+-- Takes from overrides what a hold exceeds its limit's own room by. Writes only, and none that can fail.
+local function take_overrides(ask, limit, held, holds)
+  local excess = ask.amount - limit.own
+  for _, override in ipairs(limit.overrides) do
+    local taken = math.min(excess, override.left)
+    if taken > 0 then
+      excess = excess - taken
+      add(override.key, now, 'c', override.place, 'r', taken)
+      local hold = grown(held[override.key], {kind = 'c', place = override.place, amount = taken})
+      for _, each in ipairs({override.key, hold, 'o:' .. override.key, limit.name .. ' ' .. ask.key}) do
+        table.insert(holds, each)
+      end
+    end
+  end
+end
+
+if not epoch then return {'lost'} end
 local held, fields = read_reservation(reservation)
 if fields.dead or fields.swept or (step ~= 'open') ~= (fields.rec ~= nil) then return {'gone'} end
 if api_token ~= '' and redis.call('SISMEMBER', active, api_token) == 0 then return {'revoked'} end
-if step == 'open' and redis.call('XLEN', journal) >= tonumber(ARGV[6]) then return {'full'} end
+if step == 'open' then
+  local most_records, records = tonumber(ARGV[6]), redis.call('XLEN', journal)
+  if records >= most_records then records = records - number(redis.call('HGET', state, 'drained')) end
+  if records >= most_records then return {'full'} end
+end
 
 local asks, output, shadow_output = {}, most, most
 for i, wanted in ipairs(cmsgpack.unpack(ARGV[11])) do
-  local kind, check, fixed, per_token, hard, a, b, c, watch_from, watch = unpack(wanted, 1, 10)
+  local kind, check, fixed, per_token, hard, a, b, c, watch_from, watch, limits = unpack(wanted, 1, 11)
   local key = KEYS[FIRST_KEY + i - 1]
   local ask = {key = key, kind = kind, check = check, fixed = fixed, per_token = per_token, hard = hard, a = a, b = b,
-    watch_from = watch_from, watch = watch, low = most, all = 0, place = locate(key, now, kind, a, b, c), amount = 0}
+    watch_from = watch_from, watch = watch, low = most, all = 0, place = locate(key, now, kind, a, b, c), amount = 0,
+    raised = {}, left = ''}
   if not ask.place then return {'stale', text(now)} end
   ask.all = amount_at(ask, most)
   if ask.check ~= 'o' then
     -- What costs nothing passes a limit that is used up, and one that debt has gone past.
-    local room, fits = math.max(0, ask.hard - ask.place.used - ask.place.reserved)
+    local room, fits = hard and math.max(0, hard - ask.place.used - ask.place.reserved) or math.huge
+    for _, limit in ipairs(limits or {}) do
+      local found = raised(ask, limit)
+      table.insert(ask.raised, found)
+      if found.room < room then room, ask.hard = found.room, found.most end
+    end
     -- A sliding window frees by itself soon: what would fit an empty one waits for that.
     if step == 'grow' or ask.kind == 'c' or ask.all > ask.hard then ask.low = least end
     if ask.kind == 'w' then fits = room > 0 and most else fits = most_output(ask, room, ask.low) end
@@ -131,7 +183,7 @@ for i, ask in ipairs(asks) do
     told = (ask.fails or granted >= 0) and crossings(ask, projected, granted >= 0, flags) or ''
   end
   ask.amount = math.min(asked, math.max(0, LARGEST - place.used - place.reserved))
-  states[i] = string.format('%d %d %d %d%s', place.used, place.reserved, asked, wait, told)
+  states[i] = string.format('%d %d %d %d%s%s', place.used, place.reserved, asked, wait, told, ask.left)
 end
 
 local releases = {}
@@ -162,11 +214,16 @@ if exceeded then
 end
 
 local holds = {'rec', ARGV[7]}
+if step ~= 'grow' then
+  table.insert(holds, 'at') -- when it was admitted
+  table.insert(holds, text(now))
+end
 for _, ask in ipairs(asks) do
   if ask.check ~= 'd' or not shadow_exceeded then
     add(ask.key, now, ask.kind, ask.place, 'r', ask.amount)
     table.insert(holds, ask.key)
     table.insert(holds, grown(held[ask.key], ask))
+    for _, limit in ipairs(ask.raised) do take_overrides(ask, limit, held, holds) end
   end
 end
 redis.call('HSET', reservation, unpack(holds))

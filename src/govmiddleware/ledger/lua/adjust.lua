@@ -4,33 +4,43 @@
 -- Counters may belong to a member of a book (a user or session of a budget), which keeps when each member was last
 -- used, and the terms that it got when it was new.
 --
--- KEYS  1 state  2 the adjustment  3 journal  4 the book  5 its terms  6.. counters
+-- KEYS  1 state  2 the adjustment  3 journal  4 the book  5 its terms  6 the restorer's turn  7.. counters
 -- ARGV  1 test clock, ms or ''   2 how long to remember the id, ms   3 the record, '' to journal nothing
---       4 'add' amounts, 'reset' to take back what the current window has, or 'forget': to reset, and the member too
+--       4 'add' amounts, 'reset' to take back what the current window has, 'forget': to reset, and the member too,
+--         or 'restore' amounts in given buckets
 --       5 the member, '' for none   6 its terms, if it is new
 --       7 after how long without use a member is idle, ms; '' never   8 the most members; '' any number
 --       9 '1' to forget it only where it is idle, or the one not used for the longest of too many
---       10.. five for each counter: the amount, 0 or more; kind, a, b, c as locate() has them
+--       10 whose turn it must be to restore what the store has lost, which is done without an epoch; '' for all else
+--       11.. five for each counter: the amount, 0 or more, or what plan_restoration() takes; kind, a, b, c as
+--         locate() has them
 -- Returns  {'done', terms, idle members.., '', "used change"..}   used: before; terms: '' where the member was
 --              unknown; idle: a few that want forgetting, or the one not used for the longest where there are too many
 --          {'idle'}         the member is: forget it first. Nothing was written
 --          {'busy'}         it is neither, and was to be forgotten only then
+--          {'late'}         the turn was another's, or over: nothing was written
+--          {'lost'}         the workspace has no epoch: nothing was written
 --          {'stale', now}   the windows sent are not those of the script's time: send again
 -- Units  amounts in the meter's own (nano-USD for cost)
 
-local state, seen, journal, book, terms = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local state, seen, journal, book, terms, turn = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local action, member, idle_ms, most = ARGV[4], ARGV[5], tonumber(ARGV[7]), tonumber(ARGV[8])
-local now = clock(state, ARGV[1])
-local STRIDE, FIRST_ARG, FIRST_KEY = 5, 10, 6
+local now, epoch = clock(state, ARGV[1])
+local STRIDE, FIRST_ARG, FIRST_KEY = 5, 11, 7
 
 local before = redis.call('LRANGE', seen, '0', '-1')
 if #before > 0 then return before end
+if ARGV[10] ~= '' then
+  if redis.call('GET', turn) ~= ARGV[10] then return {'late'} end
+elseif not epoch then
+  return {'lost'}
+end
 
 -- What a reset takes from a counter: the changes as the journal has them, their sum, and the fields that go.
 local function all_of(ask)
   local place, changes, sum, fields = ask.place, {}, 0, {}
   if ask.kind == 'n' then return '0 0', 0, {} end -- what is open is not used up
-  if ask.kind == 'w' then return place.bucket .. ' 0', 0, {'f' .. place.bucket} end
+  if ask.kind == 'w' then return place.bucket .. ' ' .. text(-now), 0, {'f' .. place.bucket} end
   for bucket = ask.kind == 's' and place.oldest or tonumber(place.bucket), tonumber(place.bucket) do
     table.insert(fields, 'u' .. text(bucket))
   end
@@ -60,9 +70,11 @@ for i = 0, #KEYS - FIRST_KEY do
   ask.place = locate(ask.key, now, ask.kind, ARGV[at + 2], ARGV[at + 3], ARGV[at + 4])
   if not ask.place then return {'stale', text(now)} end
   local change
-  if action == 'add' then
+  if action == 'restore' then
+    ask.write, change, ask.amount = plan_restoration(ask.key, now, ask.kind, ask.place, ARGV[at])
+  elseif action == 'add' then
     ask.amount = (ask.kind == 'w' or ask.kind == 'n') and 0 or tonumber(ARGV[at])
-    change = ask.place.bucket .. ' ' .. text(ask.amount)
+    change = ask.place.bucket .. ' ' .. text(ask.kind == 'w' and (ask.place.first or now) or ask.amount)
   else
     change, ask.amount, ask.fields = all_of(ask)
   end
@@ -92,7 +104,9 @@ end
 
 redis.call('HSET', state, 'now', text(now))
 for _, ask in ipairs(asks) do
-  if action == 'add' then
+  if action == 'restore' then
+    ask.write()
+  elseif action == 'add' then
     if ask.kind ~= 'n' then add(ask.key, now, ask.kind, ask.place, 'u', ask.amount) end
   elseif action == 'forget' and ask.place.reserved == 0 and ask.kind ~= 'n' then
     redis.call('DEL', ask.key)

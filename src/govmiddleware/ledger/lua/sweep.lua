@@ -13,15 +13,11 @@ local held, fields, held_count = read_reservation(reservation)
 local lease_end = redis.call('ZSCORE', open, ARGV[2])
 if not lease_end or tonumber(lease_end) > now then return 0 end
 
-local function reserved(_, hold)
-  local sum = 0
-  for _, part in ipairs(hold.parts) do sum = sum + part.amount end
-  return sum
-end
+local function reserved(_, hold) return amount_of(hold) end
 
-local writes, entry = plan_settlements(held, held_count, 5, reserved)
+local writes, entry = plan_settlements(held, fields, held_count, 5, reserved)
 if not writes then return -1 end
-write_settlement(state, open, journal, ARGV[2], now, writes, entry, fields.rec or '')
+write_settlement(state, open, journal, ARGV[2], now, writes, entry, fields.rec or '', fields.at)
 redis.call('HSET', reservation, 'swept', text(now))
 redis.call('HDEL', reservation, 'rec')
 redis.call('PEXPIRE', reservation, text(DAY))

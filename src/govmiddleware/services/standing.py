@@ -1,0 +1,57 @@
+"""Where one limit stands now, for one value of its scope."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from govmiddleware.core.journal import Journal
+from govmiddleware.core.limits import Counter, Limit, Mode
+from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE, is_deployment_wide
+from govmiddleware.core.times import rfc3339
+from govmiddleware.core.windows import ResettingWindow
+from govmiddleware.services.limit_states import amounts_in_window
+from govmiddleware.services.limits import LimitRegistry
+from govmiddleware.services.records import amount_shown
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Amounts in the meter's unit; `resets_at` in RFC 3339, None where nothing resets it."""
+
+    limit: Limit
+    used: int
+    reserved: int
+    resets_at: str | None
+
+    def shown(self) -> dict[str, object]:
+        meter, hard = self.limit.meter, self.limit.hard
+        return {
+            "window": self.limit.window.name,
+            "used": amount_shown(meter, self.used),
+            "reserved": amount_shown(meter, self.reserved),
+            "maximum": amount_shown(meter, hard),
+            "remaining": amount_shown(meter, max(0, hard - self.used - self.reserved)),
+            "percent": (self.used + self.reserved) * 100 // hard if hard else 100,
+            "resets_at": self.resets_at,
+        }
+
+
+class Standings:
+    def __init__(self, journal: Journal, limits: LimitRegistry) -> None:
+        self._journal = journal
+        self._limits = limits
+
+    async def find(self, workspace: str, name: str, value: str) -> Standing | None:
+        """None where the workspace has no limit of this name any more. Raises StoreUnavailable."""
+        registered = await self._limits.find(name)
+        if registered is None or registered.limit.workspace not in (None, workspace):
+            return None
+        limit = registered.limit
+        place = DEPLOYMENT_WORKSPACE if is_deployment_wide(limit.scope) else workspace
+        counter = Counter(limit.scope, limit.meter, limit.window, value, limit.mode is Mode.DRY_RUN).name
+        found = (await self._journal.snapshot(place, [counter])).counters.get(counter)
+        now_ms = time.time_ns() // 1_000_000
+        used, reserved = amounts_in_window(limit.window, found, now_ms)
+        resets_ms = limit.window.bounds(now_ms)[1] if isinstance(limit.window, ResettingWindow) else None
+        return Standing(limit, used, reserved, rfc3339(resets_ms))
