@@ -57,6 +57,12 @@ def data_dir(shared_data_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 @pytest.fixture
+def journal(data_dir: Path, tmp_path: Path) -> Path:
+    """The file of the deployment's journal."""
+    return tmp_path / "journal.sqlite3"
+
+
+@pytest.fixture
 def store(data_dir: Path) -> Iterator[Redis]:
     """A client of the deployment's store."""
     with Redis.from_url(EmbeddedStore(data_dir).url) as redis:

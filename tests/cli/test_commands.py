@@ -11,6 +11,7 @@ import stat
 import sys
 import tomllib
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -378,15 +379,14 @@ def test_audit_is_0_where_the_books_balance_and_1_where_a_counter_was_changed(ru
     assert "NOT OK" in run("audit").out
 
 
-def test_audit_names_the_entry_of_the_audit_log_that_was_tampered_with(run, configured, tmp_path) -> None:
-    database = tmp_path / "audited.sqlite3"
-    configured(f"journal_url = 'sqlite:///{database}'\n{LIMITS}")
+def test_audit_names_the_entry_of_the_audit_log_that_was_tampered_with(run, configured, journal) -> None:
+    configured(LIMITS)
     run("token", "create", "ide", "--workspace", "acme")
     run("limit", "set", "a", "--scope", "user", "--meter", "requests", "--rate", "1/minute")
     run("limit", "delete", "a")
     clean = json.loads(run("audit", "--json").out)
     assert clean["chain"] == {"ok": True, "first_bad": None, "entries": 3, "problem": None}
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(journal, isolation_level=None)) as connection:
         [head] = connection.execute(
             "SELECT sequence || ':' || mac FROM gov_audit_entry ORDER BY sequence DESC LIMIT 1"
         ).fetchone()
@@ -394,9 +394,8 @@ def test_audit_names_the_entry_of_the_audit_log_that_was_tampered_with(run, conf
     changed = run("audit", "--json")
     assert (changed.code, json.loads(changed.out)["chain"]["first_bad"]) == (1, 2)
     assert "audit log: entry 2: " in run("audit").out
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(journal, isolation_level=None)) as connection:
         connection.execute("DELETE FROM gov_audit_entry WHERE sequence >= 2")
-    connection.close()
     assert run("audit", "--head", head).code == 1
     malformed = run("audit", "--head", "3")
     assert (malformed.code, "--head" in malformed.err) == (2, True)
@@ -412,8 +411,9 @@ def test_a_damaged_key_of_the_audit_log_ends_a_command_and_is_named(
     assert (ran.code, "audit_key" in ran.err, str(tmp_path / "audit.key") in ran.err) == (2, True, True)
 
 
-def test_a_change_that_the_audit_log_cannot_take_exits_with_3(run, configured, tmp_path) -> None:
-    configured(f"journal_url = 'sqlite:///{tmp_path}'\n{LIMITS}")
+def test_a_change_that_the_audit_log_cannot_take_exits_with_3(run, configured, journal) -> None:
+    configured(LIMITS)
+    journal.mkdir()
     for command in (
         ("token", "create", "ide"),
         ("limit", "set", "a", "--scope", "user", "--meter", "requests", "--rate", "1/minute"),
@@ -447,12 +447,11 @@ def test_doctor_says_what_works(run) -> None:
 
 
 def test_doctor_says_whether_the_journal_answers_and_fits_the_store(
-    run, configured, gov_server, tmp_path
+    run, configured, gov_server, journal
 ) -> None:
-    database = tmp_path / "journal"
-    configured(f'redis_url = "{gov_server}"\njournal_url = "sqlite:///{database}"')
-    assert f"ok    journal database: sqlite:///{database}, which is for one host" in run("doctor").out
-    database.write_text("this is no database, and long enough to be taken for one" * 20)
+    configured(f'redis_url = "{gov_server}"')
+    assert f"ok    journal database: sqlite:///{journal}, which is for one host" in run("doctor").out
+    journal.write_text("this is no database, and long enough to be taken for one" * 20)
     ran = run("doctor")
     assert (ran.code, "FAIL  journal database: " in ran.out, "not a database" in ran.out) == (1, True, True)
 
@@ -494,15 +493,15 @@ def test_this_projects_own_configuration_files_are_right(run) -> None:
         assert ran.code == 0, (file, ran.err)
 
 
-def test_a_store_that_lost_everything_is_rebuilt_from_the_journal(command, traffic, store) -> None:
+def test_a_store_that_lost_everything_is_rebuilt_from_the_journal(run, traffic, store) -> None:
     traffic()
-    assert command("audit").code == 0  # what SQL does not have by now, the last worker drained as it ended
-    assert command("audit", "--rebuild").code == 0
+    assert run("audit").code == 0  # what SQL does not have by now, the last worker drained as it ended
+    assert run("audit", "--rebuild").code == 0
     counters = {key: store.hgetall(key) for key in store.scan_iter("gov:{acme}:c:*")}
     store.flushall()
-    lost = command("audit", "--json")
+    lost = run("audit", "--json")
     assert (lost.code, json.loads(lost.out)["lost"]) == (1, ["acme"])
-    rebuilt = command("audit", "--rebuild")
+    rebuilt = run("audit", "--rebuild")
     assert rebuilt.code == 0, rebuilt.told
     assert "counters restored" in rebuilt.err
     for key, fields in counters.items():
@@ -510,4 +509,4 @@ def test_a_store_that_lost_everything_is_rebuilt_from_the_journal(command, traff
         restored = store.hgetall(key)
         assert {field: amount for field, amount in restored.items() if field in used} == used, key
     traffic()
-    assert command("audit").code == 0
+    assert run("audit").code == 0
