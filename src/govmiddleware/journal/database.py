@@ -22,6 +22,8 @@ _READ_SECONDS = 30.0
 """For one transaction that reads: reports look at much."""
 _WRITE_SECONDS = 10.0
 _CONNECT_SECONDS = 5
+_SQLITE_BUSY_MS = 5000
+"""How long one waits who writes for another who does."""
 
 _PING_SECONDS = 3.0
 _SCHEMA_LOCK = 0x676F766A  # any number that others in the database do not lock
@@ -165,7 +167,8 @@ def _behave(sqlite: Engine) -> None:
 def _set_up_sqlite(connection: Any, _: object) -> None:
     """Readers beside one writer (WAL), and each commit on the disk: the stream is trimmed after it."""
     connection.isolation_level = None  # or the driver begins transactions as it likes
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "busy_timeout = 5000", "foreign_keys = ON"):
+    busy = f"busy_timeout = {_SQLITE_BUSY_MS}"
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", busy, "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
