@@ -52,7 +52,7 @@ async def without_store(
     """A worker of the same deployment that the store does not answer."""
     governance = make_governance(redis_url=f"unix://{tmp_path}/closed.sock", limits=[LIMIT], clock=gov_clock)
     yield governance
-    await governance._close_store()
+    await governance.storage.close()
 
 
 @pytest.fixture
