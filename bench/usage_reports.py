@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from govmiddleware.core.backfill import Kind
+from govmiddleware.core.journal import JournalEntry, SettledHold
 from govmiddleware.core.limits import Meter
-from govmiddleware.core.ports import JournalEntry, SettledHold
 from govmiddleware.core.reports import Span
 from govmiddleware.core.slices import Unit, cut
 from govmiddleware.core.usage import Usage

@@ -27,7 +27,6 @@ from govmiddleware.budgets import (
     session_book,
 )
 from govmiddleware.core.addresses import TrustedProxies
-from govmiddleware.core.audit_log import Head
 from govmiddleware.core.call import Attribution, Principal
 from govmiddleware.core.limits import Limit
 from govmiddleware.core.prices import PriceBook
@@ -35,31 +34,18 @@ from govmiddleware.core.refusals import Unavailable
 from govmiddleware.core.tokens import CL100K, O200K
 from govmiddleware.core.tokens import load as load_encoding
 from govmiddleware.core.webhook_signature import read_secret
-from govmiddleware.errors import ConfigurationError, HistoryUnavailable, StoreLost, StoreUnavailable
+from govmiddleware.errors import HistoryUnavailable, StoreLost, StoreUnavailable
 from govmiddleware.inside import GovernedBlock, GovernedTransport, Home, InnerCalls, call_on, run_on
-from govmiddleware.journal.audit_log import SqlAuditLog
-from govmiddleware.journal.database import Database
-from govmiddleware.journal.history import SqlHistory
 from govmiddleware.journal.missed_use import SqlMissedUse
 from govmiddleware.journal.overrides import SqlOverrides
 from govmiddleware.journal.registries import SqlRegistryCopy
 from govmiddleware.journal.reports import SqlReports
-from govmiddleware.journal.synchronous import SyncEpochHistory
-from govmiddleware.ledger.adjustments import RedisAdjustments
 from govmiddleware.ledger.api_tokens import RedisApiTokens
-from govmiddleware.ledger.audit_head import RedisAuditHead
 from govmiddleware.ledger.backfill import RedisBackfillNotes
-from govmiddleware.ledger.connection import PROBE_SECONDS, connect
-from govmiddleware.ledger.drain_turn import RedisDrainTurn
-from govmiddleware.ledger.embedded import EmbeddedStore
-from govmiddleware.ledger.epochs import Epochs
-from govmiddleware.ledger.health import StoreCheck, eviction_policy, examine
-from govmiddleware.ledger.journal import RedisJournal
-from govmiddleware.ledger.ledger import RedisLedger
+from govmiddleware.ledger.connection import PROBE_SECONDS
 from govmiddleware.ledger.limits import RedisLimits
 from govmiddleware.ledger.overrides import RedisRaises
 from govmiddleware.ledger.restoring import RedisRestoringTurns
-from govmiddleware.ledger.sync_store import SyncRedisStore
 from govmiddleware.metrics import Metrics
 from govmiddleware.middleware import Authenticate, Budget, Estimate, Journal, Meter, RateLimit, Routes
 from govmiddleware.middleware._enter import checked_patterns, covers, enter
@@ -68,7 +54,6 @@ from govmiddleware.protocols.registry import recognise
 from govmiddleware.services.api_token_registry import ApiTokenRegistry
 from govmiddleware.services.api_tokens import ApiTokens
 from govmiddleware.services.audit import Findings, audit
-from govmiddleware.services.audit_log import Chain, verify
 from govmiddleware.services.backfill import BACKFILL_SECONDS, Backfill
 from govmiddleware.services.drain import DRAIN_SECONDS, Drainer
 from govmiddleware.services.limit_events import LimitEvents
@@ -85,14 +70,13 @@ from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
 from govmiddleware.services.registries import COPY_SECONDS, Registries
 from govmiddleware.services.reservations import Reservations
 from govmiddleware.services.settlement_watch import CHECK_SECONDS, SettlementWatch
-from govmiddleware.services.signing_keys import SigningKeys
 from govmiddleware.services.upkeep import Upkeep
 from govmiddleware.services.usage import UsageReports
 from govmiddleware.services.usage_reset import UsageReset
 from govmiddleware.services.webhook_delivery import WebhookDelivery
 from govmiddleware.settings import Settings, load
-from govmiddleware.settings_errors import without_password
 from govmiddleware.settings_limits import LimitSettings, read_limit
+from govmiddleware.storage import Storage
 from govmiddleware.upstream.clients import open_client
 
 logger = logging.getLogger("govmiddleware.app")
@@ -120,41 +104,22 @@ class Governance:
         self.prices = PriceBook(tuple(price.configured() for price in settings.prices))
         self.trusted_proxies = TrustedProxies(settings.trusted_proxies)
 
-        self._embedded = EmbeddedStore(settings.data_dir) if settings.redis_url == "embedded" else None
-        try:
-            self._redis = connect(self._embedded.url if self._embedded else settings.redis_url)
-        except ValueError as error:
-            shown = without_password(settings.redis_url)
-            raise ConfigurationError("redis_url", shown, f"the URL of a store ({error})") from None
-        self._database = Database(settings.journal_database)
-        self.history = SqlHistory(self._database)
-        self.epochs = Epochs(self._redis, self.history.begin_epoch, self._told_of_loss)
-        secret = settings.audit_key.get_secret_value() if settings.audit_key else None
-        self.signing_keys = SigningKeys(secret, settings.data_dir / "audit.key")
-        self.audit_heads = RedisAuditHead(self._redis)
-        self.audit_log = SqlAuditLog(self._database, lambda: self.signing_keys.audit_log, self.audit_heads)
-        self.ledger = RedisLedger(
-            self._redis, epochs=self.epochs, journal_max_records=settings.journal_max_records, clock=clock
-        )
-        self.journal = RedisJournal(self._redis, clock=clock)
-        self.adjustments = RedisAdjustments(self._redis, epochs=self.epochs, clock=clock)
+        self.storage = Storage(settings, clock, self._told_of_loss)
+        self.history, self.journal = self.storage.history, self.storage.journal
+        self.ledger, self.adjustments = self.storage.ledger, self.storage.adjustments
+        self.audit_log = self.storage.audit_log
+        redis, database = self.storage.redis, self.storage.database
         self.rebuilding = Rebuilding(
-            self.ledger, self.journal, self.history, self.adjustments, RedisRestoringTurns(self._redis)
+            self.ledger, self.journal, self.history, self.adjustments, RedisRestoringTurns(redis)
         )
         self.links = Links(
-            lambda: self.signing_keys.links, settings.public_url.rstrip("/") + settings.control_prefix
+            lambda: self.storage.signing_keys.links, settings.public_url.rstrip("/") + settings.control_prefix
         )
         self._has_pages = "public_url" in settings.model_fields_set
         """Whether anybody serves the links' pages: the sidecar does, and a host app's settings say where."""
-        self._sync_store = SyncRedisStore(
-            self._embedded.url if self._embedded else settings.redis_url,
-            EmbeddedStore(settings.data_dir) if self._embedded else None,
-            clock,
-            SyncEpochHistory(settings.journal_database).begin_epoch,
-        )
-        limit_store = RedisLimits(self._redis, self.epochs)
-        registry_copy = SqlRegistryCopy(self._database, self.audit_log)
-        self.api_token_store = RedisApiTokens(self._redis, self.epochs)
+        limit_store = RedisLimits(redis, self.storage.epochs)
+        registry_copy = SqlRegistryCopy(database, self.audit_log)
+        self.api_token_store = RedisApiTokens(redis, self.storage.epochs)
         self.registries = Registries(
             registry_copy, limit_store, self.api_token_store, self.history, self.journal, self.audit_log
         )
@@ -170,10 +135,10 @@ class Governance:
             copy=registry_copy,
         )
 
-        raise_store = RedisRaises(self._redis)
+        raise_store = RedisRaises(redis)
         self._raises = Raises(raise_store)
         self.overrides = Overrides(
-            SqlOverrides(self._database, self.audit_log),
+            SqlOverrides(database, self.audit_log),
             raise_store,
             self._raises,
             self.limits,
@@ -220,11 +185,10 @@ class Governance:
         self.upkeep.also(CARE_SECONDS, self.overrides.look_after)
         self.refusals = RefusalLog(self.journal, self.upkeep)
         self.upkeep.also(SUMMARY_SECONDS, self.refusals.flush)
-        self._drain_turn = RedisDrainTurn(self._redis)
-        self.drainer = Drainer(self.journal, self.history, self._drain_turn, self.metrics)
+        self.drainer = Drainer(self.journal, self.history, self.storage.drain_turn, self.metrics)
         self.upkeep.also(DRAIN_SECONDS, self.drainer.drain)
-        if self._embedded is not None:
-            self.upkeep.also(_REVIVE_SECONDS, self._revive_store)
+        if self.storage.embedded is not None:
+            self.upkeep.also(_REVIVE_SECONDS, self.storage.revive)
         self.api_tokens = ApiTokens(
             {token.sha256.lower(): token.principal() for token in settings.api_tokens},
             self.api_token_store,
@@ -233,11 +197,11 @@ class Governance:
         self.people = People(
             self.api_tokens, settings.admin_token.get_secret_value() if settings.admin_token else None
         )
-        self.usage = UsageReports(self.journal, self.history, SqlReports(self._database), self.limits)
+        self.usage = UsageReports(self.journal, self.history, SqlReports(database), self.limits)
         self.backfill = Backfill(
             self.limits,
-            SqlMissedUse(self._database),
-            RedisBackfillNotes(self._redis),
+            SqlMissedUse(database),
+            RedisBackfillNotes(redis),
             self.adjustments,
             self.journal,
             self.history,
@@ -285,7 +249,7 @@ class Governance:
                 # Now, not in the first request: loading the vocabularies takes a third of a second.
                 await asyncio.gather(
                     *(asyncio.to_thread(load_encoding, encoding) for encoding in (O200K, CL100K)),
-                    self._open_store(),
+                    self.storage.open(),
                 )
                 with suppress(StoreUnavailable):  # no call passes until they are read
                     await self.limits.refresh()
@@ -309,8 +273,8 @@ class Governance:
             await self.settlement_watch.check()
         await self.drainer.close()
         await self._close_webhook()
-        await asyncio.to_thread(self._sync_store.close)
-        await self._close_store()
+        await asyncio.to_thread(self.storage.synchronous.close)
+        await self.storage.close()
         self._home.leave()
 
     async def admit(self) -> None:
@@ -327,7 +291,7 @@ class Governance:
     @asynccontextmanager
     async def store(self) -> AsyncIterator[Self]:
         """The store alone, without the work beside requests: for commands that read or write it."""
-        await self._open_store()
+        await self.storage.open()
         try:
             await self.ledger.ping(PROBE_SECONDS)  # the first node of a cluster may be down
             with suppress(StoreLost):  # which those say that read them
@@ -335,7 +299,7 @@ class Governance:
             yield self
         finally:
             await self._close_webhook()
-            await self._close_store()
+            await self.storage.close()
 
     def _override_wait(self) -> OverrideWait | None:
         if not self.settings.override_wait_seconds:
@@ -361,24 +325,6 @@ class Governance:
         if self.webhook is not None:
             await self.webhook.close()
 
-    async def _open_store(self) -> None:
-        _ = self.signing_keys.audit_log  # read now, so that what is wrong with the file shows at the start
-        if self._embedded is not None:
-            await asyncio.to_thread(self._embedded.open)
-
-    async def _revive_store(self) -> None:
-        """An embedded store that was killed has no supervisor but its users."""
-        try:
-            await self.ledger.ping()
-        except StoreUnavailable:
-            await self._open_store()
-
-    async def _close_store(self) -> None:
-        await self._redis.aclose()
-        await self._database.close()
-        if self._embedded is not None:
-            await asyncio.to_thread(self._embedded.close)
-
     async def __aenter__(self) -> Self:
         await self.open()
         return self
@@ -398,7 +344,7 @@ class Governance:
         if self._is_open:
             call_on(self._home.for_thread(), self._close)
         self._home.stop_thread()
-        self._sync_store.close()
+        self.storage.synchronous.close()
 
     def transport(self, inner: Any = None, *, principal: Principal | None = None) -> Any:
         """A transport for clients of httpx and httpx2, synchronous and asynchronous, that governs the model
@@ -445,31 +391,25 @@ class Governance:
 
     def sync_budget(self, name: str, **options: Unpack[BudgetOptions]) -> SyncAgentBudget:
         """As `budget`, for threads: it needs no event loop. `with governance:` leaves the store at its end."""
-        return SyncAgentBudget(SyncRunner(self._sync_store, budget_book(name, self.prices, options)))
+        return SyncAgentBudget(SyncRunner(self.storage.synchronous, budget_book(name, self.prices, options)))
 
     def sync_session_budgets(
         self, name: str = "sessions", **options: Unpack[SessionOptions]
     ) -> SyncSessionBudgets:
         """As `session_budgets`, for threads."""
-        return SyncSessionBudgets(SyncRunner(self._sync_store, session_book(name, self.prices, options)))
+        return SyncSessionBudgets(
+            SyncRunner(self.storage.synchronous, session_book(name, self.prices, options))
+        )
 
     def _runner(self, book: Book) -> Runner:
         return Runner(self.adjustments, book, self.open, self.upkeep.spawn)
 
     async def readiness(self) -> list[str]:
         """What keeps calls from being governed right now, in words."""
-        problems = []
         try:
-            await self.ledger.ping()  # refused, with the cause, while the store cannot write
-            if await self.ledger.journal_is_full():
-                problems.append("the journal is full: journal_max_records")
-            if (policy := await eviction_policy(self._redis)) != "noeviction":
-                problems.append(f"the store forgets budgets: set its maxmemory-policy {policy} to noeviction")
-            problems += await self.epochs.lost()
-            problems += self.limits.problems()
+            return await self.storage.problems() + self.limits.problems()
         except StoreUnavailable as error:
-            problems.append(f"the store does not answer: {error}")
-        return problems
+            return [f"the store does not answer: {error}"]
 
     async def audit(self, workspaces: Collection[str] | None = None) -> Findings:
         """Whether the books of these workspaces, or of all, balance, and the audit log is whole.
@@ -477,49 +417,14 @@ class Governance:
         Raises HistoryUnavailable and StoreUnavailable.
         """
         findings = await audit(self.journal, self.history, workspaces)
-        findings.chain = await self.verify_audit_log()
+        findings.chain = await self.storage.verify_audit_log()
         return findings
-
-    async def verify_audit_log(self, *heads: Head) -> Chain:
-        """Whether the audit log is whole and as it was written.
-
-        Args:
-            heads: what was its last entry once, beside the one that the store keeps.
-
-        Raises HistoryUnavailable and StoreUnavailable.
-        """
-        kept = await self.audit_heads.read()
-        known = heads if kept is None else (*heads, kept)
-        return await verify(self.audit_log.entries(), self.signing_keys.audit_log, known)
 
     def _read_limit(self, fields: Fields) -> tuple[Limit, Fields]:
         return self._registered(read_limit(fields, [provider.name for provider in self.providers]))
 
     def _registered(self, limit: LimitSettings) -> tuple[Limit, Fields]:
         return limit.limit(self.settings.limit_defaults), limit.fields()
-
-    async def examine_store(self) -> list[StoreCheck]:
-        """What `doctor` says of the store. Raises StoreUnavailable."""
-        return await examine(self._redis)
-
-    @property
-    def journal_place(self) -> str:
-        """Where the journal is kept, for people, and what is wrong with that where several hosts share the store."""
-        place = self._database.url
-        if self._database.is_sqlite and self._embedded is None:
-            place += ", which is for one host: where several share the store, give journal_url a PostgreSQL"
-        return place
-
-    async def examine_journal(self) -> list[StoreCheck]:
-        """What `doctor` says of it. Raises StoreUnavailable."""
-        try:
-            await self.history.ping()
-            database = StoreCheck("database", True, self.journal_place)
-        except HistoryUnavailable as error:
-            database = StoreCheck("database", False, f"{self.journal_place}: {error}")
-        report = await self._drain_turn.report()
-        behind = "no worker runs that drains" if report is None else report.shown()
-        return [database, StoreCheck("draining", report is None or not report.error, behind)]
 
     def stack(self, app: ASGIApp, *, sidecar: bool = False) -> ASGIApp:
         """All middlewares around `app`, for requests that are to be governed.

@@ -120,7 +120,7 @@ class Sidecar:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         if self.speaks:
-            logger.info("the journal is kept in %s", self.governance.journal_place)
+            logger.info("the journal is kept in %s", self.governance.storage.journal_place)
             await self._say_if_nobody_may_call()
         await send({"type": "lifespan.startup.complete"})
         await receive()

@@ -376,7 +376,7 @@ async def test_those_who_are_idle_are_forgotten_as_others_go_on(budgets: Budgets
         await budget.consume(user, input_tokens=10)
     gov_clock.advance(60)
     await budget.consume("eve", input_tokens=1)
-    keys = [key async for key in budgets.governance._redis.scan_iter("gov:*:c:budget+user:*")]
+    keys = [key async for key in budgets.governance.storage.redis.scan_iter("gov:*:c:budget+user:*")]
     assert len(keys) == 5
     assert all(key.endswith(b"|eve") for key in keys)
     expired = [record["user"] for record in await budgets.records() if record["outcome"] == "expired"]

@@ -187,12 +187,12 @@ def test_an_embedded_store_serves_threads_without_an_event_loop_and_comes_back_w
     with Governance(Settings(data_dir=tmp_path)) as governance:
         budget = governance.sync_budget("research", max_tokens=30)
         budget.consume(input_tokens=10)
-        with Redis.from_url(governance._sync_store._url) as raw:
+        with Redis.from_url(governance.storage.synchronous._url) as raw:
             os.kill(int(raw.info("server")["process_id"]), signal.SIGKILL)
         budget.consume(input_tokens=10)
         assert budget.usage_for().remaining == 10
     assert budget.allows_step(), "it is opened again where it is used again"
-    governance._sync_store.close()
+    governance.storage.synchronous.close()
 
 
 def test_who_was_idle_is_forgotten_only_if_it_still_is() -> None:

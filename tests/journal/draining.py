@@ -9,8 +9,8 @@ from typing import Self
 from redis.asyncio import Redis
 
 from govmiddleware.core.history import History
+from govmiddleware.core.journal import JournalEntry
 from govmiddleware.core.limits import Amount, Counter, Hold, Limit, Meter
-from govmiddleware.core.ports import JournalEntry
 from govmiddleware.core.scopes import Scope
 from govmiddleware.core.usage import Usage
 from govmiddleware.core.windows import CalendarUnit, CalendarWindow, SlidingWindow

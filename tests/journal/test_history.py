@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from govmiddleware.core.ports import JournalEntry, SettledHold
+from govmiddleware.core.journal import JournalEntry, SettledHold
 from govmiddleware.core.usage import Usage
 from govmiddleware.errors import HistoryUnavailable
 from govmiddleware.journal import history as history_module

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from govmiddleware.core.backfill import Kind
+from govmiddleware.core.journal import JournalEntry, SettledHold
 from govmiddleware.core.limits import Meter
-from govmiddleware.core.ports import JournalEntry, SettledHold
 from govmiddleware.core.reports import Span, Sums
 from govmiddleware.core.usage import Usage
 from govmiddleware.core.windows import CalendarUnit, CalendarWindow, SlidingWindow

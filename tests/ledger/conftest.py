@@ -12,8 +12,9 @@ from tests.stores.kinds import KINDS, administrator, as_parameters
 from tests.stores.server import Server, valkey_binary
 
 from govmiddleware.core.history import History
+from govmiddleware.core.journal import JournalEntry
 from govmiddleware.core.limits import Amount, Counter, Hold, Limit, Meter
-from govmiddleware.core.ports import AcquireOutcome, Granted, JournalEntry, Settled, Step
+from govmiddleware.core.ports import AcquireOutcome, Granted, Settled, Step
 from govmiddleware.core.scopes import Scope
 from govmiddleware.core.windows import (
     CalendarUnit,

@@ -17,8 +17,9 @@ from govmiddleware.core.adjustments import (
     Seen,
     SeenMember,
 )
+from govmiddleware.core.journal import SettledHold
 from govmiddleware.core.limits import Counter, Meter
-from govmiddleware.core.ports import Granted, LimitsExceeded, SettledHold
+from govmiddleware.core.ports import Granted, LimitsExceeded
 from govmiddleware.core.scopes import Scope
 from govmiddleware.core.windows import CalendarUnit, CalendarWindow, Lifetime, SlidingWindow
 from govmiddleware.ledger import sync_connection

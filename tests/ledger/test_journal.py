@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from govmiddleware.core.ports import LimitsExceeded, SettledHold
+from govmiddleware.core.journal import SettledHold
+from govmiddleware.core.ports import LimitsExceeded
 from govmiddleware.core.registries import StoredApiToken
 from govmiddleware.ledger import journal
 from govmiddleware.ledger.api_tokens import RedisApiTokens

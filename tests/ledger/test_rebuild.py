@@ -12,8 +12,8 @@ from hypothesis.stateful import rule
 from tests.ledger.machine import COUNTERS, Machine, run_machine
 
 from govmiddleware.core.adjustments import Action
+from govmiddleware.core.journal import JournalEntry
 from govmiddleware.core.limits import Counter
-from govmiddleware.core.ports import JournalEntry
 from govmiddleware.journal.database import Database
 from govmiddleware.journal.history import SqlHistory
 from govmiddleware.ledger import scripts

@@ -7,14 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.ledger.states import FREE, exceeded, granted
 
+from govmiddleware.core.journal import SettledHold
 from govmiddleware.core.limits import Hold
-from govmiddleware.core.ports import (
-    Granted,
-    LimitsExceeded,
-    ReservationGone,
-    Settled,
-    SettledHold,
-)
+from govmiddleware.core.ports import Granted, LimitsExceeded, ReservationGone, Settled
 from govmiddleware.errors import StoreUnavailable
 
 if TYPE_CHECKING:

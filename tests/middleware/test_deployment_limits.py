@@ -26,8 +26,10 @@ TWO = [
 async def held(governance: Any) -> dict[str, Any]:
     """Reserved amounts of the deployment's counters."""
     found = {}
-    async for key in governance._redis.scan_iter(WorkspaceKeys(DEPLOYMENT_WORKSPACE).counter_prefix + "*"):
-        fields = await governance._redis.hgetall(key)
+    async for key in governance.storage.redis.scan_iter(
+        WorkspaceKeys(DEPLOYMENT_WORKSPACE).counter_prefix + "*"
+    ):
+        fields = await governance.storage.redis.hgetall(key)
         found[key.decode().split(":c:")[1]] = sum(
             int(value) for name, value in fields.items() if name.startswith(b"r") and len(name) > 1
         )

@@ -17,8 +17,8 @@ import pytest
 from tests.services.crowd import EARLY, LATE, TOKEN, USERS
 from tests.services.worker import Worker
 
+from govmiddleware.core.journal import Bucket, CounterBuckets, Snapshot
 from govmiddleware.core.limits import Meter
-from govmiddleware.core.ports import Bucket, CounterBuckets, Snapshot
 from govmiddleware.core.scopes import Scope
 from govmiddleware.ledger.ledger import RedisLedger
 from govmiddleware.services import records

@@ -81,9 +81,7 @@ async def test_a_lost_store_gets_back_what_it_lacks_and_keeps_what_it_has(make_g
     async with governance.store():
         await governance.limits.put(TWICE)
         await governance.limits.put(OTHER)
-        (here, _), (gone, _), (known, _) = [
-            await created(governance, name) for name in ("ci", "gone", "known")
-        ]
+        _, (gone, _), (known, _) = [await created(governance, name) for name in ("ci", "gone", "known")]
         await governance.api_token_registry.revoke(gone, actor="cli")
         raw.flushall()
         raw.hset(LIMITS, "other", b"what somebody put there by hand")

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from govmiddleware.core.call import Call, Principal, Reading
 from govmiddleware.core.demand import Demand
 from govmiddleware.core.ids import new_request_id
+from govmiddleware.core.journal import JournalEntry
 from govmiddleware.core.limits import Limit, Meter
 from govmiddleware.core.model_price import ModelPrice, Rates
-from govmiddleware.core.ports import JournalEntry
 from govmiddleware.core.scopes import Scope
 from govmiddleware.core.usage import Usage
 from govmiddleware.core.windows import Lifetime, Now

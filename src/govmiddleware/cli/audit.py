@@ -52,7 +52,7 @@ def audit(
                 if done.counters or done.was_lost:
                     print(f"{done.workspace}: {done.counters} counters restored", file=sys.stderr)
         findings = await audit_journal(governance.journal, governance.history)
-        findings.chain = await governance.verify_audit_log(*heads)
+        findings.chain = await governance.storage.verify_audit_log(*heads)
         return findings
 
     try:

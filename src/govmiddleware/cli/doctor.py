@@ -45,7 +45,7 @@ def doctor(*, config: Config = None, redis: Redis = None, json: AsJson = False) 
 
 
 async def _examine_store(governance: Governance) -> list[dict[str, object]]:
-    store, journal = await governance.examine_store(), await governance.examine_journal()
+    store, journal = await governance.storage.examine_store(), await governance.storage.examine_journal()
     return [
         *(_finding(f"store {each.check}", each.ok, each.detail) for each in store),
         *(_finding(f"journal {each.check}", each.ok, each.detail) for each in journal),

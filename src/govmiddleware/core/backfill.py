@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from govmiddleware.core.journal import SettledHold
 from govmiddleware.core.limits import Counter, Limit, Meter, Mode
-from govmiddleware.core.ports import SettledHold
 from govmiddleware.core.scopes import is_deployment_wide
 from govmiddleware.core.windows import Window
 

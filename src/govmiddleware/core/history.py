@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from functools import lru_cache
 from typing import Protocol
 
+from govmiddleware.core.journal import JournalEntry, SettledHold
 from govmiddleware.core.limits import Meter, split_counter_name
-from govmiddleware.core.ports import JournalEntry, SettledHold
 
 Sums = dict[tuple[str, int], int]
 """What records come to, by counter and bucket."""

@@ -10,8 +10,8 @@ from sqlalchemy import and_, false, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from govmiddleware.core.history import Sums, is_clock, latest
+from govmiddleware.core.journal import JournalEntry, SettledHold
 from govmiddleware.core.limits import is_counter_name, split_counter_name
-from govmiddleware.core.ports import JournalEntry, SettledHold
 from govmiddleware.core.windows import window_named
 from govmiddleware.journal.bulk import Row, insert_missing
 from govmiddleware.journal.database import Database

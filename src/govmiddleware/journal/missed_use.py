@@ -10,8 +10,8 @@ from sqlalchemy import ColumnElement, Select, exists, func, literal, select, tru
 from sqlalchemy.sql.selectable import FromClause
 
 from govmiddleware.core.backfill import BACKFILL, Kind, Missed
+from govmiddleware.core.journal import SettledHold
 from govmiddleware.core.limits import Meter
-from govmiddleware.core.ports import SettledHold
 from govmiddleware.core.scopes import ANONYMOUS, DEPLOYMENT_WORKSPACE, PAIR, TAG, Scope, counts_by_model
 from govmiddleware.core.windows import ResettingWindow, SlidingWindow
 from govmiddleware.journal.database import Database

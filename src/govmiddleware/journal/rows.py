@@ -6,7 +6,7 @@ import base64
 import hashlib
 from dataclasses import asdict, dataclass
 
-from govmiddleware.core.ports import JournalEntry
+from govmiddleware.core.journal import JournalEntry
 from govmiddleware.services import records
 from govmiddleware.services.records import UNREADABLE, Record
 

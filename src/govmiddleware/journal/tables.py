@@ -11,8 +11,8 @@
 | schema   | one: which version of these tables it is                                                      |
 | override | each override that was ever asked for                                                        |
 | approval | each yes to an override                                                                     |
-| registry | each limit and API token that the store has by command or API; and, with an empty key, one that |
-|          | says that what was there before this table was copied                                         |
+| registry | each limit and API token that the store has by command or API; and one that says that what   |
+|          | was there before this table is copied                                                         |
 
 Amounts and money are integers, money in nano-USD; times are Unix milliseconds.
 """

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import msgspec
 
-from govmiddleware.core.ports import (
+from govmiddleware.core.journal import (
     Bucket,
     CounterBuckets,
     JournalEntry,
@@ -30,7 +30,7 @@ _SCANNED = 1000
 
 
 class RedisJournal:
-    """The port `core.ports.Journal`.
+    """The port `core.journal.Journal`.
 
     Args:
         clock: a test's clock in Unix milliseconds; without it the store's own TIME decides.

@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 
 from govmiddleware.core.history import History, Sums, is_clock
+from govmiddleware.core.journal import Bucket, CounterBuckets, Journal, Snapshot, StoredKeys
 from govmiddleware.core.limits import is_counter_name, split_counter_name
-from govmiddleware.core.ports import Bucket, CounterBuckets, Journal, Snapshot, StoredKeys
 from govmiddleware.core.windows import window_named
 from govmiddleware.services.audit_log import Chain
 from govmiddleware.services.books import Books, open_books

@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterable, Mapping
 from govmiddleware.core.adjustments import Action, Adjustment, Adjustments, Restored
 from govmiddleware.core.backfill import BACKFILL, BackfillNotes, Kind, MissedUse, kinds_of
 from govmiddleware.core.history import History
+from govmiddleware.core.journal import Journal
 from govmiddleware.core.limits import Limit
-from govmiddleware.core.ports import Journal
 from govmiddleware.core.refusals import Unavailable
 from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE
 from govmiddleware.errors import HistoryUnavailable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from govmiddleware.core.history import History, Sums, count
-from govmiddleware.core.ports import Journal, JournalEntry
+from govmiddleware.core.journal import Journal, JournalEntry
 
 RECORDS_AT_ONCE = 500
 

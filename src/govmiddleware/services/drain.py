@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from govmiddleware.core.draining import DrainReport, DrainTurn
 from govmiddleware.core.history import History
-from govmiddleware.core.ports import Journal, JournalEntry
+from govmiddleware.core.journal import Journal, JournalEntry
 from govmiddleware.errors import HistoryUnavailable, StoreUnavailable
 from govmiddleware.metrics import Metrics
 

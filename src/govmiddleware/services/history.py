@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from govmiddleware.core.history import History
-from govmiddleware.core.ports import Journal, JournalEntry
+from govmiddleware.core.journal import Journal, JournalEntry
 
 
 async def whole_journal(history: History, journal: Journal, workspace: str) -> AsyncIterator[JournalEntry]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from govmiddleware.core.journal import CounterBuckets, Journal
 from govmiddleware.core.limits import Counter, Limit, Mode
-from govmiddleware.core.ports import CounterBuckets, Journal
 from govmiddleware.core.reports import Reports
 from govmiddleware.core.times import rfc3339
 from govmiddleware.core.windows import ResettingWindow, Window

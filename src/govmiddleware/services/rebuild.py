@@ -13,17 +13,17 @@ from dataclasses import dataclass
 
 from govmiddleware.core.adjustments import Action, Adjusted, Adjustment, Adjustments, Restored, RestoringTurns
 from govmiddleware.core.history import History, Sums, is_clock
-from govmiddleware.core.limits import Counter, counter_named, is_counter_name
-from govmiddleware.core.ports import (
+from govmiddleware.core.journal import (
     Bucket,
     CounterBuckets,
     Journal,
     JournalEntry,
-    Ledger,
     OpenReservation,
     Snapshot,
     StoredKeys,
 )
+from govmiddleware.core.limits import Counter, counter_named, is_counter_name
+from govmiddleware.core.ports import Ledger
 from govmiddleware.errors import CannotRestore
 from govmiddleware.services.books import RECORDS_AT_ONCE, Books, open_books
 

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 
 from govmiddleware.core.call import Call
-from govmiddleware.core.ports import Journal
+from govmiddleware.core.journal import Journal
 from govmiddleware.core.refusals import Refusal
 from govmiddleware.errors import StoreUnavailable
 from govmiddleware.services import records

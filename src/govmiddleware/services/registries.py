@@ -8,7 +8,7 @@ import msgspec
 
 from govmiddleware.core.audit_log import Action, AuditLog
 from govmiddleware.core.history import History
-from govmiddleware.core.ports import Journal
+from govmiddleware.core.journal import Journal
 from govmiddleware.core.registries import (
     ApiTokenStore,
     Copied,

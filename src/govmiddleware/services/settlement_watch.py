@@ -19,9 +19,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from govmiddleware.core.journal import Journal
 from govmiddleware.core.limits import Counter
 from govmiddleware.core.money import usd_text
-from govmiddleware.core.ports import Journal, Ledger, Settled
+from govmiddleware.core.ports import Ledger, Settled
 from govmiddleware.metrics import Metrics
 from govmiddleware.services import records
 from govmiddleware.services.lost_settlements import LostSettlements

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from govmiddleware.core.journal import Journal
 from govmiddleware.core.limits import Counter, Limit, Mode
-from govmiddleware.core.ports import Journal
 from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE, is_deployment_wide
 from govmiddleware.core.times import rfc3339
 from govmiddleware.core.windows import ResettingWindow

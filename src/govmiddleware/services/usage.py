@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from govmiddleware.core.history import History
+from govmiddleware.core.journal import Journal
 from govmiddleware.core.limits import Limit
 from govmiddleware.core.local_time import is_timezone
 from govmiddleware.core.money import usd_text
-from govmiddleware.core.ports import Journal
 from govmiddleware.core.reports import EXPECTED_DIMENSION, Reports, Span, Sums, is_dimension
 from govmiddleware.core.slices import Unit, cut
 from govmiddleware.core.times import rfc3339

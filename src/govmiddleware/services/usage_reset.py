@@ -10,9 +10,9 @@ from govmiddleware.core.audit_log import Action as Audited
 from govmiddleware.core.audit_log import AuditLog
 from govmiddleware.core.call import Role
 from govmiddleware.core.history import History
+from govmiddleware.core.journal import Journal
 from govmiddleware.core.limits import Counter, Limit, Meter, Mode
 from govmiddleware.core.overrides import Person
-from govmiddleware.core.ports import Journal
 from govmiddleware.core.refusals import Forbidden, InvalidRequest, LimitNotFound
 from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE, PAIR, is_deployment_wide, pair_value
 from govmiddleware.services import records

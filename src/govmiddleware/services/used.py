@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import chain
 
 from govmiddleware.core.history import History
+from govmiddleware.core.journal import Journal, JournalEntry, OpenReservation
 from govmiddleware.core.money import nano_usd
-from govmiddleware.core.ports import Journal, JournalEntry, OpenReservation
 from govmiddleware.core.reports import Group, Reports, Span, Sums
 from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE, TAG
 from govmiddleware.services import records
