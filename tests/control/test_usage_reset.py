@@ -219,3 +219,10 @@ async def test_without_the_audit_log_nothing_is_reset(
         await app.hang_up()
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "journal_unavailable")
     assert await client.used("month") == used
+
+
+@pytest.mark.parametrize("value", ["ann\0", "an\nn", "\U00020000" * 600, ["ann", "m\x1b"]])
+async def test_a_value_that_no_call_can_have_is_refused(client: Client, value: Any) -> None:
+    limit = "clock" if isinstance(value, str) else "pair"
+    answer = await client.reset(limit=limit, value=value, workspace="acme")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "value")

@@ -89,3 +89,17 @@ def test_every_moment_lies_in_a_part_that_is_wholly_in_its_slice(
     span = slices.span()
     assert span.width is not None
     assert all((turn - span.first) % span.width == 0 for turn in slices.turns)
+
+
+@pytest.mark.parametrize(
+    ("unit", "zone", "since"),
+    [
+        (Unit.HOUR, "America/New_York", "0001-01-01"),
+        (Unit.DAY, "America/New_York", "0001-01-01"),
+        (Unit.DAY, "UTC", "9999-12-31"),
+        (Unit.MONTH, "Europe/Berlin", "9999-12-31"),
+    ],
+)
+def test_where_the_calendar_ends_there_is_no_slice(unit: Unit, zone: str, since: str) -> None:
+    with pytest.raises(ValueError, match="calendar"):
+        cut(unit, zone, 0, ms(since), ms(since) + 23 * HOUR)

@@ -8,6 +8,7 @@ from govmiddleware.core.backfill import Kind
 from govmiddleware.core.journal import JournalEntry, SettledHold
 from govmiddleware.core.limits import Meter
 from govmiddleware.core.reports import Span, Sums
+from govmiddleware.core.scopes import pair_value
 from govmiddleware.core.usage import Usage
 from govmiddleware.core.windows import CalendarUnit, CalendarWindow, SlidingWindow
 from govmiddleware.journal.database import Database
@@ -107,3 +108,12 @@ async def test_the_whole_deployments_are_held_by_the_records_that_stand_for_othe
     await history.append("*", [entry(2, 199, "deployment:cost_usd:month:deployment", **stand_in)])
     missed = await SqlMissedUse(database).missed("*", kind, now_ms=0, but=["r1"], before_ms=350)
     assert missed.unheld == {("deployment", 0): 5}, "of bob: one is held, one left out, one came later"
+
+
+async def test_of_a_pair_names_are_found_as_they_were_given(database: Database, history: SqlHistory) -> None:
+    names = {"user": "CORP\\ann|100%\0", "model_requested": "m"}
+    await history.append("acme", [entry(1, 0, **names)])
+    value = pair_value(*names.values())
+    for asked in (None, value):
+        kind = Kind("user+model", Meter.TOTAL_TOKENS, CalendarWindow(CalendarUnit.MONTH), False, None, asked)
+        assert (await SqlMissedUse(database).missed("acme", kind, now_ms=0)).unheld == {(value, 0): 7}

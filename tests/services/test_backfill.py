@@ -308,3 +308,13 @@ async def test_a_call_from_inside_the_app_is_a_request_of_its_parents(late: Depl
     await late.look()
     assert await late.used() == {"ann": 1}
     assert await late.used("cost") == {"ann": "0.000700000"}
+
+
+async def test_names_with_a_backslash_are_backfilled_in_pairs_too(late: Deployment) -> None:
+    await late.spend(300, user="CORP\\ann")
+    await late.limit(scope=["user", "model"])
+    await late.limit("hers", scope=["user", "model"], value=["CORP\\ann", "m"], window="week")
+    await late.look_until_done()
+    assert await late.used() == {"CORP\\ann|m": "0.000700000"}
+    assert await late.used("hers") == {"CORP\\ann|m": "0.000700000"}
+    await late.check_books()

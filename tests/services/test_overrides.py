@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from decimal import Decimal
@@ -10,18 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from redis import Redis
+from tests.services.test_audit import Books
 
 from govmiddleware.app import Governance
 from govmiddleware.core.call import Role
 from govmiddleware.core.overrides import Override, OverrideState, Person
-from govmiddleware.errors import HistoryUnavailable
+from govmiddleware.core.refusals import AlreadyDecided, InvalidRequest, SelfApproval, Unavailable
+from govmiddleware.errors import HistoryUnavailable, StoreUnavailable
 from govmiddleware.ledger.keys import OVERRIDES
 from govmiddleware.services.overrides import OverrideRequest
 from govmiddleware.testing.clock import Clock
 
 BOB = Person("api_token:bob", Role.OPERATOR, "acme", "bob")
 ALICE = Person("api_token:alice", Role.ADMIN, "acme", "alice")
+OLGA = Person("api_token:olga", Role.OWNER, "acme", "olga")
 LIMIT = {"name": "all", "scope": "workspace", "meter": "requests", "window": "lifetime", "hard": 0}
 COUNTER = "gov:{acme}:c:override:requests:lifetime:"
 ASKED = OverrideRequest(seconds=60, reason="why", amount=Decimal(3))
@@ -154,3 +159,71 @@ async def test_an_audit_log_entry_and_its_change_are_one(
     assert await state(governance, asked) is OverrideState.REQUESTED
     assert await actions(governance) == ["override.requested"]
     assert (await governance.overrides.approve(asked.id, ALICE)).state is OverrideState.APPROVED
+
+
+@pytest.mark.parametrize(
+    ("scope", "value", "by"),
+    [("user", "olga", ALICE), ("user+model", "olga|m", ALICE), ("model+api_token", "m|olga", ALICE)],
+)
+async def test_nobody_approves_a_raise_of_their_own_limit_whoever_asked_for_it(
+    governance: Governance, scope: str, value: str, by: Person
+) -> None:
+    limit = {"name": "own", "scope": scope, "meter": "requests", "window": "lifetime", "hard": 0}
+    await governance.limits.put(limit)
+    asked = await governance.overrides.request("own", replace(ASKED, value=value), BOB)
+    with pytest.raises(SelfApproval):
+        await governance.overrides.approve(asked.id, OLGA)
+    assert (await governance.overrides.approve(asked.id, by)).state is OverrideState.APPROVED
+
+
+async def test_what_is_spent_cannot_be_revoked_though_nobody_has_noticed_yet(
+    governance: Governance, raw: Any
+) -> None:
+    override = await approved(governance)
+    raw.hset(COUNTER + override.id, mapping={"o": 0, "u0": 3})
+    with pytest.raises(AlreadyDecided, match="spent"):
+        await governance.overrides.revoke(override.id, ALICE)
+    [shown] = await governance.overrides.shown(await governance.overrides.find(override.id))
+    assert (shown["state"], shown["used"], shown["remaining"]) == ("spent", 3, 0)
+
+
+@pytest.mark.parametrize("amount", ["1E-2000000", "1.0000000000000000000000000000000000001"])
+async def test_an_amount_is_what_was_written(governance: Governance, amount: str) -> None:
+    with pytest.raises(InvalidRequest, match="amount"):
+        await governance.overrides.request("all", replace(ASKED, amount=Decimal(amount)), BOB)
+
+
+async def test_one_workspace_that_the_store_has_lost_does_not_keep_others_overrides_in_force(
+    governance: Governance, without_store: Governance, raw: Any
+) -> None:
+    overrides = []
+    for workspace in ("acme", "zeta", "yankee", "xray"):
+        bob, alice = (dataclasses.replace(each, workspace=workspace) for each in (BOB, ALICE))
+        asked = await governance.overrides.request("all", ASKED, bob)
+        overrides.append(await governance.overrides.approve(asked.id, alice))
+        await without_store.overrides.revoke(asked.id, alice)
+        await governance.history.begin_epoch(workspace, "epo_1")
+        raw.delete(f"gov:{{{workspace}}}:state")
+        if workspace != "acme":
+            raw.hset(f"gov:{{{workspace}}}:state", "epoch", "epo_1")
+    await look_after(governance)
+    assert raw.hkeys(OVERRIDES) == [overrides[0].id.encode()]
+
+
+async def test_a_call_whose_holds_the_store_does_not_take_back_before_it_waits_is_refused(
+    make_governance: Callable[..., Governance], gov_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = {"name": "wide", "scope": "deployment", "meter": "requests", "window": "lifetime", "hard": 9}
+    waiting = make_governance(limits=[wide, LIMIT], clock=gov_clock, override_wait_seconds=1)
+    async with waiting.store() as governance:
+
+        async def settle(*_: object, **__: object) -> None:
+            raise StoreUnavailable("for a while")
+
+        monkeypatch.setattr(governance.ledger, "settle", settle)
+        with pytest.raises(Unavailable):
+            async with governance.reservations.hold(Books(governance, None).call(), governance.limits):
+                raise AssertionError("it passes")
+        monkeypatch.undo()
+        await governance.upkeep.stop()  # sends it again
+        assert not (await governance.journal.snapshot("*", [])).reservations

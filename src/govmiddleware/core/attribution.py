@@ -9,6 +9,11 @@ from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.core.scopes import ANONYMOUS
 
 LONGEST_NAME = 128
+"""Characters."""
+
+_BYTES = 2
+"""On average, of a character in UTF-8: databases index names up to a length in bytes."""
+
 _MOST_TAGS = 16
 
 _USER_HEADERS = (b"x-gov-user", b"x-litellm-end-user-id", b"x-litellm-customer-id")
@@ -58,6 +63,12 @@ def first_named(*attributions: Attribution) -> Attribution:
     )
 
 
+def is_too_long(name: str, longest: int = LONGEST_NAME) -> bool:
+    """Whether a name has more than `longest` characters, or more than twice as many bytes in UTF-8: what an index of
+    the journal's database could not take would keep all records behind it out."""
+    return len(name) > longest or len(name.encode(errors="surrogatepass")) > longest * _BYTES
+
+
 def refuse_unprintable(name: str, param: str) -> None:
     """Refuse a name from a body that has control characters or line ends: names from clients become names
     of counters, and counters stand in the journal line by line. Raises InvalidRequest."""
@@ -79,6 +90,12 @@ def _tags(headers: Mapping[bytes, bytes], pinned: tuple[tuple[str, str], ...]) -
         if value := headers.get(name):
             for word in _checked(value, name, longest=LONGEST_NAME * _MOST_TAGS).split(","):
                 key, equals, text = (part.strip() for part in word.partition("="))
+                if is_too_long(key) or is_too_long(text):
+                    param = name.decode()
+                    raise InvalidRequest(
+                        f"A tag in the header {param} is longer than {LONGEST_NAME} characters or {LONGEST_NAME * _BYTES} bytes.",
+                        param=param,
+                    )
                 if key:
                     tags.update({key: text} if equals else {"tag": key})
             break
@@ -94,8 +111,9 @@ def _checked(value: bytes, header: bytes, longest: int = LONGEST_NAME) -> str:
         text = value.decode()
     except UnicodeDecodeError:
         raise InvalidRequest(f"The header {name} is not UTF-8.", param=name) from None
-    if len(text) > longest or not text.isprintable():
+    if is_too_long(text, longest) or not text.isprintable():
         raise InvalidRequest(
-            f"The header {name} must be printable, {longest} characters at most.", param=name
+            f"The header {name} must be printable, {longest} characters and {longest * _BYTES} bytes at most.",
+            param=name,
         )
     return text

@@ -11,6 +11,7 @@ from typing import Protocol
 from govmiddleware.core.audit_log import Action
 from govmiddleware.core.call import Principal, Role
 from govmiddleware.core.limits import Meter, Raise
+from govmiddleware.core.scopes import Scope, subject_of
 
 ADMIN = "admin"
 """The name of who has the admin token."""
@@ -140,6 +141,13 @@ class Override:
 
     def is_asked_by(self, person: Person) -> bool:
         return (person.name, person.workspace) == (self.requester, self.requester_workspace)
+
+    def is_for(self, person: Person) -> bool:
+        """Whether it was asked for somebody, or raises what binds them by name."""
+        bound = subject_of(self.scope, self.value)
+        users = {self.for_user, bound.get(Scope.USER)}
+        is_users = person.user is not None and person.user in users
+        return is_users or (person.api_token is not None and person.api_token == bound.get(Scope.API_TOKEN))
 
     def is_shown_to(self, person: Person) -> bool:
         return person.decides_in(self.workspace) or self.is_asked_by(person)

@@ -71,6 +71,18 @@ def pair_value(*values: str | None) -> str:
     return "|".join((value or "").replace("%", "%25").replace("|", "%7C") for value in values)
 
 
+def subject_of(scope: str, value: str) -> dict[str, str]:
+    """The inverse of `value_in`.
+
+    >>> subject_of("user+model", "a%7Cb|m")
+    {'user': 'a|b', 'model': 'm'}
+    """
+    if PAIR not in scope:
+        return {scope: value}
+    values = (part.replace("%7C", "|").replace("%25", "%") for part in value.split("|"))
+    return dict(zip(scope.split(PAIR), values, strict=False))
+
+
 def _is_single(text: str) -> bool:
     if text.startswith(TAG):
         return re.fullmatch(PLAIN_NAME, text.removeprefix(TAG)) is not None

@@ -62,7 +62,7 @@ class Slices:
 def cut(unit: Unit, timezone: str, now: int, since: int | None = None, until: int | None = None) -> Slices:
     """The slices from `since` to `until`; by default as many as one looks at, up to the end of the current one.
 
-    Raises ValueError where there is nothing between the two, or there are more than MOST_SLICES.
+    Raises ValueError where there is nothing between the two, there are more than MOST_SLICES, or the calendar ends.
     """
     if until is None:
         until = _bounds(unit, timezone, now)[1]
@@ -96,4 +96,7 @@ def _bounds(unit: Unit, timezone: str, at: int) -> tuple[int, int]:
     if unit is Unit.MINUTE:  # the same in all zones
         start = at // _MINUTE * _MINUTE
         return start, start + _MINUTE
-    return CalendarWindow(CalendarUnit(unit), timezone).bounds(at)[:2]
+    try:
+        return CalendarWindow(CalendarUnit(unit), timezone).bounds(at)[:2]
+    except (OverflowError, ValueError) as error:
+        raise ValueError("expected times within the calendar, which has the years 1 to 9999") from error

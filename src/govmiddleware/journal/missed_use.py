@@ -16,7 +16,7 @@ from govmiddleware.core.scopes import ANONYMOUS, DEPLOYMENT_WORKSPACE, PAIR, TAG
 from govmiddleware.core.windows import ResettingWindow, SlidingWindow
 from govmiddleware.journal.database import Database
 from govmiddleware.journal.history import drained_to
-from govmiddleware.journal.tables import counters, holds, records, tags
+from govmiddleware.journal.tables import Name, counters, holds, records, tags
 
 _VALUES: dict[str, ColumnElement[Any]] = {
     Scope.WORKSPACE: records.c.workspace,
@@ -155,5 +155,9 @@ def _value(scope: str) -> tuple[FromClause, ColumnElement[Any]]:
             values.append(_VALUES[part])
     if len(values) == 1:
         return source, values[0]
-    escaped = [func.replace(func.replace(value, "%", "%25"), "|", "%7C") for value in values]
+    escaped = [_replaced(_replaced(value, "%", "%25"), "|", "%7C") for value in values]
     return source, reduce(lambda one, other: one + "|" + other, escaped)
+
+
+def _replaced(value: ColumnElement[Any], old: str, new: str) -> ColumnElement[Any]:
+    return func.replace(value, old, new, type_=Name())  # a name still, which is not kept as it is written

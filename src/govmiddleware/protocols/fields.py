@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
+from govmiddleware.core.attribution import is_too_long
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.refusals import InvalidRequest
 
@@ -54,8 +55,10 @@ def read_name(body: RequestBody, name: str, longest: int = LONGEST_NAME) -> str 
 
 def bounded_name(value: str | None, param: str, longest: int = LONGEST_NAME) -> str | None:
     """`value`, or None where it is empty. Raises InvalidRequest where it is too long for a name."""
-    if value is not None and len(value) > longest:
-        raise InvalidRequest(f"'{param}' is longer than {longest} characters.", param=param)
+    if value is not None and is_too_long(value, longest):
+        raise InvalidRequest(
+            f"'{param}' is longer than {longest} characters, or than {2 * longest} bytes.", param=param
+        )
     return value or None
 
 

@@ -38,8 +38,7 @@ def approval(person: Person, now_ms: int, reason: str | None = None) -> Change:
     def approve(override: Override) -> tuple[Override, Action]:
         _check_decides(person, override)
         _check_undecided(override, now_ms)
-        is_for_them = override.for_user is not None and override.for_user == person.user
-        if is_for_them or person.is_same(override.requester, override.requester_user):
+        if override.is_for(person) or person.is_same(override.requester, override.requester_user):
             raise SelfApproval("Nobody approves an override that was asked by or for them.")
         if any(person.is_same(each.name, each.user) for each in override.approvals):
             raise AlreadyApproved("You have approved this override; another person has to.")

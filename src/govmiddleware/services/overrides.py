@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from decimal import Decimal
 
 import msgspec
@@ -123,7 +124,9 @@ class Overrides:
         )
 
     async def revoke(self, override_id: str, person: Person, reason: str | None = None) -> Override:
-        """Raises as `deny`. Nothing passes by it any more, at no worker."""
+        """Raises as `deny`. Nothing passes by it any more, at no worker. What is used up is spent, and not revoked."""
+        with suppress(StoreUnavailable):
+            await self._end_spent(await self._store.find(override_id))
         override = await self._change(override_id, changes.revocation(person, self._now_ms(), _text(reason)))
         await self._reach_store(self._withdraw(override), override)
         return self._told(override)
@@ -158,17 +161,14 @@ class Overrides:
             for override_id in await self._store.overdue(self._now_ms()):
                 await self._end(override_id, changes.expiry(self._now_ms()))
             approved = {each.id: each for each in await self._store.approved()}
-            taken = await self._taken(approved.values())
-            for override in approved.values():
-                if override.raises.is_used_up and taken[override.id][0] >= override.raises.size:
-                    await self._end(override.id, changes.exhaustion())
-                elif override.id not in in_store:
-                    await self._raises.put(override.raises)
+            spent = await self._end_spent(approved.values())
+            for override_id in approved.keys() - in_store - spent:
+                await self._raises.put(approved[override_id].raises)
             gone = in_store - approved.keys()
             known = {each.id: each for each in await self._store.find(*gone)} if gone else {}
             for override_id in gone:
                 if (found := known.get(override_id)) is not None:
-                    await self._withdraw(found)
+                    await self._reach_store(self._withdraw(found), found)
                 else:
                     await self._raises.remove(override_id)
         except HistoryUnavailable as error:
@@ -230,6 +230,17 @@ class Overrides:
         if override is None:
             raise changes.not_found(override_id)
         return override
+
+    async def _end_spent(self, overrides: Iterable[Override]) -> set[str]:
+        """Of those that are in force; returns their ids. Raises StoreUnavailable and HistoryUnavailable."""
+        candidates = [
+            each for each in overrides if each.state is OverrideState.APPROVED and each.raises.is_used_up
+        ]
+        taken = await self._taken(candidates)
+        spent = [each for each in candidates if taken[each.id][0] >= each.raises.size]
+        for override in spent:
+            await self._end(override.id, changes.exhaustion())
+        return {each.id for each in spent}
 
     async def _end(self, override_id: str, change: Change) -> None:
         """Where nobody was first."""
@@ -318,7 +329,9 @@ def _amount(limit: Limit, asked: OverrideRequest) -> int | None:
         return None
     unit = NANO if limit.meter is Meter.COST_USD else 1
     largest = Decimal(LARGEST_LIMIT) / unit
-    if not (asked.amount.is_finite() and 0 < asked.amount <= largest) or asked.amount * unit % 1:
+    step = Decimal(1) / unit
+    is_within = asked.amount.is_finite() and 0 < asked.amount <= largest
+    if not is_within or asked.amount.quantize(step) != asked.amount:
         what = "USD, with 9 decimal places at most" if unit == NANO else "a whole number"
         raise InvalidRequest(f"amount: {what}, more than 0 and at most {largest}.", param="amount")
     return int(asked.amount * unit)

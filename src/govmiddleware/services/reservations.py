@@ -14,8 +14,9 @@ from govmiddleware.core.events import LimitEvent
 from govmiddleware.core.limits import Hold, Limit, holds_for
 from govmiddleware.core.ports import Ledger, Output, Step
 from govmiddleware.core.refusals import BudgetExhausted, LimitRefusal, RateLimited, Refusal
+from govmiddleware.errors import StoreUnavailable
 from govmiddleware.metrics import Metrics
-from govmiddleware.services.admission import Admission
+from govmiddleware.services.admission import Admission, store_unavailable
 from govmiddleware.services.conclusion import Conclusion
 from govmiddleware.services.exposure import Exposure
 from govmiddleware.services.links import FindLink
@@ -142,7 +143,10 @@ class Reservations:
         except BudgetExhausted as refusal:
             if self._wait is None:
                 raise
-            await self._conclusion.give_back(call, reservation)
+            try:
+                await self._conclusion.give_back(call, reservation)
+            except StoreUnavailable as error:
+                raise store_unavailable(error) from error
             self._upkeep.closed(reservation)
             if not await self._wait.is_granted(call, refusal):
                 raise

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 from govmiddleware.core.adjustments import Action, Adjusted, Adjustment, Adjustments
+from govmiddleware.core.attribution import is_too_long
 from govmiddleware.core.audit_log import Action as Audited
 from govmiddleware.core.audit_log import AuditLog
 from govmiddleware.core.call import Role
@@ -19,6 +20,9 @@ from govmiddleware.services import records
 from govmiddleware.services.history import all_workspaces
 from govmiddleware.services.limits import LimitRegistry
 from govmiddleware.services.records import Record, amount_shown
+
+_LONGEST_VALUE = 1024
+"""Characters: two names, escaped."""
 
 
 class UsageReset:
@@ -122,6 +126,8 @@ def _counter(limit: Limit, workspace: str, asked: str | Sequence[str] | None) ->
         if len(asked) != parts:
             raise InvalidRequest(f"{limit.scope} has {parts} values, not {len(asked)}.", param="value")
         asked = asked[0] if parts == 1 else pair_value(*asked)
+    if asked is not None and (is_too_long(asked, _LONGEST_VALUE) or not asked.isprintable()):
+        raise InvalidRequest("No call can have this value: it is too long, or not printable.", param="value")
     only = {"workspace": workspace, "deployment": "deployment"}.get(limit.scope, limit.value)
     value = asked if asked is not None else only
     if value is None:
