@@ -33,7 +33,7 @@ class SqlRegistryCopy:
         async with self._database.write() as connection:
             # First, for it lets one change after the other pass.
             entry = await self._audit_log.append_in(connection, action)
-            await connection.execute(delete(rows).where(rows.c.registry == registry, rows.c.key == key))
+            await connection.execute(delete(rows).where(rows.c.registry == registry.value, rows.c.key == key))
             if new:
                 await insert_missing(connection, rows, new)
         await self._audit_log.tell(entry)
@@ -41,7 +41,7 @@ class SqlRegistryCopy:
     async def read(self, registry: Registry) -> Mapping[str, bytes]:
         async with self._database.read() as connection:
             found = await connection.execute(
-                select(rows.c.key, rows.c.value).where(rows.c.registry == registry).order_by(rows.c.key)
+                select(rows.c.key, rows.c.value).where(rows.c.registry == registry.value).order_by(rows.c.key)
             )
             return {row.key: row.value.encode() for row in found}
 
