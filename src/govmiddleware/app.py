@@ -34,10 +34,11 @@ from govmiddleware.core.refusals import Unavailable
 from govmiddleware.core.tokens import CL100K, O200K
 from govmiddleware.core.tokens import load as load_encoding
 from govmiddleware.core.webhook_signature import read_secret
-from govmiddleware.errors import HistoryUnavailable, StoreUnavailable
+from govmiddleware.errors import HistoryUnavailable, StoreLost, StoreUnavailable
 from govmiddleware.inside import GovernedBlock, GovernedTransport, Home, InnerCalls, call_on, run_on
 from govmiddleware.journal.missed_use import SqlMissedUse
 from govmiddleware.journal.overrides import SqlOverrides
+from govmiddleware.journal.registries import SqlRegistryCopy
 from govmiddleware.journal.reports import SqlReports
 from govmiddleware.ledger.api_tokens import RedisApiTokens
 from govmiddleware.ledger.backfill import RedisBackfillNotes
@@ -66,6 +67,7 @@ from govmiddleware.services.people import People
 from govmiddleware.services.raises import Raises
 from govmiddleware.services.rebuild import Rebuilding
 from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
+from govmiddleware.services.registries import COPY_SECONDS, Registries
 from govmiddleware.services.reservations import Reservations
 from govmiddleware.services.settlement_watch import CHECK_SECONDS, SettlementWatch
 from govmiddleware.services.upkeep import Upkeep
@@ -115,17 +117,22 @@ class Governance:
         )
         self._has_pages = "public_url" in settings.model_fields_set
         """Whether anybody serves the links' pages: the sidecar does, and a host app's settings say where."""
-        self.api_token_store = RedisApiTokens(redis)
+        limit_store = RedisLimits(redis, self.storage.epochs)
+        registry_copy = SqlRegistryCopy(database, self.audit_log)
+        self.api_token_store = RedisApiTokens(redis, self.storage.epochs)
+        self.registries = Registries(
+            registry_copy, limit_store, self.api_token_store, self.history, self.journal, self.audit_log
+        )
         self.api_token_registry = ApiTokenRegistry(
             self.api_token_store,
-            self.audit_log,
+            registry_copy,
             configured=((token.workspace, token.name) for token in settings.api_tokens),
         )
         self.limits = LimitRegistry(
-            RedisLimits(redis),
+            limit_store,
             map(self._registered, settings.limits),
             self._read_limit,
-            audit_log=self.audit_log,
+            copy=registry_copy,
         )
 
         raise_store = RedisRaises(redis)
@@ -174,6 +181,7 @@ class Governance:
         )
         self.upkeep.also(REFRESH_SECONDS, self.limits.refresh)
         self.upkeep.also(REFRESH_SECONDS, self._raises.refresh)
+        self.upkeep.also(COPY_SECONDS, self.registries.complete_copy)
         self.upkeep.also(CARE_SECONDS, self.overrides.look_after)
         self.refusals = RefusalLog(self.journal, self.upkeep)
         self.upkeep.also(SUMMARY_SECONDS, self.refusals.flush)
@@ -286,7 +294,8 @@ class Governance:
         await self.storage.open()
         try:
             await self.ledger.ping(PROBE_SECONDS)  # the first node of a cluster may be down
-            await self.limits.refresh()
+            with suppress(StoreLost):  # which those say that read them
+                await self.limits.refresh()
             yield self
         finally:
             await self._close_webhook()

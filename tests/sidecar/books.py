@@ -29,6 +29,15 @@ class Books:
 
         return [record for record in self._with(read) if record.kind == kind]
 
+    def drained(self) -> list[Record]:
+        """The outcomes that SQL has. Those of the store are in it, too, once the last worker has ended."""
+
+        async def read(governance: Governance) -> list[Record]:
+            entries = governance.history.entries(self._workspace)
+            return [records.decode(entry.record) async for entry in entries]
+
+        return [record for record in self._with(read) if record.kind == "outcome"]
+
     def open_reservations(self) -> int:
         async def read(governance: Governance) -> int:
             return len(await governance.journal.open_reservations(self._workspace))
@@ -45,7 +54,7 @@ class Books:
         return self._with(read)
 
     def audit(self) -> Findings:
-        return self._with(lambda governance: audit(governance.journal))
+        return self._with(lambda governance: audit(governance.journal, governance.history))
 
     def _with(self, read: Callable[[Governance], Awaitable[Result]]) -> Result:
         async def run() -> Result:

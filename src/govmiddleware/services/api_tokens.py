@@ -15,7 +15,8 @@ from govmiddleware.core import ids
 from govmiddleware.core.call import Principal, Role
 from govmiddleware.core.refusals import TooManyFailedLogins, Unauthenticated, Unavailable
 from govmiddleware.core.registries import ApiTokenStore, StoredApiToken
-from govmiddleware.errors import StoreUnavailable
+from govmiddleware.errors import StoreLost, StoreUnavailable
+from govmiddleware.services.admission import store_unavailable
 
 _REMEMBERED = 10_000
 
@@ -111,6 +112,8 @@ class ApiTokens:
             return None
         try:
             return await self._store.find(sha256)
+        except StoreLost as error:
+            raise store_unavailable(error) from error
         except StoreUnavailable as error:
             raise Unavailable(
                 "The store that knows the API tokens does not answer; try again shortly.",
