@@ -48,7 +48,7 @@ class Sidecar:
             limits=governance.limits,
             overrides=governance.overrides,
             links=governance.links,
-            standings=Standings(governance.journal, governance.limits),
+            standings=Standings(governance.adjustments, governance.limits),
             api_tokens=governance.api_tokens,
             people=governance.people,
             readiness=governance.readiness,

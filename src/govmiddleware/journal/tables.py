@@ -174,9 +174,9 @@ audit_entries = Table(
 overrides = Table(
     "gov_override",
     metadata,
-    Column("id", Text, primary_key=True),
+    Column("id", Name, primary_key=True),
     Column("workspace", Text, nullable=False),
-    Column("limit", Text, nullable=False),
+    Column("limit", Name, nullable=False),
     Column("scope", Text, nullable=False),
     Column("meter", Text, nullable=False),
     Column("value", Text, nullable=False),

@@ -12,6 +12,9 @@ from govmiddleware.core.times import rfc3339
 from govmiddleware.core.windows import ResettingWindow, Window
 from govmiddleware.services.records import amount_shown
 
+_COUNTERS_AT_ONCE = 500
+"""In one look, for which the store does nothing else."""
+
 
 class LimitStates:
     """Looks limits up. Raises StoreUnavailable and HistoryUnavailable."""
@@ -31,7 +34,10 @@ class LimitStates:
         first_buckets = {_counter_of(limit, ""): limit.window.first_bucket(now_ms) for limit in limits}
         counters = await self._reports.counters_in_use(workspace, first_buckets)
         names = sorted({*counters, *(name for name in recent if name.startswith(tuple(first_buckets)))})
-        found = (await self._journal.snapshot(workspace, names)).counters
+        found: dict[str, CounterBuckets] = {}
+        for begin in range(0, len(names), _COUNTERS_AT_ONCE):
+            some = names[begin : begin + _COUNTERS_AT_ONCE]
+            found |= (await self._journal.snapshot(workspace, some)).counters
         pinned = {_counter_of(limit, limit.value) for limit in limits if limit.value is not None}
         states: list[dict[str, object]] = []
         for limit in limits:
