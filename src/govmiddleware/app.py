@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from govmiddleware.budgets import (
     AgentBudget,
@@ -48,9 +48,6 @@ from govmiddleware.ledger.overrides import RedisRaises
 from govmiddleware.ledger.restoring import RedisRestoringTurns
 from govmiddleware.metrics import Metrics
 from govmiddleware.middleware import Authenticate, Budget, Estimate, Journal, Meter, RateLimit, Routes
-from govmiddleware.middleware._enter import checked_patterns, covers, enter
-from govmiddleware.middleware._refuse import refuse
-from govmiddleware.protocols.registry import recognise
 from govmiddleware.services.api_token_registry import ApiTokenRegistry
 from govmiddleware.services.api_tokens import ApiTokens
 from govmiddleware.services.audit import Findings, audit
@@ -468,38 +465,3 @@ class Governance:
 
     def _journal(self, app: ASGIApp) -> Journal:
         return Journal(app, refusals=self.refusals, metrics=self.metrics)
-
-
-class GovernanceMiddleware:
-    """The whole stack around a host app, for `app.add_middleware(GovernanceMiddleware, governance=g)`.
-
-    Governs the requests that a protocol recognises and those whose path matches one of `paths` (shell
-    patterns); all others, and other scope types, pass untouched.
-    """
-
-    def __init__(self, app: ASGIApp, governance: Governance, paths: Sequence[str] = ()) -> None:
-        self.app = app
-        self.governance = governance
-        self.paths = tuple(checked_patterns(paths) or ())
-        self.governed = governance.stack(app)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not self._governs(scope["method"], scope["path"]):
-            await self.app(scope, receive, send)
-            return
-        try:
-            await self.governance.admit()
-        except Unavailable as refusal:
-            call, send = enter(scope, send)
-            assert call is not None, "it is an HTTP request"
-            await refuse(call, refusal, scope, send)
-            return
-        await self.governed(scope, receive, send)
-
-    def _governs(self, method: str, path: str) -> bool:
-        return recognise(method, path) is not None or covers(self.paths, path)
-
-
-def govern(app: ASGIApp, governance: Governance, *, paths: Sequence[str] = ()) -> GovernanceMiddleware:
-    """`app` with the whole stack around it; the same as adding GovernanceMiddleware to it."""
-    return GovernanceMiddleware(app, governance, paths)

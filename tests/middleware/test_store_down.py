@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from govmiddleware.app import Governance, govern
+from govmiddleware.app import Governance
 from govmiddleware.core import ids
+from govmiddleware.host import govern
 from govmiddleware.ledger.embedded import EmbeddedStore
 
 SOON = 0.6
