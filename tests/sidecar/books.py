@@ -16,10 +16,14 @@ Result = TypeVar("Result")
 
 
 class Books:
-    """The journal and the counters of a store, read through connections of their own."""
+    """The journal and the counters of a store, read through connections of their own.
 
-    def __init__(self, redis_url: str, workspace: str = "acme") -> None:
-        self._redis_url = redis_url
+    Args:
+        settings: the `journal_url`, where it is not in the test's GOV_DATA_DIR.
+    """
+
+    def __init__(self, redis_url: str, workspace: str = "acme", **settings: Any) -> None:
+        self._settings = Settings(redis_url=redis_url, **settings)
         self._workspace = workspace
 
     def records(self, kind: str = "outcome") -> list[Record]:
@@ -58,7 +62,7 @@ class Books:
 
     def _with(self, read: Callable[[Governance], Awaitable[Result]]) -> Result:
         async def run() -> Result:
-            governance = Governance(Settings(redis_url=self._redis_url))
+            governance = Governance(self._settings)
             async with governance.store():
                 return await read(governance)
 
