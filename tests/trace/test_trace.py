@@ -129,7 +129,8 @@ def run(kind: str, deployment: str, home: Path, *, requests: int = trace.REQUEST
     with KINDS[kind](home / kind) as url:
 
         def make(**more: Any) -> Governance:
-            return Governance(Settings(redis_url=url, **(trace.settings() | given | more)), clock=clock)
+            own = {"redis_url": url, "data_dir": home / "gov"}
+            return Governance(Settings(**(own | trace.settings() | given | more)), clock=clock)
 
         return asyncio.run(follow(DEPLOYMENTS[deployment], make, clock, requests))
 
