@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -135,14 +136,23 @@ async def test_a_file_that_another_program_locks(gov_store: str, tmp_path: Path)
     async with Draining(gov_store, SqlHistory(database)) as worker, Traffic(worker) as traffic:
         await traffic.goes_on()
         await traffic.is_up()
-        other = sqlite3.connect(file, isolation_level=None, timeout=10)
-        other.execute("BEGIN IMMEDIATE")
-        await traffic.is_known_to_be_down()
-        await traffic.goes_on()
-        other.execute("ROLLBACK")
-        other.close()
+        with closing(sqlite3.connect(file, isolation_level=None, timeout=0)) as other:
+            await _locks(other)
+            await traffic.is_known_to_be_down()
+            await traffic.goes_on()
+            other.execute("ROLLBACK")
         await traffic.is_up()
     await database.close()
+
+
+async def _locks(connection: sqlite3.Connection) -> None:
+    """Takes the lock once the drainer, which shares our loop, has let go of it."""
+    async with asyncio.timeout(30):
+        while True:
+            with suppress(sqlite3.OperationalError):
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            await asyncio.sleep(0.001)
 
 
 async def test_a_disk_that_is_full(gov_store: str, tmp_path: Path) -> None:
