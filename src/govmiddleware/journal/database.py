@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import NullPool
 
 from govmiddleware.errors import ConfigurationError, HistoryUnavailable
+from govmiddleware.journal import sqlite_driver
 from govmiddleware.journal.tables import SCHEMA_VERSION, metadata, schema
 
 _READ_SECONDS = 30.0
@@ -115,7 +116,9 @@ class Database:
             if self._engine is None:
                 if self.is_sqlite:
                     await asyncio.to_thread(self._make_sqlite)
-                    engine = create_async_engine(self._url)
+                    engine = create_async_engine(
+                        self._url, connect_args={"async_creator_fn": sqlite_driver.connect}
+                    )
                     _behave(engine.sync_engine)
                     self._engine = engine
                 else:

@@ -1,0 +1,35 @@
+"""The asynchronous driver for SQLite, of which a connection may be ended twice."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from typing import Any
+
+import aiosqlite
+
+_CHUNK = 64
+"""aiosqlite's own: how many rows an iteration fetches at once."""
+
+
+class _Connection(aiosqlite.Connection):
+    """SQLAlchemy closes a connection whose caller is cancelled, and stops it where the caller is cancelled once more.
+    aiosqlite 0.22 has the thread of a connection end at the first stop, and then waits for ever for the second: the
+    event loop that waits for its last tasks never ends."""
+
+    _is_stopping = False
+    _stopping: asyncio.Future[Any] | None = None
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        if not self._is_stopping:
+            self._is_stopping = True
+            self._stopping = super().stop()
+        return self._stopping
+
+
+def connect(database: str, **options: Any) -> aiosqlite.Connection:
+    """As `aiosqlite.connect`, in a thread that keeps no process from ending."""
+    connection = _Connection(lambda: sqlite3.connect(database, **options), _CHUNK)
+    thread: Any = getattr(connection, "_thread", connection)  # before 0.22 it is one itself
+    thread.daemon = True
+    return connection
