@@ -108,7 +108,7 @@ def test_a_restart_under_load_loses_no_request_and_counts_none_twice(
                     return
                 yield Call(stream=number % 20 == 1)
 
-        statuses = send_all(sidecar.url, calls(), connections=20)
+        statuses = send_all(sidecar.url, calls(), connections=6)
         sent = statuses.total()
         assert len(sidecar.workers()) == 4
         account = provider.account()
