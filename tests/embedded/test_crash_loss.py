@@ -135,7 +135,7 @@ def test_a_sidecar_charges_the_calls_that_its_store_has_lost_again(
         kill(server)
         disk_syncs_in(0)
         # What SQL did not have yet is charged again, what it had is restored from there: either may be all.
-        until(lambda: re.search(r"settlements .* are charged again|restored counter", caplog.text))
+        until(lambda: re.search(r"settlements .* are charged again|restored counter", caplog.text), within=30)
     until(deployment.books_are_clean)
     assert deployment.requests_counted() == answered
     assert "govmiddleware_lost_settlements_total 0.0" in deployment.metrics()

@@ -67,7 +67,7 @@ def test_metrics_the_usage_report_and_the_upstream_count_the_same(
     calls = [Call("bob" if n % 10 == 0 else "ann", stream=n % 20 == 1) for n in range(REQUESTS)]
     refused = REQUESTS // 10 - BOBS_LIMIT
     with serve_processes(config, workers=4) as [sidecar]:
-        statuses = send_all(sidecar.url, calls, connections=100)
+        statuses = send_all(sidecar.url, calls, connections=40)
         account = provider.account()
         answered, errors = account["requests"], account["errors"]
         assert answered == account["finished"] == REQUESTS - refused
