@@ -171,7 +171,13 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
     """Readers beside one writer (WAL), and each commit on the disk: the stream is trimmed after it."""
     connection.isolation_level = None  # or the driver begins transactions as it likes
     busy = f"busy_timeout = {_SQLITE_BUSY_MS}"
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", busy, "foreign_keys = ON"):
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        busy,
+        "foreign_keys = ON",
+        "cache_size = -512",
+    ):
         connection.execute(f"PRAGMA {pragma}")
 
 
