@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 from govmiddleware.core.journal import CounterBuckets, Journal
 from govmiddleware.core.limits import Counter, Limit, Mode
@@ -82,5 +81,5 @@ def _counter_of(limit: Limit, value: str) -> str:
 def resets_at(window: Window, now_ms: int) -> str | None:
     """In RFC 3339; None where no moment does."""
     if isinstance(window, ResettingWindow):
-        return rfc3339(datetime.fromtimestamp(window.bounds(now_ms)[1] / 1000, UTC))
+        return rfc3339(window.bounds(now_ms)[1])
     return None

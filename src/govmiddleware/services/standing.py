@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from govmiddleware.core.adjustments import Adjustments, Look
 from govmiddleware.core.limits import Counter, Limit, Mode
 from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE, is_deployment_wide
-from govmiddleware.core.times import rfc3339
-from govmiddleware.core.windows import ResettingWindow
+from govmiddleware.services.limit_states import resets_at
 from govmiddleware.services.limits import LimitRegistry
 from govmiddleware.services.records import amount_shown
 
@@ -37,6 +36,8 @@ class Standing:
 
 
 class Standings:
+    """Looks limits up, for the pages of refusals and overrides."""
+
     def __init__(self, adjustments: Adjustments, limits: LimitRegistry) -> None:
         self._adjustments = adjustments
         self._limits = limits
@@ -50,6 +51,5 @@ class Standings:
         place = DEPLOYMENT_WORKSPACE if is_deployment_wide(limit.scope) else workspace
         counter = Counter(limit.scope, limit.meter, limit.window, value, limit.mode is Mode.DRY_RUN)
         seen = await self._adjustments.look(place, Look((counter,)))
-        now_ms = time.time_ns() // 1_000_000
-        resets_ms = limit.window.bounds(now_ms)[1] if isinstance(limit.window, ResettingWindow) else None
-        return Standing(limit, seen.used[0] or 0, seen.reserved[0], rfc3339(resets_ms))
+        resets = resets_at(limit.window, time.time_ns() // 1_000_000)
+        return Standing(limit, seen.used[0] or 0, seen.reserved[0], resets)
