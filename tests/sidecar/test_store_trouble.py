@@ -194,7 +194,8 @@ def lose_what_the_replica_has_not(pair: Watched, master: Server) -> None:
     [replica] = [server for server in pair.servers if server is not master]
     replica.freeze()
     command_at(master.port, "CLIENT", "KILL", "TYPE", "replica")  # or it would find them in its socket
-    time.sleep(0.4)  # of the load, whose calls are settled meanwhile
+    journaled = command_at(master.port, "XLEN", "gov:{acme}:journal")
+    until(lambda: command_at(master.port, "XLEN", "gov:{acme}:journal") > journaled + 20)
     master.kill()
     replica.thaw()
     pair.wait_for_failover_from(master)
