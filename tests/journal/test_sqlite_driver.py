@@ -47,3 +47,17 @@ async def test_a_caller_that_is_cancelled_twice_leaves_nothing_that_waits(tmp_pa
         _, waiting = await asyncio.wait(left, timeout=3)
         assert not waiting
     await database.close()
+
+
+async def test_a_writer_that_is_closed_with_rows_unread_lets_the_next_one_write(tmp_path: Path) -> None:
+    path = str(tmp_path / "journal.db")
+    connection = await connect(path, isolation_level=None)
+    await connection.execute("CREATE TABLE kept (x)")
+    await connection.execute("BEGIN IMMEDIATE")
+    unread = await connection.execute("INSERT INTO kept VALUES (1), (2) RETURNING x")
+    await connection.close()
+    other = await connect(path, isolation_level=None, timeout=0)
+    await other.execute("BEGIN IMMEDIATE")
+    assert list(await other.execute_fetchall("SELECT x FROM kept")) == []
+    await other.close()
+    del unread  # a cancelled task's traceback keeps it as long
