@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from govmiddleware.app import Governance, GovernanceMiddleware, govern
+    from govmiddleware.app import Governance
     from govmiddleware.budgets import (
         AgentBudget,
         BudgetUsage,
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
-    "govmiddleware.app": ("Governance", "GovernanceMiddleware", "govern"),
+    "govmiddleware.app": ("Governance",),
+    "govmiddleware.host": ("GovernanceMiddleware", "govern"),
     "govmiddleware.middleware": ("Journal", "Authenticate", "RateLimit", "Estimate", "Budget", "Meter"),
     "govmiddleware.budgets": (
         "AgentBudget",

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from govmiddleware.budgets import (
     AgentBudget,
@@ -34,10 +34,11 @@ from govmiddleware.core.refusals import Unavailable
 from govmiddleware.core.tokens import CL100K, O200K
 from govmiddleware.core.tokens import load as load_encoding
 from govmiddleware.core.webhook_signature import read_secret
-from govmiddleware.errors import HistoryUnavailable, StoreUnavailable
+from govmiddleware.errors import HistoryUnavailable, StoreLost, StoreUnavailable
 from govmiddleware.inside import GovernedBlock, GovernedTransport, Home, InnerCalls, call_on, run_on
 from govmiddleware.journal.missed_use import SqlMissedUse
 from govmiddleware.journal.overrides import SqlOverrides
+from govmiddleware.journal.registries import SqlRegistryCopy
 from govmiddleware.journal.reports import SqlReports
 from govmiddleware.ledger.api_tokens import RedisApiTokens
 from govmiddleware.ledger.backfill import RedisBackfillNotes
@@ -47,9 +48,6 @@ from govmiddleware.ledger.overrides import RedisRaises
 from govmiddleware.ledger.restoring import RedisRestoringTurns
 from govmiddleware.metrics import Metrics
 from govmiddleware.middleware import Authenticate, Budget, Estimate, Journal, Meter, RateLimit, Routes
-from govmiddleware.middleware._enter import checked_patterns, covers, enter
-from govmiddleware.middleware._refuse import refuse
-from govmiddleware.protocols.registry import recognise
 from govmiddleware.services.api_token_registry import ApiTokenRegistry
 from govmiddleware.services.api_tokens import ApiTokens
 from govmiddleware.services.audit import Findings, audit
@@ -66,6 +64,7 @@ from govmiddleware.services.people import People
 from govmiddleware.services.raises import Raises
 from govmiddleware.services.rebuild import Rebuilding
 from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
+from govmiddleware.services.registries import COPY_SECONDS, Registries
 from govmiddleware.services.reservations import Reservations
 from govmiddleware.services.settlement_watch import CHECK_SECONDS, SettlementWatch
 from govmiddleware.services.upkeep import Upkeep
@@ -115,17 +114,22 @@ class Governance:
         )
         self._has_pages = "public_url" in settings.model_fields_set
         """Whether anybody serves the links' pages: the sidecar does, and a host app's settings say where."""
-        self.api_token_store = RedisApiTokens(redis)
+        limit_store = RedisLimits(redis, self.storage.epochs)
+        registry_copy = SqlRegistryCopy(database, self.audit_log)
+        self.api_token_store = RedisApiTokens(redis, self.storage.epochs)
+        self.registries = Registries(
+            registry_copy, limit_store, self.api_token_store, self.history, self.journal, self.audit_log
+        )
         self.api_token_registry = ApiTokenRegistry(
             self.api_token_store,
-            self.audit_log,
+            registry_copy,
             configured=((token.workspace, token.name) for token in settings.api_tokens),
         )
         self.limits = LimitRegistry(
-            RedisLimits(redis),
+            limit_store,
             map(self._registered, settings.limits),
             self._read_limit,
-            audit_log=self.audit_log,
+            copy=registry_copy,
         )
 
         raise_store = RedisRaises(redis)
@@ -174,6 +178,7 @@ class Governance:
         )
         self.upkeep.also(REFRESH_SECONDS, self.limits.refresh)
         self.upkeep.also(REFRESH_SECONDS, self._raises.refresh)
+        self.upkeep.also(COPY_SECONDS, self.registries.complete_copy)
         self.upkeep.also(CARE_SECONDS, self.overrides.look_after)
         self.refusals = RefusalLog(self.journal, self.upkeep)
         self.upkeep.also(SUMMARY_SECONDS, self.refusals.flush)
@@ -288,7 +293,8 @@ class Governance:
         await self.storage.open()
         try:
             await self.ledger.ping(PROBE_SECONDS)  # the first node of a cluster may be down
-            await self.limits.refresh()
+            with suppress(StoreLost):  # which those say that read them
+                await self.limits.refresh()
             yield self
         finally:
             await self._close_webhook()
@@ -461,38 +467,3 @@ class Governance:
             default_max_output_tokens=settings.default_max_output_tokens,
             unknown_size_tokens=settings.unknown_size_tokens,
         )
-
-
-class GovernanceMiddleware:
-    """The whole stack around a host app, for `app.add_middleware(GovernanceMiddleware, governance=g)`.
-
-    Governs the requests that a protocol recognises and those whose path matches one of `paths` (shell
-    patterns); all others, and other scope types, pass untouched.
-    """
-
-    def __init__(self, app: ASGIApp, governance: Governance, paths: Sequence[str] = ()) -> None:
-        self.app = app
-        self.governance = governance
-        self.paths = tuple(checked_patterns(paths) or ())
-        self.governed = governance.stack(app)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not self._governs(scope["method"], scope["path"]):
-            await self.app(scope, receive, send)
-            return
-        try:
-            await self.governance.admit()
-        except Unavailable as refusal:
-            call, send = enter(scope, send)
-            assert call is not None, "it is an HTTP request"
-            await refuse(call, refusal, scope, send)
-            return
-        await self.governed(scope, receive, send)
-
-    def _governs(self, method: str, path: str) -> bool:
-        return recognise(method, path, in_app=True) is not None or covers(self.paths, path)
-
-
-def govern(app: ASGIApp, governance: Governance, *, paths: Sequence[str] = ()) -> GovernanceMiddleware:
-    """`app` with the whole stack around it; the same as adding GovernanceMiddleware to it."""
-    return GovernanceMiddleware(app, governance, paths)

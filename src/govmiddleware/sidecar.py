@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -55,7 +54,7 @@ class Sidecar:
             limits=governance.limits,
             overrides=governance.overrides,
             links=governance.links,
-            standings=Standings(governance.journal, governance.limits),
+            standings=Standings(governance.adjustments, governance.limits),
             api_tokens=governance.api_tokens,
             people=governance.people,
             readiness=governance.readiness,
@@ -65,9 +64,8 @@ class Sidecar:
             trusted_proxies=governance.trusted_proxies,
         )
         self._clients: list[UpstreamClient] = []
-        trust_store = ssl.create_default_context()  # one for all: it takes a while to read
         forwarders = {
-            upstream.name: self._forwarder(upstream, f"upstreams[{index}]", trust_store)
+            upstream.name: self._forwarder(upstream, f"upstreams[{index}]")
             for index, upstream in enumerate(settings.all_upstreams)
         }
         self.data = governance.stack(ByProvider(forwarders), sidecar=True)
@@ -89,7 +87,7 @@ class Sidecar:
         """Close the connections to all upstreams."""
         await asyncio.gather(*(client.close() for client in self._clients))
 
-    def _forwarder(self, upstream: UpstreamSettings, key: str, trust_store: ssl.SSLContext) -> Forwarder:
+    def _forwarder(self, upstream: UpstreamSettings, key: str) -> Forwarder:
         """With a client of its own. `key` is where the upstream stands in the settings, for errors."""
         settings = self.governance.settings
         if upstream.url is None:
@@ -100,7 +98,6 @@ class Sidecar:
             connect_timeout=connect_timeout,
             first_byte_timeout=upstream.first_byte_timeout or settings.first_byte_timeout,
             idle_timeout=upstream.idle_timeout or settings.idle_timeout,
-            ssl_context=trust_store,
         )
         self._clients.append(client)
         return Forwarder(

@@ -2,21 +2,49 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from redis import Redis
 from tests.cli.serving import Serving
 
+from govmiddleware.app import Governance
+from govmiddleware.core import ids
 from govmiddleware.ledger.embedded import EmbeddedStore
+from govmiddleware.settings import load
 from govmiddleware.testing import ScriptedProvider
 
 PATIENCE = 20
+
+LIMITS = f"""
+[[limits]]
+name = "user-month"
+scope = "user"
+meter = "cost_usd"
+window = "month"
+hard = 1
+
+[[limits]]
+name = "minute"
+scope = "api_token"
+meter = "requests"
+rate = "60/minute"
+
+[[api_tokens]]
+name = "static"
+workspace = "acme"
+sha256 = "{ids.hash_api_token("open sesame")}"
+"""
+"""A limit of each kind, and an API token."""
+NOWHERE = ("--redis", "unix:///nowhere/valkey.sock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +82,12 @@ def data_dir(shared_data_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return shared_data_dir
+
+
+@pytest.fixture
+def journal(data_dir: Path, tmp_path: Path) -> Path:
+    """The file of the deployment's journal."""
+    return tmp_path / "journal.sqlite3"
 
 
 @pytest.fixture
@@ -131,3 +165,28 @@ def upstream(gov_provider) -> str:
 @pytest.fixture
 def provider(gov_provider) -> ScriptedProvider:
     return gov_provider[0]
+
+
+@pytest.fixture
+def traffic(configured: Callable[[str], str]) -> Callable[[], None]:
+    """Sends two calls of ann and one of bob through the deployment's stack."""
+    configured(LIMITS)
+
+    def send() -> None:
+        async def calls() -> None:
+            async with Governance(load()) as governance:
+                app: Any = governance.stack(ScriptedProvider())
+                transport = httpx.ASGITransport(app)
+                async with httpx.AsyncClient(transport=transport, base_url="http://gov") as http:
+                    for user, model in (("ann", "gpt-4o"), ("ann", "gpt-4o-mini"), ("bob", "gpt-4o")):
+                        messages = [{"role": "user", "content": "Say hello."}]
+                        answer = await http.post(
+                            "/v1/chat/completions",
+                            json={"model": model, "messages": messages, "max_tokens": 20},
+                            headers={"authorization": "Bearer open sesame", "x-gov-user": user},
+                        )
+                        assert answer.status_code == 200
+
+        asyncio.run(calls())
+
+    return send

@@ -2,45 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import json
-import sqlite3
 import stat
 import sys
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
+from tests.cli.conftest import LIMITS, NOWHERE
 
-from govmiddleware.app import Governance
 from govmiddleware.core import ids
-from govmiddleware.settings import load
-from govmiddleware.testing import ScriptedProvider
 
-LIMITS = f"""
-[[limits]]
-name = "user-month"
-scope = "user"
-meter = "cost_usd"
-window = "month"
-hard = 1
-
-[[limits]]
-name = "minute"
-scope = "api_token"
-meter = "requests"
-rate = "60/minute"
-
-[[api_tokens]]
-name = "static"
-workspace = "acme"
-sha256 = "{ids.hash_api_token("open sesame")}"
-"""
 PROVIDERS = """
 [[upstreams]]
 name = "small"
@@ -56,32 +30,6 @@ meter = "requests"
 window = "day"
 hard = 10
 """
-NOWHERE = ("--redis", "unix:///nowhere/valkey.sock")
-
-
-@pytest.fixture
-def traffic(configured: Callable[[str], str]) -> Callable[[], None]:
-    """Sends two calls of ann and one of bob through the deployment's stack."""
-    configured(LIMITS)
-
-    def send() -> None:
-        async def calls() -> None:
-            async with Governance(load()) as governance:
-                app: Any = governance.stack(ScriptedProvider())
-                transport = httpx.ASGITransport(app)
-                async with httpx.AsyncClient(transport=transport, base_url="http://gov") as http:
-                    for user, model in (("ann", "gpt-4o"), ("ann", "gpt-4o-mini"), ("bob", "gpt-4o")):
-                        messages = [{"role": "user", "content": "Say hello."}]
-                        answer = await http.post(
-                            "/v1/chat/completions",
-                            json={"model": model, "messages": messages, "max_tokens": 20},
-                            headers={"authorization": "Bearer open sesame", "x-gov-user": user},
-                        )
-                        assert answer.status_code == 200
-
-        asyncio.run(calls())
-
-    return send
 
 
 def rows(table: str) -> list[list[str]]:
@@ -358,78 +306,6 @@ def test_check_connects_to_nothing(run, configured) -> None:
     assert run("check", "--config", configured('redis_url = "redis://192.0.2.1:1"')).code == 0
 
 
-# audit --------------------------------------------------------------------------------------------
-
-
-def test_audit_is_0_where_the_books_balance_and_1_where_a_counter_was_changed(run, traffic, store) -> None:
-    traffic()
-    clean = run("audit")
-    assert (clean.code, clean.out.startswith("ok: ")) == (0, True)
-    [counter] = [key for key in store.keys("gov:{acme}:c:user:cost_usd:*") if key.endswith(b":ann")]
-    [bucket] = [field for field in store.hkeys(counter) if field.startswith(b"u") and len(field) > 1]
-    store.hincrby(counter, bucket, -5)
-    changed = run("audit", "--json")
-    assert changed.code == 1
-    found = json.loads(changed.out)
-    assert found["ok"] is False
-    [difference] = found["differences"]
-    assert (difference["workspace"], difference["value"]) == ("acme", "ann")
-    assert difference["journal"] - difference["counter"] == 5
-    assert "NOT OK" in run("audit").out
-
-
-def test_audit_names_the_entry_of_the_audit_log_that_was_tampered_with(run, configured, tmp_path) -> None:
-    database = tmp_path / "audited.sqlite3"
-    configured(f"journal_url = 'sqlite:///{database}'\n{LIMITS}")
-    run("token", "create", "ide", "--workspace", "acme")
-    run("limit", "set", "a", "--scope", "user", "--meter", "requests", "--rate", "1/minute")
-    run("limit", "delete", "a")
-    clean = json.loads(run("audit", "--json").out)
-    assert clean["chain"] == {"ok": True, "first_bad": None, "entries": 3, "problem": None}
-    with sqlite3.connect(database) as connection:
-        [head] = connection.execute(
-            "SELECT sequence || ':' || mac FROM gov_audit_entry ORDER BY sequence DESC LIMIT 1"
-        ).fetchone()
-        connection.execute("UPDATE gov_audit_entry SET actor = 'admin' WHERE sequence = 2")
-    changed = run("audit", "--json")
-    assert (changed.code, json.loads(changed.out)["chain"]["first_bad"]) == (1, 2)
-    assert "audit log: entry 2: " in run("audit").out
-    with sqlite3.connect(database) as connection:
-        connection.execute("DELETE FROM gov_audit_entry WHERE sequence >= 2")
-    connection.close()
-    assert run("audit", "--head", head).code == 1
-    malformed = run("audit", "--head", "3")
-    assert (malformed.code, "--head" in malformed.err) == (2, True)
-
-
-def test_a_damaged_key_of_the_audit_log_ends_a_command_and_is_named(
-    run, configured, monkeypatch, tmp_path
-) -> None:
-    configured(LIMITS)
-    monkeypatch.setenv("GOV_DATA_DIR", str(tmp_path))
-    (tmp_path / "audit.key").write_text("cut")
-    ran = run("token", "list", *NOWHERE)
-    assert (ran.code, "audit_key" in ran.err, str(tmp_path / "audit.key") in ran.err) == (2, True, True)
-
-
-def test_a_change_that_the_audit_log_cannot_take_exits_with_3(run, configured, tmp_path) -> None:
-    configured(f"journal_url = 'sqlite:///{tmp_path}'\n{LIMITS}")
-    for command in (
-        ("token", "create", "ide"),
-        ("limit", "set", "a", "--scope", "user", "--meter", "requests", "--rate", "1/minute"),
-    ):
-        ran = run(*command)
-        assert (ran.code, "journal_url" in ran.err) == (3, True)
-    assert [token["name"] for token in json.loads(run("token", "list", "--json").out)] == ["static"]
-    assert "a" not in {limit["name"] for limit in json.loads(run("limit", "list", "--json").out)}
-
-
-def test_audit_that_could_not_check_exits_with_2(run) -> None:
-    ran = run("audit", *NOWHERE)
-    assert (ran.code, ran.out) == (2, "")
-    assert "could not check" in ran.err
-
-
 # doctor -------------------------------------------------------------------------------------------
 
 
@@ -447,12 +323,11 @@ def test_doctor_says_what_works(run) -> None:
 
 
 def test_doctor_says_whether_the_journal_answers_and_fits_the_store(
-    run, configured, gov_server, tmp_path
+    run, configured, gov_server, journal
 ) -> None:
-    database = tmp_path / "journal"
-    configured(f'redis_url = "{gov_server}"\njournal_url = "sqlite:///{database}"')
-    assert f"ok    journal database: sqlite:///{database}, which is for one host" in run("doctor").out
-    database.write_text("this is no database, and long enough to be taken for one" * 20)
+    configured(f'redis_url = "{gov_server}"')
+    assert f"ok    journal database: sqlite:///{journal}, which is for one host" in run("doctor").out
+    journal.write_text("this is no database, and long enough to be taken for one" * 20)
     ran = run("doctor")
     assert (ran.code, "FAIL  journal database: " in ran.out, "not a database" in ran.out) == (1, True, True)
 
@@ -492,22 +367,3 @@ def test_this_projects_own_configuration_files_are_right(run) -> None:
     for file in files:
         ran = run("check", "--config", str(file))
         assert ran.code == 0, (file, ran.err)
-
-
-def test_a_store_that_lost_everything_is_rebuilt_from_the_journal(command, traffic, store) -> None:
-    traffic()
-    assert command("audit").code == 0  # what SQL does not have by now, the last worker drained as it ended
-    assert command("audit", "--rebuild").code == 0
-    counters = {key: store.hgetall(key) for key in store.scan_iter("gov:{acme}:c:*")}
-    store.flushall()
-    lost = command("audit", "--json")
-    assert (lost.code, json.loads(lost.out)["lost"]) == (1, ["acme"])
-    rebuilt = command("audit", "--rebuild")
-    assert rebuilt.code == 0, rebuilt.told
-    assert "counters restored" in rebuilt.err
-    for key, fields in counters.items():
-        used = {field: amount for field, amount in fields.items() if field[0] == "u" and amount != "0"}
-        restored = store.hgetall(key)
-        assert {field: amount for field, amount in restored.items() if field in used} == used, key
-    traffic()
-    assert command("audit").code == 0

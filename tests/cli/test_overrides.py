@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -21,7 +20,6 @@ def as_(
     run: Callable[..., Ran],
     configured: Callable[[str], str],
     monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
 ) -> As:
     """`as_(person, *arguments)` runs `override` with that person's token."""
     people = {"bob": "operator", "alice": "admin", "olga": "owner"}
@@ -31,9 +29,7 @@ def as_(
         for name, role in people.items()
     )
     limit = 'name = "money"\nscope = "user"\nmeter = "cost_usd"\nwindow = "month"\nhard = 5\napprovals_required = 2'
-    configured(
-        f'admin_token = "root"\njournal_url = "sqlite:///{tmp_path}/journal"\n[[limits]]\n{limit}\n{tokens}'
-    )
+    configured(f'admin_token = "root"\n[[limits]]\n{limit}\n{tokens}')
 
     def run_as(person: str | None, *arguments: str) -> Ran:
         if person is None:

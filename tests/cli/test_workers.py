@@ -70,7 +70,7 @@ def test_workers_whose_lifespan_fails_end_it_all_with_one_clear_error(
     monkeypatch.setenv("GOV_DATA_DIR", str(tmp_path / "data"))
     serving = serve("--upstream", upstream, "--workers", "3")
     assert serving.ended() == 3
-    assert serving.said("data_dir = ") == 1
+    assert serving.said("audit_key = ") == 1
     assert serving.said("Started server process") == 1
     assert not serving.said(*COMPLAINTS)
 
@@ -199,6 +199,7 @@ def test_a_configuration_that_no_worker_can_start_with_leaves_the_old_ones_at_wo
 ) -> None:
     (tmp_path / "data").write_text("not a directory")
     monkeypatch.setenv("GOV_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("GOV_AUDIT_KEY", "a secret of this test alone, of many words")
     configured(f'redis_url = "{gov_store}"\n{CONFIGURATION}')
     serving = serve("--upstream", upstream, "--workers", "2")
     [first, _] = serving.until_workers_serve(2)

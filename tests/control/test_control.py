@@ -311,10 +311,12 @@ async def test_a_dimension_that_is_none_is_a_400_that_lists_them(get) -> None:
 
 async def test_usage_without_a_store_is_a_503(tmp_path: Path) -> None:
     url = f"unix://{tmp_path}/closed.sock"
-    app = Sidecar(Governance(Settings(redis_url=url, upstream="http://127.0.0.1:1", admin_token=ADMIN)))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gov") as http:
-        answer = await http.get("/gov/api/v1/usage", headers={"authorization": f"Bearer {ADMIN}"})
-    await app.hang_up()
+    governance = Governance(Settings(redis_url=url, upstream="http://127.0.0.1:1", admin_token=ADMIN))
+    async with governance:
+        app = Sidecar(governance)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gov") as http:
+            answer = await http.get("/gov/api/v1/usage", headers={"authorization": f"Bearer {ADMIN}"})
+        await app.hang_up()
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable")
     assert "sock" not in answer.text
 

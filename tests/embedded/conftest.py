@@ -21,7 +21,10 @@ from govmiddleware.testing import ScriptedProvider, serve_in_thread
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    return tmp_path
+    """That of GOV_DATA_DIR, which wins over any file's."""
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    return data_dir
 
 
 @pytest.fixture

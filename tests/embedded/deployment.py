@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from tests.sidecar.conftest import SECRET
@@ -16,6 +17,8 @@ from govmiddleware.app import Governance
 from govmiddleware.ledger.embedded import EmbeddedStore
 from govmiddleware.services.audit import audit
 from govmiddleware.settings import Settings
+
+Answer = TypeVar("Answer")
 
 BODY = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 9}
 
@@ -53,8 +56,16 @@ class Deployment:
         return ran.returncode, ran.stdout
 
     def books_are_clean(self) -> bool:
-        async def look() -> bool:
-            async with Governance(Settings(data_dir=self.data_dir)).store() as governance:
-                return (await audit(governance.journal)).ok
+        return self._ask(lambda governance: audit(governance.journal, governance.history)).ok
 
-        return asyncio.run(look())
+    def requests_counted(self) -> int:
+        """In the usage report."""
+        report: Any = self._ask(lambda governance: governance.usage.report(workspaces=["acme"]))
+        return int(report["totals"]["requests"])
+
+    def _ask(self, question: Callable[[Governance], Coroutine[Any, Any, Answer]]) -> Answer:
+        async def ask() -> Answer:
+            async with Governance(Settings(data_dir=self.data_dir)).store() as governance:
+                return await question(governance)
+
+        return asyncio.run(ask())

@@ -103,7 +103,7 @@ def test_a_loop_that_has_ended_under_it_is_told(governance, provider, post) -> N
     async def forget() -> None:
         await governance.open()
         await governance.upkeep.stop()
-        await governance.storage.redis.aclose()
+        await governance.storage.close()
 
     asyncio.run(forget())
     with pytest.raises(WrongEventLoop, match="has ended"):

@@ -21,8 +21,8 @@ from govmiddleware.ledger.ledger import RedisLedger
 from govmiddleware.metrics import Metrics
 from govmiddleware.services import records
 from govmiddleware.services.drain import Drainer
-from govmiddleware.services.history import whole_journal
 from govmiddleware.services.records import Record
+from tests.journal.whole import whole_journal
 
 COUNTERS = tuple(
     Counter(scope, meter, window, "ann")

@@ -86,7 +86,7 @@ async def test_nothing_is_let_go_that_sql_does_not_have(worker: Draining) -> Non
             await worker.drainer.drain()
 
     draining = asyncio.create_task(drain_all_the_time())
-    names = [str(number) for number in range(200)]
+    names = [str(number) for number in range(80)]
     await asyncio.gather(*(worker.settle(*names[first::4]) for first in range(4)))
     over.set()
     await draining
@@ -220,12 +220,12 @@ async def test_two_who_drain_at_once_add_each_record_once(
 ) -> None:
     monkeypatch.setattr(drain, "_BATCH", 7)
     monkeypatch.setattr(drain, "_KEEP_SECONDS", 0.0)
-    names = [str(number) for number in range(150)]
+    names = [str(number) for number in range(60)]
 
     async def drain_alone() -> None:
         drainer = worker.new_drainer()
         monkeypatch.setattr(drainer._turn, "take", _always)
-        for _ in range(20):
+        for _ in range(8):
             await drainer.drain()
 
     await asyncio.gather(drain_alone(), drain_alone(), drain_alone(), worker.settle(*names))

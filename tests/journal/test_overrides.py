@@ -172,3 +172,9 @@ async def test_a_list_has_what_somebody_may_see(overrides: SqlOverrides) -> None
         "ovr_1",
     ]
     assert await overrides.list(limit="day") == []
+
+
+async def test_what_no_override_can_be_called_is_not_found(overrides: SqlOverrides) -> None:
+    assert await overrides.find("a\0b") == []
+    assert await overrides.change("a\0b", changes.denial(ALICE, 0)) is None
+    assert await overrides.list(limit="a\0b") == []

@@ -7,8 +7,9 @@ from redis.asyncio import Redis
 from govmiddleware.journal.history import SqlHistory
 from govmiddleware.ledger.journal import RedisJournal
 from govmiddleware.services import records
-from govmiddleware.services.history import all_workspaces, whole_journal
+from govmiddleware.services.history import all_workspaces
 from govmiddleware.services.records import summary_record
+from tests.journal.whole import whole_journal
 
 
 async def test_records_are_read_from_both_and_none_twice(gov_store: str, history: SqlHistory) -> None:

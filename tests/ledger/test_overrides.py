@@ -331,7 +331,7 @@ async def follow(bench: Bench, hard: int, amount: int, moves: Sequence[Move]) ->
 
 @given(hard=st.integers(0, 20), amount=st.integers(1, 15), moves=st.lists(moves, min_size=5, max_size=30))
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )  # fmt: skip
 async def test_whatever_happens_an_override_is_spent_once(
     bench: Bench, hard: int, amount: int, moves: list[Move]

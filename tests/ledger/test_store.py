@@ -195,6 +195,9 @@ def test_only_scripts_that_end_what_has_begun_write_when_memory_is_short() -> No
     assert flags == {
         "acquire.lua": "#!lua",
         "adjust.lua": "#!lua flags=allow-oom",
+        "begin_restoring.lua": "#!lua",
+        "drain_turn.lua": "#!lua flags=allow-oom",
+        "end_restoring.lua": "#!lua",
         "look.lua": "#!lua flags=no-writes",
         "expired.lua": "#!lua flags=no-writes",
         "replace_head.lua": "#!lua",
@@ -203,6 +206,7 @@ def test_only_scripts_that_end_what_has_begun_write_when_memory_is_short() -> No
         "snapshot.lua": "#!lua flags=no-writes",
         "since.lua": "#!lua flags=no-writes",
         "sweep.lua": "#!lua flags=allow-oom",
+        "trim.lua": "#!lua flags=allow-oom",
     }
 
 

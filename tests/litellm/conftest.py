@@ -158,12 +158,13 @@ def govern(
         def run(more: str) -> Gateway:
             folder = tmp_path_factory.mktemp("gov")
             store = running.enter_context(EmbeddedStore(folder / "data"))
+            journal_url = f"sqlite:///{folder}/journal.sqlite"
             config = folder / "govmiddleware.toml"
             config.write_text(
                 f"""
                 upstream = "{starting_litellm.url}"
                 redis_url = "{store}"
-                journal_url = "sqlite:///{folder}/journal.sqlite"
+                journal_url = "{journal_url}"
                 {more}
                 [[api_tokens]]
                 name = "ci"
@@ -172,7 +173,7 @@ def govern(
                 """
             )
             [sidecar] = running.enter_context(serve_processes(config))
-            return Gateway(sidecar.url, config, Books(store))
+            return Gateway(sidecar.url, config, Books(store, journal_url=journal_url))
 
         yield run
 

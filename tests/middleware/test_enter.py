@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from govmiddleware.app import govern
+from govmiddleware.host import govern
 
 LIMIT = {"name": "one", "scope": "api_token", "meter": "requests", "window": "day", "hard": 1}
 

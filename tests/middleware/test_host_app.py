@@ -17,8 +17,9 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket
 
-from govmiddleware.app import Governance, GovernanceMiddleware, govern
+from govmiddleware.app import Governance
 from govmiddleware.core import ids
+from govmiddleware.host import GovernanceMiddleware, govern
 from govmiddleware.testing import serve_in_thread
 from govmiddleware.testing.bell import Bell
 

@@ -15,8 +15,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from tests.sidecar.http_corpus import CASES, HOST, TOKEN, Case, request
 
-from govmiddleware.app import Governance, govern
+from govmiddleware.app import Governance
 from govmiddleware.cli.http_protocol import HttpProtocol
+from govmiddleware.host import govern
 from govmiddleware.settings import Settings
 from govmiddleware.testing import RunningServer, serve_in_thread
 

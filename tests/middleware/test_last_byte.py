@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from govmiddleware.app import govern
+from govmiddleware.host import govern
 
 ANSWER = b'{"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 5}}'
 EVENT = b'data: {"choices": [{"delta": {"content": "Hello"}}]}\n\n'

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from govmiddleware.app import govern
 from govmiddleware.core.providers import Provider
 from govmiddleware.errors import MissingPredecessor
+from govmiddleware.host import govern
 from govmiddleware.middleware import Authenticate, Estimate
 from govmiddleware.upstream import ByProvider
 

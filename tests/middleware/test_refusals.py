@@ -243,7 +243,7 @@ async def test_a_refusal_has_a_link_where_somebody_serves_its_page(governed, ins
 
 
 async def test_the_sidecars_refusals_have_a_link(governed, inside, post) -> None:
-    governance = await governed(limits=[MONTH])
+    governance = await governed(limits=[MONTH | {"hard": 0}])
     app = governance.stack(inside, sidecar=True)
     error = (await post(app)).json()["error"]
     said = governance.links.read(error["override_url"].rpartition("/")[2])

@@ -5,26 +5,48 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
 
-from govmiddleware.app import Governance, govern
+from govmiddleware.app import Governance
 from govmiddleware.core import ids
+from govmiddleware.host import govern
 from govmiddleware.ledger.embedded import EmbeddedStore
 
-SOON = 0.6
-"""Seconds: half of one is promised; the rest is this machine's."""
+SOON = 0.5
+"""Seconds of the event loop's time."""
+
+_TICK = 0.025
+
+
+@asynccontextmanager
+async def soon() -> AsyncIterator[None]:
+    """Fails where the block takes longer than is promised. Time is counted in ticks, as the patience with the store
+    is: a loop that a busy machine runs late is not the store's doing."""
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(_TICK)
+            ticks += 1
+
+    ticking = asyncio.create_task(tick())
+    try:
+        yield
+    finally:
+        ticking.cancel()
+    assert ticks * _TICK < SOON
 
 
 async def refused(post: Any, app: Any, **options: Any) -> None:
-    started = time.monotonic()
-    answer = await post(app, **options)
-    assert time.monotonic() - started < SOON
+    async with soon():
+        answer = await post(app, **options)
     assert answer.status_code == 503
     error = answer.json()["error"]
     assert (error["type"], error["code"]) == ("server_error", "store_unavailable")
@@ -77,10 +99,9 @@ async def test_a_store_that_hangs_at_the_end_of_a_call_does_not_keep_the_answer(
         freeze()
         await inside(scope, receive, send)
 
-    started = time.monotonic()
-    answer = await post(governance.stack(app))
+    async with soon():
+        answer = await post(governance.stack(app))
     assert answer.status_code == 200
-    assert time.monotonic() - started < SOON
     await governance.upkeep.stop(grace_seconds=0)
 
 

@@ -318,3 +318,17 @@ async def test_names_with_a_backslash_are_backfilled_in_pairs_too(late: Deployme
     assert await late.used() == {"CORP\\ann|m": "0.000700000"}
     assert await late.used("hers") == {"CORP\\ann|m": "0.000700000"}
     await late.check_books()
+
+
+async def test_a_workspace_that_the_store_has_lost_keeps_no_other_waiting(late: Deployment) -> None:
+    for workspace in ("acme", "zeta"):
+        await late.spend(300, workspace=workspace)
+    await late.limit()
+    await drain(late.governance)
+    epoch = late.raw.hget("gov:{acme}:state", "epoch")
+    late.raw.hdel("gov:{acme}:state", "epoch", "candidate")
+    await late.look_until_done()
+    assert late.raw.keys("gov:{*}:c:user:cost_usd:month:ann") == ["gov:{zeta}:c:user:cost_usd:month:ann"]
+    late.raw.hset("gov:{acme}:state", "epoch", epoch)
+    await late.look(600)
+    assert len(late.raw.keys("gov:{*}:c:user:cost_usd:month:ann")) == 2

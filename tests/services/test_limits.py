@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from redis import Redis
 
 from govmiddleware.app import Governance
-from govmiddleware.core.audit_log import Action, Entry, chained
+from govmiddleware.core.audit_log import Action
 from govmiddleware.core.limits import Mode
 from govmiddleware.core.refusals import LimitIsConfigured, Unavailable
+from govmiddleware.core.registries import Copied, Registry
 from govmiddleware.errors import ConfigurationError, HistoryUnavailable, StoreUnavailable
 from govmiddleware.ledger.connection import Client, connect
 from govmiddleware.ledger.keys import LIMITS
@@ -50,36 +51,48 @@ class Reading:
         return limit.limit(LimitDefaults()), limit.fields()
 
 
-class Actions:
-    """An audit log that only remembers."""
+class Copies:
+    """A copy, and an audit log, in memory."""
 
     def __init__(self) -> None:
         self.actions: list[Action] = []
+        self.copied: dict[str, bytes] = {}
 
-    async def append(self, action: Action) -> Entry:
+    async def put(self, copied: Copied, action: Action) -> None:
+        self.copied[copied[1]] = copied[2]
         self.actions.append(action)
-        return chained(b"", "", len(self.actions), 0, action)
 
-    def entries(self, *, after: int | None = None) -> AsyncIterator[Entry]:
+    async def delete(self, registry: Registry, key: str, action: Action) -> None:
+        self.copied.pop(key, None)
+        self.actions.append(action)
+
+    async def read(self, registry: Registry) -> Mapping[str, bytes]:
+        return self.copied
+
+    async def is_complete(self) -> bool:
+        raise NotImplementedError
+
+    async def complete(self, copied: Sequence[Copied]) -> None:
         raise NotImplementedError
 
 
-class Silent(Actions):
+class Silent(Copies):
     """One whose database does not answer."""
 
-    async def append(self, action: Action) -> Entry:
+    async def put(self, copied: Copied, action: Action) -> None:
+        raise HistoryUnavailable("no answer")
+
+    async def delete(self, registry: Registry, key: str, action: Action) -> None:
         raise HistoryUnavailable("no answer")
 
 
-def registry(
-    store: RedisLimits, reading: Reading | None = None, audit_log: Actions | None = None
-) -> LimitRegistry:
+def registry(store: RedisLimits, reading: Reading | None = None, copy: Copies | None = None) -> LimitRegistry:
     configured = LimitSettings.model_validate(MINUTE)
     return LimitRegistry(
         store,
         [(configured.limit(LimitDefaults()), configured.fields())],
         reading or Reading(),
-        audit_log=audit_log or Actions(),
+        copy=copy or Copies(),
     )
 
 
@@ -240,8 +253,8 @@ async def test_calls_wait_for_the_limits_where_the_store_was_down_at_the_start(t
 
 
 async def test_every_change_is_in_the_audit_log_with_who_made_it(client) -> None:
-    log = Actions()
-    limits = registry(RedisLimits(client), audit_log=log)
+    log = Copies()
+    limits = registry(RedisLimits(client), copy=log)
     await limits.put({**STORED, "workspace": "acme"}, actor="admin")
     assert await limits.delete("stored", actor="cli")
     assert not await limits.delete("stored", actor="cli")
@@ -255,7 +268,7 @@ async def test_every_change_is_in_the_audit_log_with_who_made_it(client) -> None
 
 async def test_what_the_audit_log_does_not_take_is_not_done(client) -> None:
     await registry(RedisLimits(client)).put(STORED)
-    limits = registry(RedisLimits(client), audit_log=Silent())
+    limits = registry(RedisLimits(client), copy=Silent())
     for change in (limits.put({**STORED, "rate": "1/minute"}), limits.delete("stored")):
         with pytest.raises(HistoryUnavailable):
             await change

@@ -237,6 +237,8 @@ async def test_a_store_of_another_journal_is_not_rebuilt_from_this_one(
     deployment: Deployment, tmp_path: Path
 ) -> None:
     await deployment.call()
-    deployment.rebuilding._history = SqlHistory(Database(f"sqlite:///{tmp_path / 'other.sqlite'}"))
+    other = Database(f"sqlite:///{tmp_path / 'other.sqlite'}")
+    deployment.rebuilding._history = SqlHistory(other)
     with pytest.raises(CannotRestore, match="not in this journal"):
         await deployment.rebuilding.rebuild()
+    await other.close()

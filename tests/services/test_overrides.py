@@ -52,7 +52,7 @@ async def without_store(
     """A worker of the same deployment that the store does not answer."""
     governance = make_governance(redis_url=f"unix://{tmp_path}/closed.sock", limits=[LIMIT], clock=gov_clock)
     yield governance
-    await governance._close_store()
+    await governance.storage.close()
 
 
 @pytest.fixture
@@ -227,3 +227,11 @@ async def test_a_call_whose_holds_the_store_does_not_take_back_before_it_waits_i
         monkeypatch.undo()
         await governance.upkeep.stop()  # sends it again
         assert not (await governance.journal.snapshot("*", [])).reservations
+
+
+@pytest.mark.parametrize("workspace", ["*", "acme}", "a\nb", ""])
+async def test_the_admin_asks_for_a_workspace_that_can_be_one(governance: Governance, workspace: str) -> None:
+    with pytest.raises(InvalidRequest, match="workspace"):
+        await governance.overrides.request(
+            "all", replace(ASKED, workspace=workspace), Person("admin", Role.OWNER)
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -300,3 +300,25 @@ async def test_what_was_only_refused_or_reserved_is_no_line(books: Books) -> Non
     async with books.governance.reservations.hold(books.call(), books.governance.limits):
         text = await accounting_csv(books.governance.usage, since=datetime(2020, 1, 1, tzinfo=UTC))
     assert rows(text) == []
+
+
+async def test_the_store_is_asked_for_a_bounded_number_of_counters_at_once(
+    make_governance: Callable[..., Governance], gov_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("govmiddleware.services.limit_states._COUNTERS_AT_ONCE", 2)
+    month = {"name": "month", "scope": "user", "meter": "requests", "window": "month", "hard": 9}
+    async with make_governance(limits=[month]).store() as governance:
+        books = Books(governance, None)
+        for user in "abcde":
+            await books.spend(1, user=user)
+        asked: list[int] = []
+        snapshot = governance.journal.snapshot
+
+        async def counted(workspace: str, counters: Sequence[str]) -> Any:
+            asked.append(len(counters))
+            return await snapshot(workspace, counters)
+
+        monkeypatch.setattr(governance.journal, "snapshot", counted)
+        states = await governance.usage.limit_states()
+    assert [(state["value"], state["used"]) for state in states] == [(user, 1) for user in "abcde"]
+    assert max(asked) == 2

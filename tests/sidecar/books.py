@@ -16,10 +16,14 @@ Result = TypeVar("Result")
 
 
 class Books:
-    """The journal and the counters of a store, read through connections of their own."""
+    """The journal and the counters of a store, read through connections of their own.
 
-    def __init__(self, redis_url: str, workspace: str = "acme") -> None:
-        self._redis_url = redis_url
+    Args:
+        settings: the `journal_url`, where it is not in the test's GOV_DATA_DIR.
+    """
+
+    def __init__(self, redis_url: str, workspace: str = "acme", **settings: Any) -> None:
+        self._settings = Settings(redis_url=redis_url, **settings)
         self._workspace = workspace
 
     def records(self, kind: str = "outcome") -> list[Record]:
@@ -28,6 +32,15 @@ class Books:
             return [records.decode(entry.record) async for entry in entries]
 
         return [record for record in self._with(read) if record.kind == kind]
+
+    def drained(self) -> list[Record]:
+        """The outcomes that SQL has. Those of the store are in it, too, once the last worker has ended."""
+
+        async def read(governance: Governance) -> list[Record]:
+            entries = governance.history.entries(self._workspace)
+            return [records.decode(entry.record) async for entry in entries]
+
+        return [record for record in self._with(read) if record.kind == "outcome"]
 
     def open_reservations(self) -> int:
         async def read(governance: Governance) -> int:
@@ -45,11 +58,11 @@ class Books:
         return self._with(read)
 
     def audit(self) -> Findings:
-        return self._with(lambda governance: audit(governance.journal))
+        return self._with(lambda governance: audit(governance.journal, governance.history))
 
     def _with(self, read: Callable[[Governance], Awaitable[Result]]) -> Result:
         async def run() -> Result:
-            governance = Governance(Settings(redis_url=self._redis_url))
+            governance = Governance(self._settings)
             async with governance.store():
                 return await read(governance)
 

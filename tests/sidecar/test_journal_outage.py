@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.journal.postgres import Postgres
+from tests.journal.whole import whole_journal
 from tests.sidecar.conftest import SECRET
 from tests.sidecar.load import Call, Scrape, run_provider, send_all
 from tests.sidecar.processes import serve_processes
@@ -23,7 +24,6 @@ from tests.sidecar.waiting import until
 from govmiddleware.app import Governance
 from govmiddleware.core.ids import hash_api_token
 from govmiddleware.services import records
-from govmiddleware.services.history import whole_journal
 from govmiddleware.settings import Settings
 
 SECONDS = float(os.environ.get("GOV_OUTAGE_SECONDS", "3"))
@@ -74,6 +74,8 @@ def test_while_the_database_is_away_no_call_fails_and_no_record_is_lost_or_doubl
                     assert Scrape(sidecar.url).sum("journal_lag_seconds") > SECONDS / 2
                     postgres.start()
                     until(lambda: not _with_a_warning(sidecar.url), within=30)
+                    # What waited is caught up with, though the load goes on.
+                    until(lambda: Scrape(sidecar.url).sum("journal_waiting_records") < 100, within=60)
                 finally:
                     over.set()
 

@@ -67,7 +67,7 @@ def test_metrics_the_usage_report_and_the_upstream_count_the_same(
     calls = [Call("bob" if n % 10 == 0 else "ann", stream=n % 20 == 1) for n in range(REQUESTS)]
     refused = REQUESTS // 10 - BOBS_LIMIT
     with serve_processes(config, workers=4) as [sidecar]:
-        statuses = send_all(sidecar.url, calls, connections=100)
+        statuses = send_all(sidecar.url, calls, connections=40)
         account = provider.account()
         answered, errors = account["requests"], account["errors"]
         assert answered == account["finished"] == REQUESTS - refused
@@ -108,7 +108,7 @@ def test_a_restart_under_load_loses_no_request_and_counts_none_twice(
                     return
                 yield Call(stream=number % 20 == 1)
 
-        statuses = send_all(sidecar.url, calls(), connections=20)
+        statuses = send_all(sidecar.url, calls(), connections=6)
         sent = statuses.total()
         assert len(sidecar.workers()) == 4
         account = provider.account()

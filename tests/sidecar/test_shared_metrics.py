@@ -78,7 +78,8 @@ def test_restarts_leave_no_more_files_than_there_were_workers_at_a_time(
             sidecar.process.send_signal(SIGHUP)
             until(lambda ended=2 * restart: sidecar.log.read_text().count(" ended") == ended, within=60)  # type: ignore[misc]
         assert len(list(directory.glob("counter_*"))) == 3
-        assert len(list(directory.glob("gauge_*"))) == 2, "of those that live"
+        for kind in ("livesum", "livemax"):
+            assert len(list(directory.glob(f"gauge_{kind}_*"))) == 2, "of those that live"
         assert Scrape(sidecar.url).sum("requests_total") == 2
     assert list(temporary.iterdir()) == []
 

@@ -88,6 +88,9 @@ async def call(app: ASGIApp, step: trace.Step) -> str:
     error = msgspec.json.decode(body)["error"]
     for limit in error.get("limits", ()):
         del limit["resets_at"]  # by this machine's clock, unlike retry-after
+    # Only a sidecar serves the page that a link leads to; and a link says when.
+    link = error.pop("override_url", None)
+    error["message"] = error["message"].removesuffix(f" To ask for more: {link}")
     return f"{step.number} {seen['status']} {sorted(told.items())} {error}"
 
 
@@ -129,7 +132,8 @@ def run(kind: str, deployment: str, home: Path, *, requests: int = trace.REQUEST
     with KINDS[kind](home / kind) as url:
 
         def make(**more: Any) -> Governance:
-            return Governance(Settings(redis_url=url, **(trace.settings() | given | more)), clock=clock)
+            own = {"redis_url": url, "data_dir": home / "gov"}
+            return Governance(Settings(**(own | trace.settings() | given | more)), clock=clock)
 
         return asyncio.run(follow(DEPLOYMENTS[deployment], make, clock, requests))
 

@@ -8,7 +8,7 @@ from typing import Annotated, cast
 from cyclopts import Parameter
 
 from govmiddleware.app import Governance
-from govmiddleware.cli.common import AsJson, Config, Redis, print_json, print_table, with_governance
+from govmiddleware.cli.common import ACTOR, AsJson, Config, Redis, print_json, print_table, with_governance
 from govmiddleware.core.audit_log import Head
 from govmiddleware.errors import CannotRestore, ConfigurationError, HistoryUnavailable, StoreUnavailable
 from govmiddleware.services.audit import Findings
@@ -44,6 +44,10 @@ def audit(
 
     async def check(governance: Governance) -> Findings:
         if rebuild:
+            restored = await governance.registries.restore(actor=ACTOR)
+            for kind, names in (("limits", restored.limits), ("API tokens", restored.api_tokens)):
+                if names:
+                    print(f"{len(names)} {kind} restored: {', '.join(names)}", file=sys.stderr)
             for done in await governance.rebuilding.rebuild():
                 if done.counters or done.was_lost:
                     print(f"{done.workspace}: {done.counters} counters restored", file=sys.stderr)
@@ -66,7 +70,7 @@ def audit(
         for orphan in findings.orphans:
             print(f"orphan: {orphan} is in the store, and no book explains it")
         for workspace in findings.lost:
-            print(f"lost: the store has lost the counters of {workspace}; --rebuild restores them")
+            print(f"lost: the store has lost what it had of {workspace}; --rebuild restores it")
         if findings.chain and findings.chain.problem:
             print(f"audit log: {findings.chain.problem}")
         print(

@@ -12,8 +12,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from govmiddleware.control.access import Access
+from govmiddleware.control.bodies import read_body
 from govmiddleware.core.overrides import Override, OverrideState, Person
-from govmiddleware.core.refusals import BodyTooLarge, InvalidRequest
+from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.services.overrides import OverrideRequest, Overrides
 
 _LARGEST_BODY = 16 * 1024
@@ -37,7 +38,9 @@ def override_routes(overrides: Overrides, access: Access) -> list[Route]:
 
     async def request_one(request: Request) -> Response:
         person = await access.person(request)
-        asked = _decoded(_requests, await _body(request), "seconds, reason, and amount or factor")
+        asked = _decoded(
+            _requests, await read_body(request, _LARGEST_BODY), "seconds, reason, and amount or factor"
+        )
         override = await overrides.request(request.path_params["name"], asked, person)
         return await answer(override, 201)
 
@@ -50,7 +53,7 @@ def override_routes(overrides: Overrides, access: Access) -> list[Route]:
 
     def decision(decide: Decide) -> Callable[[Request], Awaitable[Response]]:
         async def decided(request: Request) -> Response:
-            person, body = await access.person(request), await _body(request)
+            person, body = await access.person(request), await read_body(request, _LARGEST_BODY)
             reason = _decoded(_decisions, body, "reason, or nothing").reason if body else None
             return await answer(await decide(request.path_params["id"], person, reason), 200)
 
@@ -67,16 +70,6 @@ def override_routes(overrides: Overrides, access: Access) -> list[Route]:
         Route("/overrides/{id}/deny", decision(overrides.deny), methods=["POST"]),
         Route("/overrides/{id}/revoke", decision(overrides.revoke), methods=["POST"]),
     ]
-
-
-async def _body(request: Request) -> bytes:
-    """Raises BodyTooLarge."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _LARGEST_BODY:
-            raise BodyTooLarge(f"It takes at most {_LARGEST_BODY} bytes.")
-    return body
 
 
 def _decoded(decoder: msgspec.json.Decoder[Shape], body: bytes, expected: str) -> Shape:

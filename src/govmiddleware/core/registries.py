@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
+
+from govmiddleware.core.audit_log import Action
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +27,23 @@ class StoredApiToken:
 
 
 class ApiTokenStore(Protocol):
-    """The registry of API tokens. Every call raises StoreUnavailable."""
+    """The registry of API tokens. Every call raises StoreUnavailable: those that read, StoreLost where the store may
+    have lost them."""
 
     async def find(self, sha256: str) -> StoredApiToken | None:
         """By the hash of its secret; revoked ones too, their `active` not looked up."""
         ...
 
     async def add(self, token: StoredApiToken, sha256: str) -> None: ...
+
+    async def restore(self, token: StoredApiToken, sha256: str) -> bool:
+        """Add what the store lacks of an active token; False where it lacks nothing. One that it knows to be revoked
+        stays so."""
+        ...
+
+    async def active(self) -> Mapping[str, StoredApiToken]:
+        """By the hash of its secret. Walks all keys of the store."""
+        ...
 
     async def list(self) -> list[StoredApiToken]:
         """Of all workspaces, each with its `active`."""
@@ -48,14 +61,58 @@ class ApiTokenStore(Protocol):
 class LimitStore(Protocol):
     """The limits that do not stand in the file: by name, each as JSON. Every call raises StoreUnavailable."""
 
-    async def read(self) -> Mapping[str, bytes]: ...
+    async def read(self) -> Mapping[str, bytes]:
+        """Raises StoreLost where the store may have lost them."""
+        ...
 
     async def put(self, name: str, limit: bytes) -> bool:
         """Create or replace; True where there was none of this name."""
         ...
 
+    async def restore(self, name: str, limit: bytes) -> bool:
+        """Create one; False where there is one of this name, which stays as it is."""
+        ...
+
     async def delete(self, name: str) -> bool:
         """False where there was none."""
+        ...
+
+
+class Registry(StrEnum):
+    """What people put into the store by command or API."""
+
+    LIMIT = "limit"
+    API_TOKEN = "api_token"
+
+
+Copied = tuple[Registry, str, bytes]
+"""Registry, the limit's name or the API token's id, and what it is, as JSON."""
+
+
+class RegistryCopy(Protocol):
+    """The copy of the registries in SQL, for the day when the store has lost them: what is in force, the store says.
+    Every call raises HistoryUnavailable.
+
+    A change is in the copy, and in the audit log, before it is made in the store. So what the store then did not take
+    is restored as people asked for it, and what they deleted or revoked does not come back.
+    """
+
+    async def put(self, copied: Copied, action: Action) -> None:
+        """Create or replace, in one transaction with the audit log's entry."""
+        ...
+
+    async def delete(self, registry: Registry, key: str, action: Action) -> None:
+        """In one transaction with the audit log's entry."""
+        ...
+
+    async def read(self, registry: Registry) -> Mapping[str, bytes]: ...
+
+    async def is_complete(self) -> bool:
+        """Whether it has what was in the store before there was a copy."""
+        ...
+
+    async def complete(self, copied: Sequence[Copied]) -> None:
+        """Add those that it does not have, and be complete."""
         ...
 
 

@@ -9,18 +9,22 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import event, select, text
+from sqlalchemy import Connection, Engine, create_engine, event, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
 
 from govmiddleware.errors import ConfigurationError, HistoryUnavailable
+from govmiddleware.journal import sqlite_driver
 from govmiddleware.journal.tables import SCHEMA_VERSION, metadata, schema
 
 _READ_SECONDS = 30.0
 """For one transaction that reads: reports look at much."""
 _WRITE_SECONDS = 10.0
 _CONNECT_SECONDS = 5
+_SQLITE_BUSY_MS = 5000
+"""How long one waits who writes for another who does."""
 
 _PING_SECONDS = 3.0
 _SCHEMA_LOCK = 0x676F766A  # any number that others in the database do not lock
@@ -110,49 +114,70 @@ class Database:
     async def _open(self) -> AsyncEngine:
         async with self._opening:
             if self._engine is None:
-                engine = self._made()
-                try:
-                    async with engine.connect() as connection:
-                        await connection.execution_options(gov_writes=True)
-                        async with connection.begin():
-                            await _make_tables(connection)
-                except BaseException:
-                    await engine.dispose()
-                    raise
-                self._engine = engine
+                if self.is_sqlite:
+                    await asyncio.to_thread(self._make_sqlite)
+                    engine = create_async_engine(
+                        self._url, connect_args={"async_creator_fn": sqlite_driver.connect}
+                    )
+                    _behave(engine.sync_engine)
+                    self._engine = engine
+                else:
+                    self._engine = await self._opened_postgres()
             return self._engine
 
-    def _made(self) -> AsyncEngine:
-        if not self.is_sqlite:
-            return create_async_engine(
-                self._url, connect_args={"connect_timeout": _CONNECT_SECONDS}, pool_pre_ping=True
-            )
+    def _make_sqlite(self) -> None:
+        """In one thread: the asynchronous driver changes threads several times for each of the many statements."""
         assert self._url.database is not None
         Path(self._url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        engine = create_async_engine(self._url)
-        event.listen(engine.sync_engine, "connect", _set_up_sqlite)
-        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        engine = create_engine(self._url.set(drivername="sqlite"), poolclass=NullPool)
+        _behave(engine)
+        with engine.connect().execution_options(gov_writes=True) as connection, connection.begin():
+            _make_tables(connection)
+
+    async def _opened_postgres(self) -> AsyncEngine:
+        engine = create_async_engine(
+            self._url, connect_args={"connect_timeout": _CONNECT_SECONDS}, pool_pre_ping=True
+        )
+        try:
+            async with engine.begin() as connection:
+                # One at a time, as SQLite has one writer anyway.
+                await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
+                await connection.run_sync(_make_tables)
+        except BaseException:
+            await engine.dispose()
+            raise
         return engine
 
 
-async def _make_tables(connection: AsyncConnection) -> None:
+def _make_tables(connection: Connection) -> None:
     """Those that are missing. Raises HistoryUnavailable where a newer version made them."""
-    if connection.dialect.name == "postgresql":  # one at a time; SQLite has one writer anyway
-        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
-    await connection.run_sync(metadata.create_all)
-    version = (await connection.execute(select(schema.c.version))).scalar_one_or_none()
+    metadata.create_all(connection)
+    version = connection.execute(select(schema.c.version)).scalar_one_or_none()
     if version is None:
-        await connection.execute(schema.insert().values(version=SCHEMA_VERSION))
+        connection.execute(schema.insert().values(version=SCHEMA_VERSION))
     elif version != SCHEMA_VERSION:
         raise HistoryUnavailable(
             f"its tables are of version {version}, and this govmiddleware knows {SCHEMA_VERSION}: use the newer one"
         )
 
 
+def _behave(sqlite: Engine) -> None:
+    """Each of its connections and transactions as we need it."""
+    event.listen(sqlite, "connect", _set_up_sqlite)
+    event.listen(sqlite, "begin", _begin_sqlite)
+
+
 def _set_up_sqlite(connection: Any, _: object) -> None:
     """Readers beside one writer (WAL), and each commit on the disk: the stream is trimmed after it."""
     connection.isolation_level = None  # or the driver begins transactions as it likes
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "busy_timeout = 5000", "foreign_keys = ON"):
+    busy = f"busy_timeout = {_SQLITE_BUSY_MS}"
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        busy,
+        "foreign_keys = ON",
+        "cache_size = -512",
+    ):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -11,6 +11,8 @@
 | schema   | one: which version of these tables it is                                                      |
 | override | each override that was ever asked for                                                        |
 | approval | each yes to an override                                                                     |
+| registry | each limit and API token that the store has by command or API; and one that says that what   |
+|          | was there before this table is copied                                                         |
 
 Amounts and money are integers, money in nano-USD; times are Unix milliseconds.
 """
@@ -172,9 +174,9 @@ audit_entries = Table(
 overrides = Table(
     "gov_override",
     metadata,
-    Column("id", Text, primary_key=True),
+    Column("id", Name, primary_key=True),
     Column("workspace", Text, nullable=False),
-    Column("limit", Text, nullable=False),
+    Column("limit", Name, nullable=False),
     Column("scope", Text, nullable=False),
     Column("meter", Text, nullable=False),
     Column("value", Text, nullable=False),
@@ -215,4 +217,12 @@ approvals = Table(
     Column("name", Text, primary_key=True),
     Column("user", Text),
     Column("at_ms", BigInteger, nullable=False),
+)
+
+registry = Table(
+    "gov_registry",
+    metadata,
+    Column("registry", Text, primary_key=True),
+    Column("key", Name, primary_key=True),
+    Column("value", Text, nullable=False),
 )

@@ -1,7 +1,8 @@
 """Epochs: what tells a workspace that is new from one whose counters the store has lost.
 
 A workspace gets an epoch at its first use: in the history, and then in the store. Nothing is admitted without the
-store's; and one that the history knows by another epoch than the store was about to begin has lost its counters.
+store's; and one that the history knows by another epoch than the store was about to begin has lost its counters. The
+workspace of the whole deployment has one from the start, that a store which has lost its registries is known, too.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import cast
 
 from govmiddleware.core.ids import new_epoch
+from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE
 from govmiddleware.errors import HistoryUnavailable, StoreLost
 from govmiddleware.ledger.connection import Client, store_call
 from govmiddleware.ledger.keys import WorkspaceKeys
@@ -52,6 +54,18 @@ class Epochs:
 
     async def begin(self, workspace: str) -> None:
         """To be called where a workspace has no epoch. Raises StoreLost, and StoreUnavailable."""
+        await self._begin_in_turn(workspace)
+
+    async def check_registries(self) -> None:
+        """To be called where limits or API tokens are missing, or may be. Raises StoreLost where the store has lost
+        them, and StoreUnavailable.
+
+        Where the history does not answer they are taken for whole: in a store that has lost all, no workspace can
+        begin its epoch then.
+        """
+        await self._begin_in_turn(DEPLOYMENT_WORKSPACE, may_be_unknown=True)
+
+    async def _begin_in_turn(self, workspace: str, *, may_be_unknown: bool = False) -> None:
         async with self._turn:
             refused_at, why = self._refused.get(workspace, (float("-inf"), ""))
             if time.monotonic() < refused_at + _REMEMBERED_SECONDS:
@@ -59,6 +73,8 @@ class Epochs:
             try:
                 await self._begin(workspace)
             except StoreLost as error:
+                if may_be_unknown and isinstance(error, _Unknown):
+                    return
                 self._tell()
                 self._refused[workspace] = time.monotonic(), str(error)
                 logger.error("%s: %s", error, error.__cause__ or "calls are refused")
@@ -120,13 +136,22 @@ class SyncEpochs:
 
 def lost(workspace: str) -> StoreLost:
     return StoreLost(
-        f"the store has lost the counters of workspace {workspace!r}, which the journal knows: "
+        f"the store has lost {_what(workspace)}, which the journal knows: "
         "`govmiddleware audit --rebuild` restores them"
     )
 
 
+class _Unknown(StoreLost):
+    """Nobody can tell."""
+
+
 def unknown(workspace: str) -> StoreLost:
-    return StoreLost(
-        f"the store has no counters of workspace {workspace!r}, and the journal in SQL, which knows whether it has "
-        "lost them, does not answer"
+    return _Unknown(
+        f"the store does not have {_what(workspace)}, and the journal in SQL, which knows whether it has lost them, "
+        "does not answer"
     )
+
+
+def _what(workspace: str) -> str:
+    is_wide = workspace == DEPLOYMENT_WORKSPACE
+    return "its limits and API tokens" if is_wide else f"the counters of workspace {workspace!r}"

@@ -44,7 +44,7 @@ def _read(name: str, *shared: str) -> Script:
     return Script("\n".join([shebang, *parts, body]))
 
 
-acquire = _read("acquire", "_windows")
+acquire = _read("acquire", "_windows", "_overrides")
 settle = _read("settle")
 adjust = _read("adjust", "_windows", "_restore")
 look = _read("look", "_windows")

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from govmiddleware.core.audit_log import Action, AuditLog
-from govmiddleware.core.registries import ApiTokenStore, StoredApiToken
+from govmiddleware.core.audit_log import Action
+from govmiddleware.core.registries import ApiTokenStore, Registry, RegistryCopy, StoredApiToken
+from govmiddleware.services.registries import token_copy
 
 
 class ApiTokenRegistry:
-    """Creates and revokes API tokens. The audit log has each change before it is made: what is not in it is not done.
+    """Creates and revokes API tokens. The audit log and the copy have each change before it is made.
 
     Args:
         configured: workspace and name of those of the file.
     """
 
     def __init__(
-        self, store: ApiTokenStore, audit_log: AuditLog, *, configured: Iterable[tuple[str, str]]
+        self, store: ApiTokenStore, copy: RegistryCopy, *, configured: Iterable[tuple[str, str]]
     ) -> None:
         self._store = store
-        self._audit_log = audit_log
+        self._copy = copy
         self._configured = frozenset(configured)
 
     async def add(self, token: StoredApiToken, sha256: str, *, actor: str) -> bool:
@@ -34,13 +35,14 @@ class ApiTokenRegistry:
             "agent": token.agent,
             "expires_at": token.expires_at,
         }
-        await self._audit_log.append(_action(actor, "api_token.created", token, details))
+        await self._copy.put(token_copy(token, sha256), _action(actor, "api_token.created", token, details))
         await self._store.add(token, sha256)
         return True
 
     async def revoke(self, token: StoredApiToken, *, actor: str) -> bool:
         """False where it was revoked already. Raises StoreUnavailable, HistoryUnavailable."""
-        await self._audit_log.append(_action(actor, "api_token.revoked", token, {"id": token.id}))
+        action = _action(actor, "api_token.revoked", token, {"id": token.id})
+        await self._copy.delete(Registry.API_TOKEN, token.id, action)
         return await self._store.revoke(token)
 
 

@@ -16,7 +16,8 @@ from govmiddleware.core.call import Principal, Role
 from govmiddleware.core.query import keys_in
 from govmiddleware.core.refusals import TooManyFailedLogins, Unauthenticated, Unavailable
 from govmiddleware.core.registries import ApiTokenStore, StoredApiToken
-from govmiddleware.errors import StoreUnavailable
+from govmiddleware.errors import StoreLost, StoreUnavailable
+from govmiddleware.services.admission import store_unavailable
 
 _REMEMBERED = 10_000
 
@@ -113,6 +114,8 @@ class ApiTokens:
             return None
         try:
             return await self._store.find(sha256)
+        except StoreLost as error:
+            raise store_unavailable(error) from error
         except StoreUnavailable as error:
             raise Unavailable(
                 "The store that knows the API tokens does not answer; try again shortly.",

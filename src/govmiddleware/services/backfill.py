@@ -24,7 +24,7 @@ from govmiddleware.core.journal import Journal
 from govmiddleware.core.limits import Limit
 from govmiddleware.core.refusals import Unavailable
 from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE
-from govmiddleware.errors import HistoryUnavailable
+from govmiddleware.errors import HistoryUnavailable, StoreLost
 from govmiddleware.services import records
 from govmiddleware.services.history import all_workspaces
 from govmiddleware.services.records import Record
@@ -114,9 +114,13 @@ class Backfill:
         oldest = await self._oldest_call(workspaces)
         for kind, first, looks in due:
             await self._notes.write(kind.name, f"{first} {looks}")
-            for workspace in _workspaces_of(kind, workspaces):
-                await self._backfill(workspace, kind, f"{first}:{looks}")
             is_last = min(now, oldest) >= first + _EVERYWHERE_MS
+            for workspace in _workspaces_of(kind, workspaces):
+                try:
+                    await self._backfill(workspace, kind, f"{first}:{looks}")
+                except StoreLost as error:  # the others need not wait for its rebuild
+                    logger.warning("%s waits for what was used before it: %s", kind.name, error)
+                    is_last = False
             await self._notes.write(kind.name, f"{first} {_DONE if is_last else looks + 1}")
             if is_last:
                 self._done.add(kind)

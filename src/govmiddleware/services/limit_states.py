@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 from govmiddleware.core.journal import CounterBuckets, Journal
 from govmiddleware.core.limits import Counter, Limit, Mode
@@ -11,6 +10,9 @@ from govmiddleware.core.reports import Reports
 from govmiddleware.core.times import rfc3339
 from govmiddleware.core.windows import ResettingWindow, Window
 from govmiddleware.services.records import amount_shown
+
+_COUNTERS_AT_ONCE = 500
+"""In one look, for which the store does nothing else."""
 
 
 class LimitStates:
@@ -31,7 +33,10 @@ class LimitStates:
         first_buckets = {_counter_of(limit, ""): limit.window.first_bucket(now_ms) for limit in limits}
         counters = await self._reports.counters_in_use(workspace, first_buckets)
         names = sorted({*counters, *(name for name in recent if name.startswith(tuple(first_buckets)))})
-        found = (await self._journal.snapshot(workspace, names)).counters
+        found: dict[str, CounterBuckets] = {}
+        for begin in range(0, len(names), _COUNTERS_AT_ONCE):
+            some = names[begin : begin + _COUNTERS_AT_ONCE]
+            found |= (await self._journal.snapshot(workspace, some)).counters
         pinned = {_counter_of(limit, limit.value) for limit in limits if limit.value is not None}
         states: list[dict[str, object]] = []
         for limit in limits:
@@ -76,5 +81,5 @@ def _counter_of(limit: Limit, value: str) -> str:
 def resets_at(window: Window, now_ms: int) -> str | None:
     """In RFC 3339; None where no moment does."""
     if isinstance(window, ResettingWindow):
-        return rfc3339(datetime.fromtimestamp(window.bounds(now_ms)[1] / 1000, UTC))
+        return rfc3339(window.bounds(now_ms)[1])
     return None

@@ -10,10 +10,10 @@ from typing import Literal
 
 import msgspec
 
-from govmiddleware.core.audit_log import Action, AuditLog
+from govmiddleware.core.audit_log import Action
 from govmiddleware.core.limits import Limit
 from govmiddleware.core.refusals import LimitIsConfigured, Unavailable
-from govmiddleware.core.registries import LimitStore
+from govmiddleware.core.registries import LimitStore, Registry, RegistryCopy
 from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE
 from govmiddleware.errors import ConfigurationError
 
@@ -47,7 +47,7 @@ class LimitRegistry:
     Args:
         configured: the limits of the file.
         read: how stored ones are read.
-        audit_log: what is not in it is not done.
+        copy: has each change, as the audit log does, before it is made.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class LimitRegistry:
         configured: Iterable[tuple[Limit, Fields]],
         read: ReadLimit,
         *,
-        audit_log: AuditLog,
+        copy: RegistryCopy,
     ) -> None:
         self._store = store
         self._read = read
-        self._audit_log = audit_log
+        self._copy = copy
         self._configured = {
             limit.name: RegisteredLimit(limit, fields, "file") for limit, fields in configured
         }
@@ -109,8 +109,12 @@ class LimitRegistry:
         """
         limit, fields = self._read(fields)
         self._check_stored(limit.name)
-        await self._audit_log.append(_action(actor, "limit.set", limit.name, fields))
-        created = await self._store.put(limit.name, msgspec.json.encode(fields))
+        await self.refresh()  # a store that has lost its limits takes none before it is rebuilt
+        written = msgspec.json.encode(fields)
+        await self._copy.put(
+            (Registry.LIMIT, limit.name, written), _action(actor, "limit.set", limit.name, fields)
+        )
+        created = await self._store.put(limit.name, written)
         logger.info("limit %s was %s: %s", limit.name, "created" if created else "replaced", fields)
         await self.refresh()
         return RegisteredLimit(limit, fields, "store"), created
@@ -120,14 +124,15 @@ class LimitRegistry:
         the same later. Raises LimitIsConfigured, StoreUnavailable, HistoryUnavailable."""
         self._check_stored(name)
         found = await self.find(name)
-        if found is None and not self.is_unreadable(name):
+        is_stored = found is not None or self.is_unreadable(name)
+        if not is_stored and name not in await self._copy.read(Registry.LIMIT):
             return False
-        await self._audit_log.append(_action(actor, "limit.deleted", name, found.fields if found else {}))
-        deleted = await self._store.delete(name)
-        if deleted:
+        fields = found.fields if found else {}
+        await self._copy.delete(Registry.LIMIT, name, _action(actor, "limit.deleted", name, fields))
+        if await self._store.delete(name):
             logger.info("limit %s was deleted", name)
             await self.refresh()
-        return deleted
+        return True
 
     def problems(self) -> list[str]:
         """What keeps stored limits from binding, in words."""

@@ -4,6 +4,7 @@ is projected into the store, where admissions are decided."""
 from __future__ import annotations
 
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
@@ -24,7 +25,7 @@ from govmiddleware.core.refusals import (
     TooManyRequested,
 )
 from govmiddleware.core.registries import RaiseStore
-from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE, Scope, is_deployment_wide, value_in
+from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE, PLAIN_NAME, Scope, is_deployment_wide, value_in
 from govmiddleware.core.times import rfc3339
 from govmiddleware.errors import HistoryUnavailable, StoreUnavailable
 from govmiddleware.services import override_changes as changes
@@ -187,6 +188,8 @@ class Overrides:
             raise InvalidRequest("Only the admin asks for other workspaces.", param="workspace")
         if limit.mode is not Mode.ENFORCED:
             raise InvalidRequest(f"Limit {limit.name} refuses nothing: it is in mode {limit.mode}.")
+        if asked.workspace is not None and not re.fullmatch(PLAIN_NAME, asked.workspace):
+            raise InvalidRequest("workspace: the name of a workspace.", param="workspace")
         workspace = person.workspace or asked.workspace or limit.workspace
         if is_deployment_wide(limit.scope):
             place = DEPLOYMENT_WORKSPACE

@@ -5,12 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from govmiddleware.core.journal import Journal
+from govmiddleware.core.adjustments import Adjustments, Look
 from govmiddleware.core.limits import Counter, Limit, Mode
 from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE, is_deployment_wide
-from govmiddleware.core.times import rfc3339
-from govmiddleware.core.windows import ResettingWindow
-from govmiddleware.services.limit_states import amounts_in_window
+from govmiddleware.services.limit_states import resets_at
 from govmiddleware.services.limits import LimitRegistry
 from govmiddleware.services.records import amount_shown
 
@@ -38,8 +36,10 @@ class Standing:
 
 
 class Standings:
-    def __init__(self, journal: Journal, limits: LimitRegistry) -> None:
-        self._journal = journal
+    """Looks limits up, for the pages of refusals and overrides."""
+
+    def __init__(self, adjustments: Adjustments, limits: LimitRegistry) -> None:
+        self._adjustments = adjustments
         self._limits = limits
 
     async def find(self, workspace: str, name: str, value: str) -> Standing | None:
@@ -49,9 +49,7 @@ class Standings:
             return None
         limit = registered.limit
         place = DEPLOYMENT_WORKSPACE if is_deployment_wide(limit.scope) else workspace
-        counter = Counter(limit.scope, limit.meter, limit.window, value, limit.mode is Mode.DRY_RUN).name
-        found = (await self._journal.snapshot(place, [counter])).counters.get(counter)
-        now_ms = time.time_ns() // 1_000_000
-        used, reserved = amounts_in_window(limit.window, found, now_ms)
-        resets_ms = limit.window.bounds(now_ms)[1] if isinstance(limit.window, ResettingWindow) else None
-        return Standing(limit, used, reserved, rfc3339(resets_ms))
+        counter = Counter(limit.scope, limit.meter, limit.window, value, limit.mode is Mode.DRY_RUN)
+        seen = await self._adjustments.look(place, Look((counter,)))
+        resets = resets_at(limit.window, time.time_ns() // 1_000_000)
+        return Standing(limit, seen.used[0] or 0, seen.reserved[0], resets)

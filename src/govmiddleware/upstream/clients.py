@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import ssl
+from functools import cache
 from typing import Literal
 
 from govmiddleware.core.ports import UpstreamClient
@@ -32,7 +33,7 @@ def open_client(
     if library is None:
         library = "aiohttp" if importlib.util.find_spec("aiohttp") else "httpx"
     # Both default to a trust store of their own; one context makes them agree.
-    context = ssl_context or ssl.create_default_context()
+    context = ssl_context or _trust_store()
     if library == "aiohttp":
         from govmiddleware.upstream.aiohttp_client import AiohttpClient
 
@@ -40,3 +41,9 @@ def open_client(
     from govmiddleware.upstream.httpx_client import HttpxClient
 
     return HttpxClient(connect_timeout, first_byte_timeout, idle_timeout, context)
+
+
+@cache
+def _trust_store() -> ssl.SSLContext:
+    """The machine's, one for all clients: it takes a while to read."""
+    return ssl.create_default_context()
