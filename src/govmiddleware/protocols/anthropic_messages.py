@@ -86,7 +86,7 @@ class AnthropicMessages(AnthropicRoute):
         if messages is None:
             raise InvalidRequest("'messages' is missing.", param="messages")
         output_tokens = _read_output_limit(body)
-        _refuse_what_costs_more(body)
+        refuse_what_costs_more(body)
         prompt = MessagesPrompt(model)
         prompt.add_system(read(body, "system", object))
         prompt.add_messages(messages)
@@ -147,7 +147,8 @@ def _read_output_limit(body: RequestBody) -> int:
     return limit
 
 
-def _refuse_what_costs_more(body: RequestBody) -> None:
+def refuse_what_costs_more(body: RequestBody) -> None:
+    """Refuse the fields by which a call costs more than its tokens show. Raises InvalidRequest."""
     refuse_dear_tiers(body)
     for name, known in KNOWN.items():
         if read_name(body, name) not in (None, *known):

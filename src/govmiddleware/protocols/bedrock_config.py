@@ -1,0 +1,120 @@
+"""The objects in a converse request that bound the answer: `inferenceConfig`, and what goes to the model as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from govmiddleware.core.body import RequestBody
+from govmiddleware.core.refusals import InvalidRequest
+from govmiddleware.protocols.anthropic_messages import (
+    LEAST_THINKING,
+    REPEATED_OUTPUT,
+    refuse_what_costs_more,
+)
+from govmiddleware.protocols.bedrock_base import refuse_look_alikes
+from govmiddleware.protocols.escapes import OTHER_OUTPUT_LIMITS
+from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, read, read_count, refuse_fields
+
+OUTPUT_LIMIT = "inferenceConfig.maxTokens"
+
+_LIMITS = ("max_tokens", *REPEATED_OUTPUT, *OTHER_OUTPUT_LIMITS)
+_REASONING = ("reasoning_config", "reasoningConfig", "reasoning_effort")
+"""Of models that do not show what they have reasoned, or not all of it."""
+
+_JUDGED = frozenset({*_LIMITS, *_REASONING, "thinking", "tools", "context_management", "service_tier", "speed"})
+
+
+class _Member:
+    """An object in the body, to be read and edited. What was judged is what is sent on: of duplicate keys the last
+    alone. Raises InvalidRequest where it is none."""
+
+    def __init__(self, body: RequestBody, name: str) -> None:
+        self._body, self._name = body, name
+        raw = body.raw(name)
+        try:
+            self.fields = RequestBody(b"{}" if raw in (None, b"null") else raw)
+        except InvalidRequest:
+            raise InvalidRequest(f"'{name}' must be an object.", param=name) from None
+        if raw is not None:
+            self._write_back()
+
+    def set(self, name: str, value: object) -> None:
+        self.fields.set(name, value)
+        self._write_back()
+
+    def _write_back(self) -> None:
+        self._body.set(self._name, msgspec.Raw(self.fields.serialise()))
+
+
+class InferenceConfig:
+    """`inferenceConfig`, and `additionalModelRequestFields`, which the model gets in its maker's own form.
+
+    Raises InvalidRequest where one is no object, and where the second could lift the limit that the first sets.
+    """
+
+    def __init__(self, body: RequestBody) -> None:
+        self._config = _Member(body, "inferenceConfig")
+        refuse_look_alikes(self._config.fields.names(), ["maxTokens"])
+        refuse_fields(self._config.fields, _others("maxTokens"), f"use '{OUTPUT_LIMIT}'.")
+        self._more = _Member(body, "additionalModelRequestFields")
+        self._check_more()
+
+    @property
+    def output_tokens(self) -> int | None:
+        """Reasoning included."""
+        return read_count(self._config.fields, "maxTokens", least=1, most=LARGEST_TOKEN_LIMIT)
+
+    @property
+    def thinks(self) -> bool | None:
+        """Whether Claude is asked to, or told not to; None leaves it to the model."""
+        thinking = self._thinking()
+        return thinking.get("type") != "disabled" if thinking else None
+
+    @property
+    def hides_output(self) -> bool | None:
+        """Whether what is generated is reasoning that is not shown; None leaves it to the model."""
+        return True if any(self._more.fields.raw(name) for name in _REASONING) else self.thinks
+
+    @property
+    def tools(self) -> list[Any]:
+        """Tools in the form of the model's maker."""
+        return read(self._more.fields, "tools", list[Any]) or []
+
+    @property
+    def others(self) -> list[bytes]:
+        """What else the model gets, as JSON."""
+        fields = self._more.fields
+        return [fields.raw(name) or b"" for name in fields.names() if name not in _JUDGED]
+
+    def bound_output(self, tokens: int) -> None:
+        """Write an output limit. Thinking has to stay below it, and below the least there is none."""
+        self._config.set("maxTokens", tokens)
+        thinking = self._thinking()
+        budget = thinking.get("budget_tokens")
+        if isinstance(budget, int) and budget >= tokens:
+            lower = {**thinking, "budget_tokens": tokens - 1}
+            self._more.set("thinking", lower if tokens > LEAST_THINKING else {"type": "disabled"})
+
+    def _thinking(self) -> dict[str, Any]:
+        return read(self._more.fields, "thinking", dict[str, Any]) or {}
+
+    def _check_more(self) -> None:
+        fields = self._more.fields
+        refuse_look_alikes(fields.names(), _JUDGED)
+        refuse_what_costs_more(fields)
+        refuse_fields(fields, _LIMITS, f"it may lift the output limit. Use '{OUTPUT_LIMIT}'.")
+        for name in fields.names():  # Nova's own request has an `inferenceConfig` too
+            if (fields.raw(name) or b"").startswith(b"{"):
+                member = _Member(fields, name).fields
+                refuse_fields(member, _LIMITS, f"it may lift the output limit. Use '{OUTPUT_LIMIT}'.")
+        budget, limit = self._thinking().get("budget_tokens"), self.output_tokens
+        if budget is not None and not (isinstance(budget, int) and (limit is None or budget < limit)):
+            # With interleaved thinking it may be larger, and then lifts the limit.
+            problem = f"'thinking.budget_tokens' must be a number below '{OUTPUT_LIMIT}'."
+            raise InvalidRequest(problem, param="additionalModelRequestFields.thinking.budget_tokens")
+
+
+def _others(own: str) -> list[str]:
+    return [name for name in _LIMITS if name != own]
