@@ -72,6 +72,7 @@ FAMILIES = (
         percent=150,
         margin=24,
     ),
+    Family(r"(?:^|[./])nova-", template=0, tools=363, percent=140, margin=48),
     Family(r"grok", template=40, tools=300, percent=160, margin=200, hides_reasoning=True),
     Family(r"glm", template=6, tools=120, percent=140, margin=32),
 )
