@@ -23,7 +23,9 @@ _LIMITS = ("max_tokens", *REPEATED_OUTPUT, *OTHER_OUTPUT_LIMITS)
 _REASONING = ("reasoning_config", "reasoningConfig", "reasoning_effort")
 """Of models that do not show what they have reasoned, or not all of it."""
 
-_JUDGED = frozenset({*_LIMITS, *_REASONING, "thinking", "tools", "context_management", "service_tier", "speed"})
+_JUDGED = frozenset(
+    {*_LIMITS, *_REASONING, "thinking", "tools", "context_management", "service_tier", "speed"}
+)
 
 
 class _Member:

@@ -36,7 +36,9 @@ def read_address(body: RequestBody, path: str, query: bytes) -> str:
     if model_id is None:
         raise InvalidRequest("The address names no model.", param="modelId")
     if _PROMPT.match(model_id):
-        raise InvalidRequest("A stored prompt is not supported here: it may change the model.", param="modelId")
+        raise InvalidRequest(
+            "A stored prompt is not supported here: it may change the model.", param="modelId"
+        )
     if "," in model_id or any(character.isspace() for character in model_id):
         raise InvalidRequest("Name one model.", param="modelId")
     return model_of(model_id)

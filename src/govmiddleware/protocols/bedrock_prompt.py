@@ -22,7 +22,6 @@ from govmiddleware.protocols.bedrock_usage import member_of, objects_in
 from govmiddleware.protocols.prompt import Prompt
 
 
-
 class _Form(NamedTuple):
     """What Bedrock adds for the models whose names have `pattern` in them: tokens once there are tools, and for each
     call of one with its result."""

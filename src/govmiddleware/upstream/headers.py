@@ -45,6 +45,8 @@ _STEERING = frozenset(
         b"x-litellm-stream-timeout",
         b"x-goog-fieldmask",  # the answer would come without its usage
         b"x-vertex-ai-llm-shared-request-type",  # Vertex AI: at the price of priority
+        b"x-amzn-bedrock-service-tier",  # Bedrock: the same, of a model called in its maker's form
+        b"x-amzn-bedrock-performanceconfig-latency",
         b"proxy",  # CGI scripts take it for HTTP_PROXY: CVE-2016-5385
     }
 )
@@ -59,6 +61,7 @@ _CREDENTIALS = frozenset(
         b"x-goog-api-key",  # Gemini
         b"x-litellm-api-key",
         b"ocp-apim-subscription-key",  # Azure API Management
+        b"x-amz-security-token",  # AWS, beside the signature in `authorization`
         b"cookie",  # a browser's session with us, such as the console's
     }
 )
@@ -148,7 +151,7 @@ def _printable(value: bytes) -> bytes:
 
 
 def _holds_api_token(value: bytes) -> bool:
-    words = re.split(r"[\s,;=:\"]+", value.decode("latin-1"))
+    words = re.split(r"[\s,;=:\"/]+", value.decode("latin-1"))
     return any(looks_like_api_token(word) for word in words)
 
 
