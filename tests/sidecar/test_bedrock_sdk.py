@@ -73,7 +73,9 @@ def events_of(answer: Any) -> list[dict[str, Any]]:
 
 
 def text_of(events: list[dict[str, Any]]) -> str:
-    return "".join(event["contentBlockDelta"]["delta"]["text"] for event in events if "contentBlockDelta" in event)
+    return "".join(
+        event["contentBlockDelta"]["delta"]["text"] for event in events if "contentBlockDelta" in event
+    )
 
 
 def test_an_answer_comes_back_with_its_usage_and_our_headers(
@@ -223,7 +225,9 @@ def test_a_stream_past_its_budget_ends_as_if_at_its_output_limit(
     sidecar.provider.script = Script(text="word " * 2000, pieces=400)
     asked = HELLO | {"inferenceConfig": {"maxTokens": 8000}}
     events = events_of(client_of(sidecar).converse_stream(**asked))
-    assert [event["messageStop"] for event in events if "messageStop" in event] == [{"stopReason": "max_tokens"}]
+    assert [event["messageStop"] for event in events if "messageStop" in event] == [
+        {"stopReason": "max_tokens"}
+    ]
     [record] = until(books.records)
     assert record.usage is not None
     assert 200 < record.usage.output_tokens <= 400

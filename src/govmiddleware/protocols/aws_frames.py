@@ -80,13 +80,9 @@ class FrameSplitter:
         held = self._held
         held += chunk
         start = 0
-        while not self._is_damaged:
-            whole = not self._rest
-            size = self._size_of_next(start) if whole else min(self._rest, len(held) - start)
-            if not size or start + size > len(held):
-                break
-            pieces.append((bytes(held[start : start + size]), whole))
-            self._rest -= 0 if whole else size
+        while not self._is_damaged and (size := self._size_of_next(start)):
+            pieces.append((bytes(held[start : start + size]), not self._rest))
+            self._rest = max(0, self._rest - size)
             start += size
         if self._is_damaged:
             start = self._split_at_marks(start, pieces)
@@ -105,19 +101,20 @@ class FrameSplitter:
         return b""
 
     def _size_of_next(self, start: int) -> int:
-        """Of the piece that begins at `start`: the frame's, or what there is of it if it is too large. 0: not known."""
+        """Of the piece that begins at `start`: a frame, or what there is of one that is too large. 0: wait for more."""
         available = len(self._held) - start
-        if available < _PRELUDE.size:
-            return 0
-        total, headers, checksum = _PRELUDE.unpack_from(self._held, start)
-        lengths = self._held[start : start + _LENGTHS.size]
-        if crc32(lengths) != checksum or total < headers + _LEAST:
-            self._is_damaged = True
-            return 0
-        if total > self._largest:
+        if not self._rest:
+            if available < _PRELUDE.size:
+                return 0
+            total, headers, checksum = _PRELUDE.unpack_from(self._held, start)
+            lengths = self._held[start : start + _LENGTHS.size]
+            if crc32(lengths) != checksum or total < headers + _LEAST:
+                self._is_damaged = True
+                return 0
+            if total <= self._largest:
+                return int(total) if total <= available else 0
             self._rest = total
-            return 0
-        return int(total)
+        return min(self._rest, available)
 
     def _split_at_marks(self, start: int, pieces: list[tuple[bytes, bool]]) -> int:
         held = self._held
