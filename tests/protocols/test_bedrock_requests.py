@@ -55,7 +55,14 @@ def block(**member: Any) -> dict[str, Any]:
         (f"/model/{NOVA}/converse", "bedrock"),
         (f"/bedrock/Model/{NOVA}/converse-stream/", "bedrock"),
         (f"/model/{NOVA}/count-tokens", "bedrock.count_tokens"),
-        (f"/model/{NOVA}/invoke-with-bidirectional-stream", None),
+        (f"/model/{CLAUDE}/invoke", "bedrock.invoke"),
+        (
+            f"/model/arn:aws:bedrock:us-east-1:1:inference-profile/{CLAUDE}/invoke-with-response-stream",
+            "bedrock.invoke",
+        ),
+        (f"/model/{NOVA}/invoke", None),
+        ("/model/misanthropic.one/invoke", None),
+        (f"/model/{CLAUDE}/invoke-with-bidirectional-stream", None),
         (f"/models/{NOVA}/converse", None),
         ("/converse", None),
     ],
@@ -243,6 +250,20 @@ def test_of_duplicate_keys_the_one_that_was_judged_is_sent_on() -> None:
 )  # fmt: skip
 def test_what_would_escape_the_bound_or_the_price_is_refused(fields: dict[str, Any], said: str) -> None:
     assert refused(**({"inferenceConfig": {"maxTokens": 9}} | fields)).startswith(said)
+
+
+def test_messages_of_invoke_are_read_without_the_fields_that_its_address_has() -> None:
+    fields = {
+        "anthropic_version": "bedrock-2023-05-31",
+        "max_tokens": 9,
+        "messages": [{"role": "user", "content": "Hi"}],
+    }
+    for operation, streams in (("invoke", False), ("invoke-with-response-stream", True)):
+        path = f"/model/{CLAUDE}/{operation}"
+        info = protocol_at(path).read_request(body_of(**fields), path=path)
+        assert (info.model, info.stream, info.output_tokens, info.texts) == (CLAUDE, streams, 9, ["Hi"])
+        with pytest.raises(InvalidRequest, match="'model' is not supported"):
+            protocol_at(path).read_request(body_of(**fields, model="claude-haiku-4-5"), path=path)
 
 
 def test_an_address_names_one_model_and_asks_for_nothing_else() -> None:

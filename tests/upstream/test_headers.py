@@ -106,7 +106,14 @@ class TestACredentialOfTheClient:
 
     @pytest.mark.parametrize(
         "value",
-        [OURS, b"Bearer " + OURS, b"bearer  " + OURS, b"a=b; c=" + OURS, b'x="' + OURS + b'"', b"AWS4-HMAC-SHA256 Credential=" + OURS + b"/20261122/us-east-1"],
+        [
+            OURS,
+            b"Bearer " + OURS,
+            b"bearer  " + OURS,
+            b"a=b; c=" + OURS,
+            b'x="' + OURS + b'"',
+            b"AWS4-HMAC-SHA256 Credential=" + OURS + b"/20261122/us-east-1",
+        ],
         ids=["bare", "bearer", "two spaces", "cookie", "quoted", "signed"],
     )
     def test_is_never_forwarded_if_it_is_an_api_token_of_ours(self, name: bytes, value: bytes) -> None:

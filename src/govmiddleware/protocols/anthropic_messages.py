@@ -81,7 +81,7 @@ class AnthropicMessages(AnthropicRoute):
 
     def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
         body.refuse_look_alikes(JUDGED)
-        model = read_model(body, path, query)
+        model = self.read_address(body, path, query)
         messages = read(body, "messages", list[Any])
         if messages is None:
             raise InvalidRequest("'messages' is missing.", param="messages")
@@ -102,7 +102,7 @@ class AnthropicMessages(AnthropicRoute):
                 prompt.add_unknown(body.raw(name) or b"")
         return RequestInfo(
             model=model,
-            stream=read(body, "stream", bool) or False,
+            stream=self.streams(body, path),
             output_tokens=output_tokens,
             overhead_tokens=prompt.overhead_tokens,
             texts=prompt.texts,
@@ -116,6 +116,14 @@ class AnthropicMessages(AnthropicRoute):
                 beside_tokens=Usage(web_searches=sum(map(_searches, tools))),
             ),
         )
+
+    def read_address(self, body: RequestBody, path: str, query: bytes) -> str:
+        """The model. Raises InvalidRequest."""
+        return read_model(body, path, query)
+
+    def streams(self, body: RequestBody, path: str) -> bool:
+        """Whether a stream is asked for. Raises InvalidRequest."""
+        return read(body, "stream", bool) or False
 
     def bound_output(self, body: RequestBody, tokens: int) -> None:
         """Thinking has to stay below the limit, and below the least there is none."""

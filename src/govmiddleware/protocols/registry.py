@@ -14,6 +14,7 @@ from govmiddleware.protocols.anthropic_messages import AnthropicMessages
 from govmiddleware.protocols.bedrock_base import BedrockRoute
 from govmiddleware.protocols.bedrock_converse import BedrockConverse
 from govmiddleware.protocols.bedrock_count_tokens import BedrockCountTokens
+from govmiddleware.protocols.bedrock_invoke import BedrockInvoke
 from govmiddleware.protocols.gemini_base import GeminiRoute
 from govmiddleware.protocols.gemini_count_tokens import GeminiCountTokens
 from govmiddleware.protocols.gemini_embeddings import GeminiEmbeddings
@@ -61,7 +62,7 @@ class UnrecognisedGemini(_Unread, GeminiRoute):
 
 
 class UnrecognisedBedrock(_Unread, BedrockRoute):
-    """Other routes of Bedrock's, such as those by which models are called in their makers' own forms."""
+    """Other routes of Bedrock's, such as the calls of models in the forms of other makers than Anthropic."""
 
     name = "bedrock.unrecognised"
 
@@ -88,6 +89,7 @@ PROTOCOLS: tuple[WireProtocol, ...] = (
     GeminiEmbeddings(),
     BedrockConverse(),
     BedrockCountTokens(),
+    BedrockInvoke(),
 )
 UNRECOGNISED: WireProtocol = Unrecognised()
 _UNRECOGNISED_ANTHROPIC: WireProtocol = UnrecognisedAnthropic()

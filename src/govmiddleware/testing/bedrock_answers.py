@@ -6,11 +6,12 @@ A token is a word here, in prompts and answers alike.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from govmiddleware.protocols.bedrock_ending import event
+from govmiddleware.protocols.bedrock_invoke import in_frame
 from govmiddleware.testing.words import Json, dump, split, words_in, words_of
 
 _LATENCY = {"latencyMs": 12}
@@ -74,6 +75,11 @@ def answer(body: Json, *, text: str, tool: str | None, usage: Json | None) -> An
         stop_reason=whole if len(kept) == len(words) else "max_tokens",
         usage=usage or counted_usage(prompt_tokens(body), len(kept)),
     )
+
+
+def as_chunks(events: Iterable[bytes]) -> Iterator[bytes]:
+    """Server-sent events of Anthropic's as the frames of `invoke-with-response-stream`."""
+    return (in_frame(json.loads(event.partition(b"data: ")[2])) for event in events)
 
 
 def count(body: Json) -> bytes:

@@ -125,7 +125,8 @@ class ScriptedProvider:
     it is Anthropic: `*/messages`, `*/messages/count_tokens`, `*/models`, and its 404. To those that send
     `x-goog-api-key` it is Google: `*/models/MODEL:METHOD` for the generation of content, `countTokens` and
     `batchEmbedContents`, `*/models`, and its 404. Under `/api` it is an Ollama: `chat`, `generate`, `embed`, and its 404.
-    Under `/model` it is Bedrock: `MODEL/converse`, `converse-stream` and `count-tokens`, and its 404.
+    Under `/model` it is Bedrock: `MODEL/converse`, `converse-stream`, `invoke` and `invoke-with-response-stream` in
+    Anthropic's form, `count-tokens`, and its 404.
 
     It may run in a thread of its own: scripts, records and gates can be used from any other.
 
@@ -243,10 +244,10 @@ class ScriptedProvider:
             body = script.body or (
                 gemini_answers.error(scripted, code=script.status, status="INTERNAL")
                 if exchange.asks_google
-                else anthropic_answers.error(scripted, kind="api_error")
-                if exchange.asks_anthropic
                 else bedrock_answers.error(scripted)
                 if exchange.asks_aws
+                else anthropic_answers.error(scripted, kind="api_error")
+                if exchange.asks_anthropic
                 else openai_answers.error(scripted, kind="server_error")
             )
             return script.status, _JSON, [body]
@@ -347,12 +348,20 @@ class ScriptedProvider:
                 [bedrock_answers.error("The security token included in the request is invalid.")],
             )
         body = exchange.body or {}
-        match exchange.method, exchange.path.rpartition("/")[2]:
-            case "POST", "converse" | "converse-stream" as operation if "messages" in body:
+        model, _, operation = exchange.path.removeprefix("/model/").rpartition("/")
+        match exchange.method, operation:
+            case "POST", "converse" | "converse-stream" if "messages" in body:
                 answer = bedrock_answers.answer(body, text=script.text, tool=script.tool, usage=script.usage)
                 if operation == "converse":
                     return 200, _JSON, [answer.as_json()]
                 return 200, _FRAMES, answer.as_frames(pieces=script.pieces)
+            case "POST", "invoke" | "invoke-with-response-stream" if {
+                "messages",
+                "max_tokens",
+            } <= body.keys():
+                streams = operation != "invoke"
+                _, _, chunks = self._message({**body, "model": model, "stream": streams}, script)
+                return (200, _FRAMES, bedrock_answers.as_chunks(chunks)) if streams else (200, _JSON, chunks)
             case "POST", "count-tokens" if "input" in body:
                 return 200, _JSON, [bedrock_answers.count(body)]
         return 404, _JSON, [bedrock_answers.error("Not found.")]
