@@ -42,7 +42,8 @@ _OTHERS_CALL = 28
 
 _OF_TEXT = frozenset({"txt", "md", "csv", "html"})
 _UNSEEN = frozenset({"image", "video", "audio"})
-_MARKS = frozenset({"toolUseId", "cachePoint", "status", "citations"})
+_SWITCHES = frozenset({"cachePoint", "citations"})
+"""Objects that steer and are not said."""
 
 
 class ConversePrompt(Prompt):
@@ -112,7 +113,7 @@ class ConversePrompt(Prompt):
             elif name == "reasoningContent" and isinstance(member, dict):
                 said["text"] = member_of(member, "reasoningText").get("text")
                 self.unknown_parts += "redactedContent" in member
-            elif name not in _MARKS:
+            elif not (name in _SWITCHES and isinstance(member, dict)):
                 said[name] = member
         return super()._said(said)
 
