@@ -41,6 +41,7 @@ def books(gov_store: str) -> Books:
 def test_answers_and_streams_are_metered_exactly_at_bedrocks_prices(run_sidecar: Run, books: Books) -> None:
     sidecar = run_sidecar()
     sidecar.provider.api_key = "sk-upstream"  # as a Bearer token alone
+    sidecar.provider.script = Script(model="claude-sonnet-4-5-20250929")  # as Bedrock's answers name it
     with client_of(sidecar) as client:
         said = client.messages.create(**HELLO)
         assert [block.text for block in said.content if block.type == "text"] == [SAID]

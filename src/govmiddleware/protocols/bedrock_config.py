@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols.anthropic_messages import (
@@ -16,6 +14,7 @@ from govmiddleware.protocols.anthropic_messages import (
 from govmiddleware.protocols.bedrock_base import refuse_look_alikes
 from govmiddleware.protocols.escapes import OTHER_OUTPUT_LIMITS
 from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, read, read_count, refuse_fields
+from govmiddleware.protocols.object_field import ObjectField
 
 OUTPUT_LIMIT = "inferenceConfig.maxTokens"
 
@@ -28,28 +27,6 @@ _JUDGED = frozenset(
 )
 
 
-class _Member:
-    """An object in the body, to be read and edited. What was judged is what is sent on: of duplicate keys the last
-    alone. Raises InvalidRequest where it is none."""
-
-    def __init__(self, body: RequestBody, name: str) -> None:
-        self._body, self._name = body, name
-        raw = body.raw(name)
-        try:
-            self.fields = RequestBody(b"{}" if raw in (None, b"null") else raw)
-        except InvalidRequest:
-            raise InvalidRequest(f"'{name}' must be an object.", param=name) from None
-        if raw is not None:
-            self._write_back()
-
-    def set(self, name: str, value: object) -> None:
-        self.fields.set(name, value)
-        self._write_back()
-
-    def _write_back(self) -> None:
-        self._body.set(self._name, msgspec.Raw(self.fields.serialise()))
-
-
 class InferenceConfig:
     """`inferenceConfig`, and `additionalModelRequestFields`, which the model gets in its maker's own form.
 
@@ -57,10 +34,10 @@ class InferenceConfig:
     """
 
     def __init__(self, body: RequestBody) -> None:
-        self._config = _Member(body, "inferenceConfig")
+        self._config = ObjectField(body, "inferenceConfig")
         refuse_look_alikes(self._config.fields.names(), ["maxTokens"])
-        refuse_fields(self._config.fields, _others("maxTokens"), f"use '{OUTPUT_LIMIT}'.")
-        self._more = _Member(body, "additionalModelRequestFields")
+        _refuse_limits(self._config.fields, own="maxTokens")
+        self._more = ObjectField(body, "additionalModelRequestFields")
         self._check_more()
 
     @property
@@ -106,11 +83,10 @@ class InferenceConfig:
         fields = self._more.fields
         refuse_look_alikes(fields.names(), _JUDGED)
         refuse_what_costs_more(fields)
-        refuse_fields(fields, _LIMITS, f"it may lift the output limit. Use '{OUTPUT_LIMIT}'.")
-        for name in fields.names():  # Nova's own request has an `inferenceConfig` too
-            if (fields.raw(name) or b"").startswith(b"{"):
-                member = _Member(fields, name).fields
-                refuse_fields(member, _LIMITS, f"it may lift the output limit. Use '{OUTPUT_LIMIT}'.")
+        _refuse_limits(fields)
+        for raw in map(fields.raw, fields.names()):  # Nova's own request has an `inferenceConfig` too
+            if raw is not None and raw.startswith(b"{"):
+                _refuse_limits(RequestBody(raw))
         budget, limit = self._thinking().get("budget_tokens"), self.output_tokens
         if budget is not None and not (isinstance(budget, int) and (limit is None or budget < limit)):
             # With interleaved thinking it may be larger, and then lifts the limit.
@@ -118,5 +94,6 @@ class InferenceConfig:
             raise InvalidRequest(problem, param="additionalModelRequestFields.thinking.budget_tokens")
 
 
-def _others(own: str) -> list[str]:
-    return [name for name in _LIMITS if name != own]
+def _refuse_limits(fields: RequestBody, own: str | None = None) -> None:
+    others = (name for name in _LIMITS if name != own)
+    refuse_fields(fields, others, f"it may lift the output limit. Use '{OUTPUT_LIMIT}'.")

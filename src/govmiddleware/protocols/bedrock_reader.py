@@ -41,12 +41,11 @@ class StreamReader(readers.StreamReader):
 
     def _pass(self, event: bytes) -> bytes:
         frame = read_frame(event)
-        if frame is not None and frame.headers.get(":message-type") == "event":
-            said = readers.object_in(frame.payload)
-            if said is not None:
-                kind = frame.headers.get(":event-type")
-                self._ending.note(kind, said)
-                self._read(kind, said)
+        said = readers.object_in(frame.payload) if frame is not None else None
+        if frame is not None and said is not None:
+            kind = frame.headers.get(":event-type")  # which exceptions have not
+            self._ending.note(kind, said)
+            self._read(kind, said)
         return event
 
     def _end(self, usage: Usage, model: str, request_id: str) -> bytes:

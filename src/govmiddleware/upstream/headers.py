@@ -151,7 +151,7 @@ def _printable(value: bytes) -> bytes:
 
 
 def _holds_api_token(value: bytes) -> bool:
-    words = re.split(r"[\s,;=:\"/]+", value.decode("latin-1"))
+    words = re.split(r"[\s,;=:\"]+", value.decode("latin-1"))
     return any(looks_like_api_token(word) for word in words)
 
 
