@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import boto3
@@ -69,7 +70,8 @@ def books(gov_store: str) -> Books:
 
 
 def events_of(answer: Any) -> list[dict[str, Any]]:
-    return list(answer["stream"])
+    with closing(answer["stream"]) as stream:
+        return list(stream)
 
 
 def text_of(events: list[dict[str, Any]]) -> str:
