@@ -17,7 +17,7 @@ from tests.sidecar.waiting import until
 from govmiddleware.core.ids import hash_api_token
 
 REQUESTS = int(os.environ.get("GOV_LOAD_REQUESTS", "20000"))
-BOBS_LIMIT = 300
+BOBS_LIMIT = REQUESTS // 12
 
 
 @pytest.fixture
