@@ -155,7 +155,7 @@ def _add_tools(body: RequestBody, prompt: ChatPrompt) -> None:
         prompt.add_tools(read(body, name, list[dict[str, Any]]) or [])
     response_format = read(body, "response_format", dict[str, Any])
     if response_format is not None and "json_schema" in response_format:
-        prompt.add_schema(response_format["json_schema"])
+        prompt.add_format(response_format["json_schema"])
     if _searches(body):
         prompt.unknown_parts += 1  # what the search finds becomes prompt
 
