@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,12 @@ CLASSES = {
     "amazonaws.com": "bedrock",
 }
 RANDOM_HALVES = 100
+MEDIA = re.compile(
+    rb'"(?:inline_?data|file_?data|image_url|input_audio|input_image|input_file|file_id|file_url|video_url)"\s*:'
+    rb'|"type"\s*:\s*"(?:base64|url|image|document|file)"',
+    re.IGNORECASE,
+)
+"""Members and parts that are no text. A document that is text counts as a medium here."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,7 @@ async def measure(path: Path) -> list[Measured]:
             or not played.usage.input_tokens
             or call.bound is None
             or call.estimated_input_tokens is None
-            or has_unknown_parts(exchange)
+            or is_no_text(exchange)
         ):
             continue
         kind = class_of(exchange, call.protocol.name)
@@ -121,12 +128,13 @@ async def measure(path: Path) -> list[Measured]:
     return measured
 
 
-def has_unknown_parts(exchange: Exchange) -> bool:
+def is_no_text(exchange: Exchange) -> bool:
+    """Whether a request has media, hosted tools or references: parts whose size it does not show."""
     protocol = protocol_of(exchange)
     assert protocol is not None
     body = RequestBody(exchange.request_body)
     info = protocol.read_request(body, path=exchange.path, query=(exchange.query or "").encode())
-    return info.unknown_parts > 0 or info.input_tokens > 0
+    return info.unknown_parts > 0 or MEDIA.search(exchange.request_body) is not None
 
 
 def class_of(exchange: Exchange, protocol: str) -> str:
