@@ -23,6 +23,8 @@ class Family:
         template: tokens that every chat prompt has beside its messages.
         tools: further tokens as soon as there are tool definitions.
         forced_tools: the same where the request makes the model call one; None for as many.
+        calls: tokens that a call of a tool and its result have beside their texts.
+        thinking: further tokens where the request asks for thinking.
         likely: what their tokenizer takes of common texts, in percent of OpenAI's.
         percent: the most that it takes, in percent of OpenAI's.
         margin: tokens added to every bound.
@@ -36,6 +38,8 @@ class Family:
     tools: int
     percent: int
     margin: int
+    calls: int = 12
+    thinking: int = 0
     likely: int = 100
     hides_reasoning: bool = False
     forced_tools: int | None = None
@@ -55,6 +59,8 @@ def _claude(kinds: str, version: str, tools: int, forced_tools: int, *, likely: 
         template=2,
         tools=tools,
         forced_tools=forced_tools,
+        calls=60,
+        thinking=28,
         likely=likely,
         percent=percent,
         margin=48,
@@ -78,6 +84,8 @@ _CLAUDES = (
         template=2,
         tools=354,
         forced_tools=474,
+        calls=60,
+        thinking=28,
         likely=140,
         percent=170,
         margin=48,
@@ -108,20 +116,20 @@ FAMILIES = (
         responses_tools=15,
     ),
     *_CLAUDES,
+    Family(r"deepseek", template=0, tools=230, percent=140, margin=48, calls=30, responses_template=76),
     Family(r"llama-?4", template=2, tools=657, percent=120, margin=24),
     Family(r"llama", template=32, tools=150, percent=120, margin=24),
     Family(r"gemini|gemma", template=0, tools=16, percent=140, margin=48, hides_reasoning=True),
-    Family(r"deepseek", template=0, tools=230, percent=140, margin=48, responses_template=76),
     Family(r"qwen", template=6, tools=120, percent=140, margin=32),
     Family(
         r"mistral|ministral|magistral|mixtral|codestral|pixtral|devstral",
-        10,
+        template=2,
         tools=10,
         percent=150,
         margin=24,
     ),
     Family(r"grok", template=40, tools=300, percent=160, margin=200, hides_reasoning=True),
-    Family(r"glm", template=6, tools=120, percent=140, margin=32),
+    Family(r"glm", template=0, tools=120, percent=140, margin=32),
 )
 OTHERS = Family("", template=40, tools=300, percent=160, margin=200)
 """Nothing is known of these: hidden templates of 35 to 690 tokens were seen."""

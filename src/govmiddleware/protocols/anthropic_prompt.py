@@ -32,6 +32,11 @@ SEALED_CHARACTERS_PER_TOKEN = 5
 """Of a `signature`, which holds the thinking that a summary or nothing is shown of: how long it is when it holds
 nothing, and what each of its tokens adds (base64 of some four characters)."""
 
+DEFINED_TOOLS = {"bash": 245, "text_editor": 700, "computer": 1215, "memory": 1065}
+"""Tokens of the definitions that Anthropic keeps of tools which the client runs, by what their type begins with.
+Source: platform.claude.com/docs/en/about-claude/pricing#specific-tool-pricing, as of 2026-09 (`computer` with its
+system prompt); for `memory` the recordings."""
+
 _STEERS = frozenset({"cache_control", "defer_loading", "strict"})
 """Of a tool, what is no prompt."""
 
@@ -81,20 +86,21 @@ class MessagesPrompt(Prompt):
             self.add(message)
 
     def add_tools(self, tools: list[dict[str, Any]], *, forced: bool) -> None:
-        """Definitions of tools, after the messages. Those of Anthropic's own have a text that is not in the request,
-        and what its servers find becomes prompt. Those that are deferred are no prompt until they are found.
+        """Definitions of tools, after the messages. What Anthropic's own servers find becomes prompt. Those that are
+        deferred are no prompt until they are found.
 
         Args:
             forced: whether one has to be called.
         """
         if tools:
             self.overhead_tokens += self._family.tools_tokens(forced=forced)
-        hosted = [tool for tool in tools if tool.get("type") not in (None, "custom")]
-        self.unknown_parts += len(hosted)
-        for tool in tools:
+        defined = [_defined_tokens(tool) for tool in tools]
+        has_hosted = None in defined
+        self.unknown_parts += defined.count(None)
+        for tool, tokens in zip(tools, defined, strict=True):
             is_deferred = self._defers_tools and tool.get("defer_loading") is True
-            if hosted or not is_deferred or tool.get("name") in self._found:
-                self.overhead_tokens += TOOL_TOKENS
+            if has_hosted or not is_deferred or tool.get("name") in self._found:
+                self.overhead_tokens += TOOL_TOKENS + (tokens or 0)
                 self.add_schema({name: tool[name] for name in tool if name not in _STEERS}, spaced=True)
 
     def add_format(self, output_config: dict[str, Any]) -> None:
@@ -131,6 +137,14 @@ class MessagesPrompt(Prompt):
             return [shown]
         self.overhead_tokens += tokens
         return []
+
+
+def _defined_tokens(tool: dict[str, Any]) -> int | None:
+    """Of what is not in the request; None for a tool that runs at Anthropic's."""
+    kind = tool.get("type")
+    if kind in (None, "custom"):
+        return 0
+    return DEFINED_TOOLS.get(str(kind).rpartition("_")[0])
 
 
 def _last_turn(messages: list[Any]) -> int:

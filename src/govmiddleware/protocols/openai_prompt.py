@@ -13,10 +13,9 @@ from govmiddleware.protocols.prompt import Prompt
 
 MESSAGE_TOKENS = 3
 NAME_TOKENS = 1
-TOOL_CALL_TOKENS = 12
 REPLY_TOKENS = 3
-"""What the chat format adds to each message, name and tool call, and once for the reply's opening. Source:
-OpenAI's cookbook, "How to count tokens with tiktoken"; for tool calls the recordings (11 to 15)."""
+"""What the chat format adds to each message and name, and once for the reply's opening. Source:
+OpenAI's cookbook, "How to count tokens with tiktoken"."""
 
 FORMAT_TOKENS = 7
 """What is added to a structured output: `# Response Formats` and the like. Source: github.com/openai/harmony."""
@@ -66,14 +65,22 @@ class ChatPrompt(OpenAIPrompt):
                 self.overhead_tokens += NAME_TOKENS
             calls = message.get("tool_calls")
             if isinstance(calls, list):
-                self.overhead_tokens += TOOL_CALL_TOKENS * len(calls)
+                self.overhead_tokens += self._family.calls * len(calls)
             self.add(message)
 
-    def add_tools(self, tools: list[dict[str, Any]]) -> None:
-        """Definitions of tools, or of functions as they were before tools."""
+    def add_thinking(self) -> None:
+        """The request asks for it."""
+        self.overhead_tokens += self._family.thinking
+
+    def add_tools(self, tools: list[dict[str, Any]], *, forced: bool = False) -> None:
+        """Definitions of tools, or of functions as they were before tools.
+
+        Args:
+            forced: whether one has to be called.
+        """
         if tools and not self._has_tools:
             self._has_tools = True
-            self.overhead_tokens += self._family.tools
+            self.overhead_tokens += self._family.tools_tokens(forced=forced)
         for tool in tools:
             function = tool.get("function", tool)
             if tool.get("type", "function") != "function" or not isinstance(function, dict):

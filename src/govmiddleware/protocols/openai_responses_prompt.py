@@ -15,10 +15,8 @@ from govmiddleware.protocols.openai_tools import rendered
 
 MESSAGE_TOKENS = 4
 REPLY_TOKENS = 2
-TOOL_CALL_TOKENS = 12
 LATE_TOOLS_TOKENS = 90
-"""What is added to each item, once for the reply's opening, to each call of a tool, and to each
-item that brings further tools."""
+"""What is added to each item, once for the reply's opening, and to each item that brings further tools."""
 
 SEALED_CHARACTERS = 1080
 SEALED_CHARACTERS_PER_TOKEN = 6
@@ -47,7 +45,7 @@ class ResponsesPrompt(OpenAIPrompt):
         super().__init__(model)
         self._has_tools = False
         self.has_hosted_tools = False
-        family = family_of(model)
+        self._family = family = family_of(model)
         template, tools = family.responses_template, family.responses_tools
         self._tools_tokens = family.tools if tools is None else tools
         self.overhead_tokens = REPLY_TOKENS + (family.template if template is None else template)
@@ -101,7 +99,7 @@ class ResponsesPrompt(OpenAIPrompt):
                 self._add_sealed(item)
                 return
             if isinstance(kind, str) and kind.endswith("_call"):
-                self.overhead_tokens += TOOL_CALL_TOKENS
+                self.overhead_tokens += self._family.calls
             elif not kind and not item.get("role"):
                 self.unknown_parts += 1  # a reference, by its id alone
         self.overhead_tokens += MESSAGE_TOKENS

@@ -91,7 +91,9 @@ class _Rendering:
         self._definitions: dict[str, Any] = {}
         for place in _DEFINITIONS:
             if isinstance(schema, dict) and isinstance(schema.get(place), dict):
-                self._definitions |= {f"#/{place}/{name}": each for name, each in self._schema.pop(place).items()}
+                self._definitions |= {
+                    f"#/{place}/{name}": each for name, each in self._schema.pop(place).items()
+                }
 
     def text(self) -> str:
         text = self._type(self._schema, 0)
@@ -137,7 +139,9 @@ class _Rendering:
         for name, member in properties.items():
             member = dict(member) if isinstance(member, dict) else member
             about = _pop_comment(member) if isinstance(member, dict) else ""
-            lines.append(f"{about}{name}{'' if name in required else '?'}: {self._type(member, depth + 1)},\n")
+            lines.append(
+                f"{about}{name}{'' if name in required else '?'}: {self._type(member, depth + 1)},\n"
+            )
         return f"{{\n{''.join(lines)}}}" if lines else "object"
 
 
