@@ -29,8 +29,9 @@ thinking. Source: the recordings; calls and results are put in XML."""
 
 SEALED_CHARACTERS = 232
 SEALED_CHARACTERS_PER_TOKEN = 5
+CHARACTERS_PER_TOKEN = 4
 """Of a `signature`, which holds the thinking that a summary or nothing is shown of: how long it is when it holds
-nothing, and what each of its tokens adds (base64 of some four characters)."""
+nothing, and what each of its tokens adds: some four characters, in base64."""
 
 DEFINED_TOOLS = {"bash": 245, "text_editor": 700, "computer": 1215, "memory": 1065}
 """Tokens of the definitions that Anthropic keeps of tools which the client runs, by what their type begins with.
@@ -111,12 +112,13 @@ class MessagesPrompt(Prompt):
 
     def _said(self, part: dict[str, Any]) -> list[Any]:
         kind = str(part.get("type"))
-        if kind in _THOUGHTS:
-            return self._thought(part, part.get(_THOUGHTS[kind]))
         if kind == "tool_reference":
             self._found.add(str(part.get("tool_name")))
         unread = _UNREAD.get(kind)
-        if kind in _CALLS:
+        if kind in _THOUGHTS:
+            unread = _THOUGHTS[kind]
+            self._add_sealed(part.get(unread), part.get("thinking"))
+        elif kind in _CALLS:
             self.overhead_tokens += CALL_TOKENS
             unread = "input"
             self.add_schema(part.get(unread))
@@ -128,15 +130,11 @@ class MessagesPrompt(Prompt):
             self.unknown_parts += 1
         return super()._said({name: member for name, member in part.items() if name != unread})
 
-    def _thought(self, part: dict[str, Any], sealed: object) -> list[Any]:
-        """What was thought: as it is shown, unless more is sealed."""
+    def _add_sealed(self, sealed: object, shown: object) -> None:
+        """What was thought beyond the summary that is shown of it."""
         characters = len(sealed) - SEALED_CHARACTERS if isinstance(sealed, str) else 0
-        tokens = max(0, characters) // SEALED_CHARACTERS_PER_TOKEN
-        shown = part.get("thinking")
-        if isinstance(shown, str) and len(shown) > 2 * tokens:
-            return [shown]
-        self.overhead_tokens += tokens
-        return []
+        said = len(shown) // CHARACTERS_PER_TOKEN if isinstance(shown, str) else 0
+        self.overhead_tokens += max(0, characters // SEALED_CHARACTERS_PER_TOKEN - said)
 
 
 def _defined_tokens(tool: dict[str, Any]) -> int | None:
@@ -144,7 +142,8 @@ def _defined_tokens(tool: dict[str, Any]) -> int | None:
     kind = tool.get("type")
     if kind in (None, "custom"):
         return 0
-    return DEFINED_TOOLS.get(str(kind).rpartition("_")[0])
+    name, _, date = str(kind).rpartition("_")
+    return DEFINED_TOOLS.get(name) if date.isdigit() else None
 
 
 def _last_turn(messages: list[Any]) -> int:

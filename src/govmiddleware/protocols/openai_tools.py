@@ -14,8 +14,12 @@ import msgspec
 
 _CHOICES = ("anyOf", "oneOf", "allOf")
 _DEFINITIONS = ("$defs", "definitions")
-_TYPES = {"integer": "number", "object": "object", "array": "any[]"}
-"""What is not called in TypeScript as it is in JSON Schema."""
+_TYPES = {
+    **{name: name for name in ("string", "number", "boolean", "null", "object")},
+    "integer": "number",
+    "array": "any[]",
+}
+"""How the types of JSON Schema are called in TypeScript."""
 
 _UNSAID = frozenset(
     {
@@ -51,19 +55,15 @@ def rendered(function: dict[str, Any]) -> str | None:
     form has no place for stands in it as JSON, so that nothing goes uncounted."""
     said = {name: value for name, value in function.items() if name != "strict"}
     about = _pop_comment(said)
-    parameters = said.pop("parameters", None) or {}
-    if isinstance(parameters, dict):
-        parameters = {"type": "object", **parameters}
-        about += _pop_comment(parameters)
+    name, parameters = said.pop("name", ""), said.pop("parameters", None) or {}
     try:
-        arguments = _Rendering(parameters).text()
-        name = said.pop("name", "")
+        about_arguments, arguments = _rendered_parameters(parameters)
         shown = name if isinstance(name, str) else _json(name)
         rest = _json(said) if said else ""
     except (_TooDeep, RecursionError, OverflowError):
         return None
     arguments = "" if arguments == "object" else f"_: {arguments}"
-    return f"{about}type {shown} = ({arguments}) => any;\n\n{rest}"
+    return f"{about}{about_arguments}type {shown} = ({arguments}) => any;\n\n{rest}"
 
 
 def format_schema(schema: object, depth: int = 0) -> object:
@@ -83,38 +83,45 @@ def format_schema(schema: object, depth: int = 0) -> object:
     return shown
 
 
-class _Rendering:
-    """A schema in the manner of TypeScript. What it refers to stands where it is first referred to."""
-
-    def __init__(self, schema: Any) -> None:
-        self._schema = dict(schema) if isinstance(schema, dict) else schema
-        self._definitions: dict[str, Any] = {}
+def _rendered_parameters(parameters: object) -> tuple[str, str]:
+    """What is said of them, and their type."""
+    definitions: dict[str, Any] = {}
+    if isinstance(parameters, dict):
+        parameters = {"type": "object", **parameters}
         for place in _DEFINITIONS:
-            if isinstance(schema, dict) and isinstance(schema.get(place), dict):
-                self._definitions |= {
-                    f"#/{place}/{name}": each for name, each in self._schema.pop(place).items()
-                }
+            if isinstance(parameters.get(place), dict):
+                definitions |= {f"#/{place}/{name}": each for name, each in parameters.pop(place).items()}
+    about, text = _Rendering(definitions).parts(parameters)
+    return about, f"{text} // {_json(definitions)}" if definitions else text
 
-    def text(self) -> str:
-        text = self._type(self._schema, 0)
-        return f"{text} // {_json(self._definitions)}" if self._definitions else text
 
-    def _described(self, schema: Any, depth: int) -> str:
-        schema = dict(schema) if isinstance(schema, dict) else schema
-        about = _pop_comment(schema) if isinstance(schema, dict) else ""
-        return about + self._type(schema, depth)
+class _Rendering:
+    """Of a schema, in the manner of TypeScript.
 
-    def _type(self, schema: Any, depth: int) -> str:
+    Args:
+        definitions: what it refers to. It stands where it is first referred to, and is taken out of these.
+    """
+
+    def __init__(self, definitions: dict[str, Any]) -> None:
+        self._definitions = definitions
+
+    def parts(self, schema: object, depth: int = 0) -> tuple[str, str]:
+        """What is said of a schema, and its type. Raises _TooDeep."""
         if depth > _DEEPEST:
             raise _TooDeep
         if not isinstance(schema, dict):
-            return "any" if isinstance(schema, bool | None) else _json(schema)
+            return "", "any" if isinstance(schema, bool | None) else _json(schema)
         said = {name: value for name, value in schema.items() if not _is_unsaid(name, value)}
+        about = _pop_comment(said)
         text = self._pop_type(said, depth)
-        return f"{text} // {_json(said)}" if said else text
+        return about, f"{text} // {_json(said)}" if said else text
+
+    def _described(self, schema: object, depth: int) -> str:
+        return "".join(self.parts(schema, depth))
 
     def _pop_type(self, said: dict[str, Any], depth: int) -> str:
         """Takes out of `said` what it renders."""
+        kinds = _pop_kinds(said)
         referred = said.get("$ref")
         if isinstance(referred, str) and referred in self._definitions:
             del said["$ref"]
@@ -122,7 +129,6 @@ class _Rendering:
         for name in _CHOICES:
             if isinstance(said.get(name), list):
                 return " | ".join(self._described(one, depth + 1) for one in said.pop(name))
-        kind = said.pop("type", "any")
         if isinstance(said.get("enum"), list):
             return " | ".join(map(_json, said.pop("enum")))
         if "const" in said:
@@ -131,18 +137,25 @@ class _Rendering:
             return self._members(said.pop("properties"), frozenset(said.pop("required", ())), depth)
         if "items" in said:
             return self._described(said.pop("items"), depth + 1) + "[]"
-        kinds = kind if isinstance(kind, list) else [kind]
-        return " | ".join(_TYPES.get(each, each) if isinstance(each, str) else _json(each) for each in kinds)
+        return " | ".join(_TYPES[kind] for kind in kinds) or "any"
 
     def _members(self, properties: dict[str, Any], required: frozenset[str], depth: int) -> str:
         lines = []
         for name, member in properties.items():
-            member = dict(member) if isinstance(member, dict) else member
-            about = _pop_comment(member) if isinstance(member, dict) else ""
-            lines.append(
-                f"{about}{name}{'' if name in required else '?'}: {self._type(member, depth + 1)},\n"
-            )
+            about, text = self.parts(member, depth + 1)
+            lines.append(f"{about}{name}{'' if name in required else '?'}: {text},\n")
         return f"{{\n{''.join(lines)}}}" if lines else "object"
+
+
+def _pop_kinds(said: dict[str, Any]) -> list[str]:
+    """The types of a schema, unless one of them is none."""
+    given = said.get("type")
+    given = given if isinstance(given, list) else [given]
+    kinds = [kind for kind in given if isinstance(kind, str) and kind in _TYPES]
+    if len(kinds) < len(given):
+        return []
+    said.pop("type")
+    return kinds
 
 
 def _names(properties: object, required: object) -> bool:
