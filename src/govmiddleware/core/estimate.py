@@ -51,12 +51,11 @@ class Family:
         return self.forced_tools if forced and self.forced_tools is not None else self.tools
 
 
-def _claude(kinds: str, version: str, tools: int, forced_tools: int, *, likely: int, percent: int) -> Family:
-    """Claudes of a version, which their names give behind the kind or before it."""
-    number = rf"(?:{version})(?![.-]?\d(?!\d))"
+def _claude(pattern: str, tools: int, forced_tools: int, tokenizer: tuple[int, int]) -> Family:
+    likely, percent = tokenizer
     return Family(
-        rf"claude-(?:(?:{kinds})-{number}|{number}-(?:{kinds}))",
-        template=2,
+        pattern,
+        template=0,
         tools=tools,
         forced_tools=forced_tools,
         calls=60,
@@ -68,33 +67,31 @@ def _claude(kinds: str, version: str, tools: int, forced_tools: int, *, likely: 
     )
 
 
-_CLAUDES = (
-    _claude("opus", "5", 286, 406, likely=140, percent=170),
-    _claude("opus", "4[.-]8", 290, 410, likely=140, percent=170),
-    _claude("opus", "4[.-]7", 675, 804, likely=140, percent=170),
-    _claude("opus|sonnet", "4[.-]6", 497, 589, likely=110, percent=160),
-    _claude("opus|sonnet|haiku", "4[.-]5", 496, 588, likely=110, percent=160),
-    _claude("opus|sonnet", "4(?:[.-][01])?", 313, 315, likely=110, percent=160),
-    _claude("sonnet", "3[.-][57]", 346, 313, likely=110, percent=160),
-    _claude("haiku", "3(?:[.-]5)?", 264, 355, likely=110, percent=160),
-    _claude("opus", "3", 530, 281, likely=110, percent=160),
-    _claude("sonnet", "3", 159, 235, likely=110, percent=160),
-    Family(
-        r"claude",  # the fifth generation
-        template=2,
-        tools=354,
-        forced_tools=474,
-        calls=60,
-        thinking=28,
-        likely=140,
-        percent=170,
-        margin=48,
-        hides_reasoning=True,
-    ),
+def _named(kinds: str, version: str) -> str:
+    """Claudes of a version, which their names give behind the kind or before it."""
+    number = rf"(?:{version})(?![.-]?\d(?!\d))"
+    return rf"claude-(?:(?:{kinds})-{number}|{number}-(?:{kinds}))"
+
+
+_UNTIL_4_6, _SINCE_4_7 = (110, 160), (140, 170)
+"""Claude's two tokenizers: the second takes up to 35 % more than the first
+(platform.claude.com/docs/en/about-claude/models/whats-new-claude-4-7)."""
+
+CLAUDES = (
+    _claude(_named("opus", "5"), 286, 406, _SINCE_4_7),
+    _claude(_named("opus", "4[.-]8"), 290, 410, _SINCE_4_7),
+    _claude(_named("opus", "4[.-]7"), 675, 804, _SINCE_4_7),
+    _claude(_named("opus|sonnet", "4[.-]6"), 497, 589, _UNTIL_4_6),
+    _claude(_named("opus|sonnet|haiku", "4[.-]5"), 496, 588, _UNTIL_4_6),
+    _claude(_named("opus|sonnet", "4(?:[.-][01])?"), 313, 315, _UNTIL_4_6),
+    _claude(_named("sonnet", "3[.-][57]"), 346, 313, _UNTIL_4_6),
+    _claude(_named("haiku", "3(?:[.-]5)?"), 264, 355, _UNTIL_4_6),
+    _claude(_named("opus", "3"), 530, 281, _UNTIL_4_6),
+    _claude(_named("sonnet", "3"), 159, 235, _UNTIL_4_6),
+    _claude("claude", 354, 474, _SINCE_4_7),
 )
 """What tools add: platform.claude.com/docs/en/agents-and-tools/tool-use/overview, as of 2026-09; the third generation's
-as of 2025. Sonnet 5's figures stand for all that are not listed. Two tokenizers: that of 4.7 and later takes a third
-more (platform.claude.com/docs/en/about-claude/models/whats-new-claude-4-7)."""
+as of 2025. Sonnet 5's figures stand for all that are not listed."""
 
 FAMILIES = (
     Family(r"gpt-oss", template=66, tools=100, percent=110, margin=24),
@@ -115,7 +112,7 @@ FAMILIES = (
         hides_reasoning=True,
         responses_tools=15,
     ),
-    *_CLAUDES,
+    *CLAUDES,
     Family(r"deepseek", template=0, tools=230, percent=140, margin=48, calls=30, responses_template=76),
     Family(r"llama-?4", template=2, tools=657, percent=120, margin=24),
     Family(r"llama", template=32, tools=150, percent=120, margin=24),

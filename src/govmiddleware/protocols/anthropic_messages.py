@@ -13,7 +13,7 @@ from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.core.usage import Reach, Usage
 from govmiddleware.protocols.anthropic_base import AnthropicRoute
-from govmiddleware.protocols.anthropic_prompt import THINKING_TOKENS, MessagesPrompt
+from govmiddleware.protocols.anthropic_prompt import MessagesPrompt
 from govmiddleware.protocols.anthropic_reader import JsonReader, StreamReader
 from govmiddleware.protocols.anthropic_user import read_user
 from govmiddleware.protocols.escapes import (
@@ -96,7 +96,7 @@ class AnthropicMessages(AnthropicRoute):
         prompt.add_format(read(body, "output_config", dict[str, Any]) or {})
         thinking = read(body, "thinking", dict[str, Any])
         thinks = thinking.get("type") != "disabled" if thinking else None
-        prompt.overhead_tokens += THINKING_TOKENS.get(str(thinking.get("type")), 0) if thinking else 0
+        prompt.add_thinking((thinking or {}).get("type"))
         prompt.unknown_parts += _unseen(body)
         for name in body.names():
             if name not in JUDGED and name not in SETTINGS:

@@ -17,15 +17,15 @@ _UNREAD = {
 }
 """Of each kind of block, the member that is not read as text, unless it is a source that is text."""
 
-REQUEST_TOKENS = 4
+REPLY_TOKENS = 4
 MESSAGE_TOKENS = 3
 CALL_TOKENS = 35
 RESULT_TOKENS = 25
 TOOL_TOKENS = 3
 FORMAT_TOKENS = 135
-THINKING_TOKENS = {"enabled": 28, "adaptive": 16}
-"""What is added once, to each message, call of a tool, result of one, definition of one, to an output format, and for
-thinking. Source: the recordings; calls and results are put in XML."""
+ADAPTIVE_TOKENS = 16
+"""What is added once, to each message, call of a tool, result of one, definition of one, to an output format, and where
+the model decides whether it thinks. Source: the recordings; calls and results are put in XML."""
 
 SEALED_CHARACTERS = 232
 SEALED_CHARACTERS_PER_TOKEN = 5
@@ -63,7 +63,7 @@ class MessagesPrompt(Prompt):
         self._defers_tools = "claude" in model.lower()
         self._forgets_thinking = not keeps_thinking and _FORGETS.search(model.lower()) is not None
         self._found: set[str] = set()
-        self.overhead_tokens = REQUEST_TOKENS
+        self.overhead_tokens = REPLY_TOKENS + self._family.template
 
     def add_system(self, system: object) -> None:
         """A string or a list of blocks. Raises InvalidRequest for anything else."""
@@ -103,6 +103,13 @@ class MessagesPrompt(Prompt):
             if has_hosted or not is_deferred or tool.get("name") in self._found:
                 self.overhead_tokens += TOOL_TOKENS + (tokens or 0)
                 self.add_schema({name: tool[name] for name in tool if name not in _STEERS}, spaced=True)
+
+    def add_thinking(self, kind: object) -> None:
+        """What tells the model to think, or that it may."""
+        if kind == "enabled":
+            self.overhead_tokens += self._family.thinking
+        elif kind == "adaptive":
+            self.overhead_tokens += ADAPTIVE_TOKENS
 
     def add_format(self, output_config: dict[str, Any]) -> None:
         """The schema of a structured output."""
