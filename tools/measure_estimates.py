@@ -3,8 +3,8 @@
     uv run python tools/measure_estimates.py [--misses] FILE.jsonl[.gz] ...
 
 Exchanges go through the stack's own parts, as `govmiddleware replay` plays them. Counted are those with usage,
-and without media and hosted tools, by the class of their host; each class as a whole, in the halves of even and odd
-position, and the worst of 100 random halves.
+and without media, hosted tools and references to what is kept at the provider, by the class of their host; each
+class as a whole, in the halves of even and odd position, and the worst of 100 random halves.
 
 - close: the estimate is within 10 % or 12 tokens of the provider's input figure, whichever is more.
 - held: the bound is at least that figure. tight: it is at most 1.6 times the figure and 64 tokens more.

@@ -90,3 +90,18 @@ def test_tools_that_the_client_runs_have_their_documented_size() -> None:
     assert read(tools=[bash]).unknown_parts == 0
     assert read(tools=[bash]).overhead_tokens - read(tools=[TOOL]).overhead_tokens == 245
     assert read(tools=[{"type": "bash_script", "name": "x"}, {"type": 7}]).unknown_parts == 2
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": [{"role": "assistant", "content": [{"type": ["thinking"]}, 7]}, *HELLO]},
+        {"messages": [{"role": "user", "content": [{"type": "tool_reference", "tool_name": ["x"]}]}]},
+        {"tools": [{"name": ["look"], "defer_loading": True}]},
+        {"tools": [{"name": "look", "type": ["bash_20250124"]}]},
+        {"tools": [TOOL], "tool_choice": "any"},
+        {"context_management": {"edits": [{"type": 7}, 7]}},
+    ],
+)
+def test_what_anthropic_would_refuse_is_read_all_the_same(fields: dict[str, Any]) -> None:
+    assert read(model="claude-sonnet-4-5", **fields).overhead_tokens > 0

@@ -91,8 +91,9 @@ class AnthropicMessages(AnthropicRoute):
         prompt.add_system(read(body, "system", object))
         prompt.add_messages(messages)
         tools = _read_tools(body)
-        choice = (read(body, "tool_choice", dict[str, Any]) or {}).get("type")
-        prompt.add_tools(tools, forced=choice in ("any", "tool"))
+        choice = read(body, "tool_choice", object)
+        forced = isinstance(choice, dict) and choice.get("type") in ("any", "tool")
+        prompt.add_tools(tools, forced=forced)
         prompt.add_format(read(body, "output_config", dict[str, Any]) or {})
         thinking = read(body, "thinking", dict[str, Any])
         thinks = thinking.get("type") != "disabled" if thinking else None

@@ -100,7 +100,7 @@ class MessagesPrompt(Prompt):
         self.unknown_parts += defined.count(None)
         for tool, tokens in zip(tools, defined, strict=True):
             is_deferred = self._defers_tools and tool.get("defer_loading") is True
-            if has_hosted or not is_deferred or tool.get("name") in self._found:
+            if has_hosted or not is_deferred or str(tool.get("name")) in self._found:
                 self.overhead_tokens += TOOL_TOKENS + (tokens or 0)
                 self.add_schema({name: tool[name] for name in tool if name not in _STEERS}, spaced=True)
 
@@ -169,7 +169,7 @@ def _is_result(block: object) -> bool:
 
 
 def _is_thought(block: object) -> bool:
-    return isinstance(block, dict) and block.get("type") in _THOUGHTS
+    return isinstance(block, dict) and str(block.get("type")) in _THOUGHTS
 
 
 def _is_text(source: object) -> bool:

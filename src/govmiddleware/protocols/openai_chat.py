@@ -166,7 +166,9 @@ def _add_tools(body: RequestBody, prompt: ChatPrompt) -> None:
 def _thinks(body: RequestBody) -> bool:
     """Whether the request asks for thinking, as OpenRouter has it."""
     reasoning = read(body, "reasoning", object)
-    return isinstance(reasoning, dict) and reasoning.get("effort") != "none"
+    if not isinstance(reasoning, dict):
+        return False
+    return reasoning.get("effort") != "none" and reasoning.get("enabled") is not False
 
 
 def _searches(body: RequestBody) -> bool:

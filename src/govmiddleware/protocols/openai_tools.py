@@ -47,7 +47,7 @@ _DEEPEST = 8
 
 
 class _TooDeep(Exception):
-    pass
+    """A schema is nested more deeply than it is rendered."""
 
 
 def rendered(function: dict[str, Any]) -> str | None:
