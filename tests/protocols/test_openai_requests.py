@@ -287,62 +287,6 @@ def test_everything_that_reaches_the_model_is_counted() -> None:
         assert word in text, word
 
 
-def test_tools_count_as_openai_renders_them_and_for_others_as_json() -> None:
-    parameters = {
-        "type": "object",
-        "properties": {"city": {"type": "string", "description": "A city"}, "unit": {"enum": ["C", "F"]}},
-        "required": ["city"],
-    }
-    tool = {
-        "type": "function",
-        "function": {"name": "weather", "description": "Now", "parameters": parameters},
-    }
-    assert read(tools=[tool]).texts[-1] == (
-        '// Now\ntype weather = (_: {\n// A city\ncity: string,\nunit?: "C" | "F",\n}) => any;\n\n'
-    )
-    assert json.loads(read(tools=[tool], model="claude-sonnet-4-5").texts[-1]) == tool
-
-
-@pytest.mark.parametrize(
-    ("member", "shown"),
-    [
-        ({"type": ["string", "null"], "maxLength": 9}, "string | null"),
-        ({"type": "integer", "default": 3}, 'number // {"default":3}'),
-        ({"const": "one"}, '"one"'),
-        ({"type": "array"}, "any[]"),
-        ({"type": "array", "items": {"type": "integer"}, "uniqueItems": True}, "number[]"),
-        ({"oneOf": [{"type": "null"}, {"type": "boolean"}]}, "null | boolean"),
-        ({"type": "object", "properties": {}}, "object"),
-        ({"$ref": "#/$defs/Place"}, "{\nname?: string,\n}"),
-        ({"$ref": "#/$defs/Unknown"}, 'any // {"$ref":"#/$defs/Unknown"}'),
-        ({"type": "string", "pattern": "x" * 200}, "string // " + json.dumps({"pattern": "x" * 200}, separators=(",", ":"))),
-        (True, "any"),
-    ],
-)  # fmt: skip
-def test_schemas_of_all_kinds_are_rendered(member: object, shown: str) -> None:
-    place = {"type": "object", "properties": {"name": {"type": "string"}}}
-    parameters = {"type": "object", "properties": {"x": member, "y": {"$ref": "#/$defs/Place"}}, "$defs": {"Place": place}}  # fmt: skip
-    function = {"name": "f", "parameters": parameters}
-    text = read(tools=[{"type": "function", "function": function}]).texts[-1]
-    assert text.startswith(f"type f = (_: {{\nx?: {shown},\ny?: ")
-
-
-def test_a_schema_that_refers_to_itself_is_rendered_once() -> None:
-    twice = {"type": "object", "properties": {"a": {"$ref": "#/$defs/N"}, "b": {"$ref": "#/$defs/N"}}}
-    schema = {"$ref": "#/$defs/N", "$defs": {"N": twice}}
-    text = read(tools=[{"type": "function", "function": {"name": "f", "parameters": schema}}]).texts[-1]
-    assert text.count("a?") == 1
-
-
-def test_a_schema_that_is_nested_deeply_counts_as_json() -> None:
-    schema: dict[str, Any] = {"type": "string", "description": "SAID"}
-    for _ in range(20):
-        schema = {"type": "array", "items": schema}
-    parameters = {"type": "object", "properties": {"x": schema}}
-    tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
-    assert json.loads(read(tools=[tool]).texts[-1]) == tool
-
-
 def test_media_are_parts_of_unknown_size_and_never_text() -> None:
     data = "data:image/png;base64," + "iVBORw0KGgo" * 1000
     parts: list[dict[str, Any]] = [
