@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from govmiddleware.app import govern
+from govmiddleware.host import govern
 from govmiddleware.core.money import nano_usd, usd_text
 from govmiddleware.core.prices import PriceBook
 from govmiddleware.core.usage import Reach, Usage

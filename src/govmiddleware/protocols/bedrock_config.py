@@ -46,15 +46,16 @@ class InferenceConfig:
         return read_count(self._config.fields, "maxTokens", least=1, most=LARGEST_TOKEN_LIMIT)
 
     @property
-    def thinks(self) -> bool | None:
-        """Whether Claude is asked to, or told not to; None leaves it to the model."""
-        thinking = self._thinking()
-        return thinking.get("type") != "disabled" if thinking else None
+    def thinking(self) -> dict[str, Any]:
+        """What Claude is told of thinking; empty where that is left to it."""
+        return read(self._more.fields, "thinking", dict[str, Any]) or {}
 
     @property
     def hides_output(self) -> bool | None:
         """Whether what is generated is reasoning that is not shown; None leaves it to the model."""
-        return True if any(self._more.fields.raw(name) for name in _REASONING) else self.thinks
+        if any(self._more.fields.raw(name) for name in _REASONING):
+            return True
+        return self.thinking.get("type") != "disabled" if self.thinking else None
 
     @property
     def tools(self) -> list[Any]:
@@ -70,14 +71,10 @@ class InferenceConfig:
     def bound_output(self, tokens: int) -> None:
         """Write an output limit. Thinking has to stay below it, and below the least there is none."""
         self._config.set("maxTokens", tokens)
-        thinking = self._thinking()
-        budget = thinking.get("budget_tokens")
+        budget = self.thinking.get("budget_tokens")
         if isinstance(budget, int) and budget >= tokens:
-            lower = {**thinking, "budget_tokens": tokens - 1}
+            lower = {**self.thinking, "budget_tokens": tokens - 1}
             self._more.set("thinking", lower if tokens > LEAST_THINKING else {"type": "disabled"})
-
-    def _thinking(self) -> dict[str, Any]:
-        return read(self._more.fields, "thinking", dict[str, Any]) or {}
 
     def _check_more(self) -> None:
         fields = self._more.fields
@@ -87,7 +84,7 @@ class InferenceConfig:
         for raw in map(fields.raw, fields.names()):  # Nova's own request has an `inferenceConfig` too
             if raw is not None and raw.startswith(b"{"):
                 _refuse_limits(RequestBody(raw))
-        budget, limit = self._thinking().get("budget_tokens"), self.output_tokens
+        budget, limit = self.thinking.get("budget_tokens"), self.output_tokens
         if budget is not None and not (isinstance(budget, int) and (limit is None or budget < limit)):
             # With interleaved thinking it may be larger, and then lifts the limit.
             problem = f"'thinking.budget_tokens' must be a number below '{OUTPUT_LIMIT}'."

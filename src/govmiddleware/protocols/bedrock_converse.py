@@ -18,7 +18,7 @@ from govmiddleware.protocols.bedrock_config import OUTPUT_LIMIT, InferenceConfig
 from govmiddleware.protocols.bedrock_model import read_address
 from govmiddleware.protocols.bedrock_prompt import ConversePrompt
 from govmiddleware.protocols.bedrock_reader import JsonReader, StreamReader
-from govmiddleware.protocols.bedrock_usage import tier_of
+from govmiddleware.protocols.bedrock_usage import member_of, objects_in, tier_of
 from govmiddleware.protocols.escapes import may_cache_for_an_hour, refuse_other_output_limits
 from govmiddleware.protocols.fields import read
 
@@ -52,10 +52,10 @@ class BedrockConverse(BedrockRoute):
         prompt.add_system(read(body, "system", list[Any]) or [])
         prompt.add_messages(messages)
         tool_config = read(body, "toolConfig", dict[str, Any]) or {}
-        prompt.add_tools([*_listed(tool_config.get("tools")), *config.tools])
+        forced = bool({"any", "tool"} & member_of(tool_config, "toolChoice").keys())
+        prompt.add_tools([*objects_in(tool_config.get("tools")), *config.tools], forced=forced)
         prompt.add_format(read(body, "outputConfig", dict[str, Any]) or {})
-        if config.thinks:
-            prompt.add_thinking()
+        prompt.add_thinking(config.thinking.get("type"))
         for name in body.names():
             if name not in JUDGED and name not in SETTINGS:
                 prompt.add_unknown(body.raw(name) or b"")
@@ -88,7 +88,3 @@ class BedrockConverse(BedrockRoute):
 def _tier(body: RequestBody) -> str | None:
     asked = {name: read(body, name, dict[str, Any]) or {} for name in ("serviceTier", "performanceConfig")}
     return tier_of(asked)
-
-
-def _listed(tools: object) -> list[Any]:
-    return tools if isinstance(tools, list) else []

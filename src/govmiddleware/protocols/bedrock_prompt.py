@@ -1,44 +1,30 @@
 """What in a converse request becomes prompt.
 
-Source: docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ContentBlock.html. What Bedrock adds to it was fitted
-to the recordings of 2025 and 2026 whose id is even; tests hold it against the odd ones.
+Source: docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ContentBlock.html. Claude's is what Anthropic makes of it;
+what is added for others was fitted to the recordings whose id is even, and is held against the odd ones.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 from govmiddleware.core.estimate import family_of
 from govmiddleware.core.media import decoded
 from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols.anthropic_prompt import (
+    ADAPTIVE_TOKENS,
     FORMAT_TOKENS,
     MESSAGE_TOKENS,
     REPLY_TOKENS,
-    THINKING_TOKENS,
+    TOOL_TOKENS,
 )
 from govmiddleware.protocols.bedrock_usage import member_of, objects_in
 from govmiddleware.protocols.prompt import Prompt
 
-
-class _Form(NamedTuple):
-    """What Bedrock adds for the models whose names have `pattern` in them: tokens once there are tools, and for each
-    call of one with its result."""
-
-    pattern: str
-    tools: int
-    call: int
-
-
-_FORMS = (
-    _Form(r"claude-3", tools=355, call=50),
-    _Form(r"claude", tools=515, call=50),
-    _Form(r"nova-2", tools=860, call=28),
-    _Form(r"nova", tools=363, call=28),
-    _Form(r"llama-?4", tools=112, call=28),
-)
-_OTHERS_CALL = 28
+_LLAMA_4 = re.compile(r"llama-?4")
+_LLAMA_4_TOOLS = 112
+"""What tools add for it here. Groq, whose figure its family has, puts more before it."""
 
 _OF_TEXT = frozenset({"txt", "md", "csv", "html"})
 _UNSEEN = frozenset({"image", "video", "audio"})
@@ -51,17 +37,14 @@ class ConversePrompt(Prompt):
 
     def __init__(self, model: str) -> None:
         super().__init__()
-        family = family_of(model)
-        others = _Form("", tools=family.tools, call=_OTHERS_CALL)
-        self._form = next((form for form in _FORMS if re.search(form.pattern, model.lower())), others)
+        self._family = family_of(model)
         self._is_claude = "claude" in model.lower()
+        self._is_llama_4 = _LLAMA_4.search(model.lower()) is not None
         # For the others, Bedrock counts what stands between messages alone, and no schema of an answer.
-        self.overhead_tokens = family.template + (REPLY_TOKENS if self._is_claude else -MESSAGE_TOKENS)
+        self.overhead_tokens = self._family.template + (REPLY_TOKENS if self._is_claude else -MESSAGE_TOKENS)
 
     def add_system(self, system: list[Any]) -> None:
         """A list of blocks."""
-        if system and self._is_claude:
-            self.overhead_tokens += MESSAGE_TOKENS
         self.add(system)
 
     def add_messages(self, messages: list[Any]) -> None:
@@ -73,16 +56,22 @@ class ConversePrompt(Prompt):
             self.overhead_tokens += MESSAGE_TOKENS
             self.add(message)
 
-    def add_tools(self, tools: list[Any]) -> None:
+    def add_tools(self, tools: list[Any], *, forced: bool) -> None:
         """Definitions of tools. What the results of AWS's own add is not in the request, nor is what those of the
-        model's maker are."""
+        model's maker are.
+
+        Args:
+            forced: whether one has to be called.
+        """
         specified = [member_of(tool, "toolSpec") for tool in objects_in(tools)]
         if any(specified):
-            self.overhead_tokens += self._form.tools
+            in_family = self._family.tools_tokens(forced=forced)
+            self.overhead_tokens += _LLAMA_4_TOOLS if self._is_llama_4 else in_family
         for tool, spec in zip(objects_in(tools), specified, strict=True):
             if spec:
                 schema = member_of(spec, "inputSchema").get("json")
-                self.add_schema({**spec, "inputSchema": schema})
+                self.overhead_tokens += TOOL_TOKENS if self._is_claude else 0
+                self.add_schema({**spec, "inputSchema": schema}, spaced=self._is_claude)
             elif "cachePoint" not in tool:
                 self.unknown_parts += 1
                 self.add_schema(tool)
@@ -93,9 +82,12 @@ class ConversePrompt(Prompt):
             self.overhead_tokens += FORMAT_TOKENS
             self.add(text_format)
 
-    def add_thinking(self) -> None:
-        """What tells the model that it may think."""
-        self.overhead_tokens += THINKING_TOKENS
+    def add_thinking(self, kind: object) -> None:
+        """What tells Claude to think, or that it may."""
+        if kind == "enabled":
+            self.overhead_tokens += self._family.thinking
+        elif kind == "adaptive":
+            self.overhead_tokens += ADAPTIVE_TOKENS
 
     def _said(self, part: dict[str, Any]) -> list[Any]:
         said: dict[str, Any] = {}
@@ -105,7 +97,7 @@ class ConversePrompt(Prompt):
             elif name == "document" and isinstance(member, dict):
                 said |= self._document(member)
             elif name == "toolUse" and isinstance(member, dict):
-                self.overhead_tokens += self._form.call
+                self.overhead_tokens += self._family.calls
                 said["name"] = member.get("name")
                 self.add_schema(member.get("input"))
             elif name == "json":

@@ -82,7 +82,9 @@ class OpenAIResponses(OpenAIRoute):
         reasoning = read(body, "reasoning", dict[str, Any]) or {}
         prompt.add_input(read(body, "input", object), all_turns=reasoning.get("context") == "all_turns")
         prompt.add_tools(read(body, "tools", list[Any]) or [])
-        prompt.add_format(read(body, "text", dict[str, Any]) or {})
+        form = (read(body, "text", dict[str, Any]) or {}).get("format")
+        if isinstance(form, dict) and "schema" in form:
+            prompt.add_format(form)
         _add_what_is_elsewhere(body, prompt)
         if reasoning.get("mode") not in (None, "standard"):
             prompt.unknown_parts += 1  # it asks itself more than once
