@@ -54,6 +54,7 @@ soft_fraction = 0.8
 default_max_output_tokens = 4096
 clamp_min_output_tokens = 64
 slice_output_tokens = 1024
+bound_coverage = 0.99
 unknown_size_tokens = 2000
 body_timeout = 30
 journal_max_records = 5000000
