@@ -275,6 +275,8 @@ class Governance:
         await self.refusals.flush()
         with suppress(StoreUnavailable, HistoryUnavailable):
             await self.settlement_watch.check()
+        with suppress(StoreUnavailable):
+            await self.calibrator.refresh()
         await self.drainer.close()
         await self._close_webhook()
         await asyncio.to_thread(self.storage.synchronous.close)

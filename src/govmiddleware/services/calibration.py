@@ -61,7 +61,7 @@ class _Workspace:
 class Calibrator:
     """Bounds inputs, and learns from those that settled.
 
-    Requests with parts of unknown size, or with hosted tools, are left out of both: their bound is as shipped.
+    What is not counted from texts alone, as with media or hosted tools, is left out of both: its bound is as shipped.
 
     Args:
         store: keeps what is learned, for all workers.
@@ -86,7 +86,8 @@ class Calibrator:
     def bound(self, call: Call, info: RequestInfo, estimate: int) -> int:
         """Input tokens to reserve for a request of this estimate."""
         shipped = input_bound(estimate, info.model)
-        if call.principal is None or info.unknown_parts or info.reach.beside_tokens != Usage():
+        has_others = info.unknown_parts or info.input_tokens or info.reach.beside_tokens != Usage()
+        if has_others or call.principal is None:
             return shipped
         call.shows_its_size = True
         workspace = self._workspace(call.principal.workspace)
@@ -108,10 +109,8 @@ class Calibrator:
         has_searched = usage.web_searches or usage.file_searches
         if call.model is None or len(call.model) > _LONGEST_MODEL or not call.shows_its_size or has_searched:
             return
-        workspace, model = (
-            self._workspace(call.require_principal().workspace),
-            (call.protocol.name, call.model),
-        )
+        workspace = self._workspace(call.require_principal().workspace)
+        model = call.protocol.name, call.model
         if model in workspace.news or len(workspace.news) < _MOST_MODELS:
             workspace.news[model].observe(estimate, usage.input_tokens)
         if learned := workspace.models.get(model):
@@ -165,7 +164,7 @@ class Calibrator:
 def _most(info: RequestInfo) -> int:
     """No tokenizer makes more tokens than there are bytes."""
     in_bytes = sum(len(text.encode(errors="surrogatepass")) for text in info.texts)
-    return info.overhead_tokens + info.input_tokens + in_bytes
+    return info.overhead_tokens + in_bytes
 
 
 def _family(model: Model) -> Model:
