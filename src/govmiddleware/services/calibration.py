@@ -123,7 +123,7 @@ class Calibrator:
         """
         since, self._refreshed = self._refreshed, self._clock()
         for name, workspace in list(self._workspaces.items()):
-            if workspace.used >= since:
+            if workspace.used >= since or workspace.news:
                 await self._merge(name, workspace)
             elif workspace.used < self._refreshed - _IDLE_SECONDS:
                 del self._workspaces[name]
