@@ -6,12 +6,12 @@ Exchanges are read by the stack's own protocols and estimated as in the stack. C
 reported, without media, hosted tools and references. Then the calibrator itself bounds and learns:
 
 - cold: each exchange once, nothing learned.
-- learned: exchanges drawn in random order, with replacement, all into one workspace. Counted are those whose model had
-  50 settled requests before.
+- learning, learned: exchanges drawn in random order, with replacement, all into one workspace: those whose model had
+  fewer than 50 settled requests before, and the others.
 - held out: the same, but one random half of each model's exchanges is learned from, and the bounds of the other half are
   counted; a model with one exchange is left out. Repeated with the halves changed over.
 
-held: the bound is at least the actual input. within: it is at most 1.6 times that and 64 tokens more (cold), or 1.25 times
+held: the bound is at least the actual input. within: it is at most 1.6 times that and 64 tokens more (cold, learning), or 1.25 times
 and 32 (else).
 """
 
@@ -109,14 +109,15 @@ async def simulate(files: Iterable[Path], draws: int, coverage: float, chance: r
         cold.add(recorded, recorded.bound(nothing_learned))
     cold.tell("cold")
 
-    learned = Tally(1.25, 32)
-    await draw(every, every, draws, new_calibrator(coverage), learned, chance)
+    learning, learned = Tally(1.6, 64), Tally(1.25, 32)
+    await draw(every, every, draws, new_calibrator(coverage), learning, learned, chance)
+    learning.tell("learning")
     learned.tell("learned")
 
-    held_out = Tally(1.25, 32)
+    learning, held_out = Tally(1.6, 64), Tally(1.25, 32)
     one, other = halves(every, chance)
     for seen, unseen in ((one, other), (other, one)):
-        await draw(seen, unseen, draws // 2, new_calibrator(coverage), held_out, chance)
+        await draw(seen, unseen, draws // 2, new_calibrator(coverage), learning, held_out, chance)
     held_out.tell("held out")
 
 
@@ -125,16 +126,17 @@ async def draw(
     measured: Sequence[Recorded],
     draws: int,
     calibrator: Calibrator,
-    tally: Tally,
+    learning: Tally,
+    learned: Tally,
     chance: random.Random,
 ) -> None:
-    """Settle `draws` of `seen` at random, and tally the bound of as many of `measured`."""
+    """Settle `draws` of `seen` at random, and tally the bounds of as many of `measured`."""
     settled: Counter[tuple[str, str]] = Counter()
     for number in range(draws):
         asked = chance.choice(measured)
         bound = asked.bound(calibrator)
-        if settled[asked.model] >= LEAST_OBSERVATIONS:
-            tally.add(asked, bound)
+        tally = learned if settled[asked.model] >= LEAST_OBSERVATIONS else learning
+        tally.add(asked, bound)
         ended = asked if seen is measured else chance.choice(seen)
         ended.bound(calibrator)
         calibrator.settled(ended.call, ended.charge)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from govmiddleware.core.calibration import SIZES
 from govmiddleware.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -113,8 +114,9 @@ class Metrics:
         )
         self.input_bound_factor = Gauge(
             "govmiddleware_input_bound_factor",
-            "The factor over the estimate that was learned for the workspace of the last settled request.",
-            ["protocol", "model"],
+            "The factor over the estimate, of prompts from so many tokens on, that was learned for the workspace of "
+            "the last settled request.",
+            ["protocol", "model", "from_tokens"],
             multiprocess_mode="livemax",
             registry=registry,
         )
@@ -246,9 +248,10 @@ class Metrics:
         held = call.bound is not None and usage.input_tokens <= call.bound.input_tokens
         self.input_bounds.labels(call.protocol.name, _model(call), size, "yes" if held else "no").inc()
 
-    def calibrated(self, call: Call, factor: float) -> None:
-        """Show what is learned of the model of a settled request."""
-        self.input_bound_factor.labels(call.protocol.name, _model(call)).set(factor)
+    def calibrated(self, call: Call, factors: Iterable[float]) -> None:
+        """Show what is learned of the model of a settled request, by size of prompts."""
+        for least, factor in zip((0, *SIZES), factors, strict=True):
+            self.input_bound_factor.labels(call.protocol.name, _model(call), str(least)).set(factor)
 
     @contextmanager
     def store_trip(self, script: str) -> Iterator[None]:

@@ -8,6 +8,7 @@ for a large share of a long one.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, Self
@@ -24,6 +25,16 @@ LAST_BUCKET = math.ceil(math.log(4) / _GROWTH)
 """A ratio of 4 and more."""
 
 
+SIZES = (128, 1024, 8192)
+"""Estimates from which on prompts are a size larger. What templates and tools add is much of a short prompt and little of
+a long one, whose bound should not answer for it."""
+
+
+def size_of(estimate: int) -> int:
+    """0 to 3."""
+    return bisect_right(SIZES, estimate)
+
+
 def bucket_of(estimate: int, actual: int) -> int:
     """0 holds all that the estimate covers, so that a request that is much less than it looks, as one with fields that
     nobody reads, weighs no more than one that was estimated well. One that is much more weighs as one of four times."""
@@ -34,7 +45,7 @@ def bucket_of(estimate: int, actual: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What the observations of one model come to.
+    """What the observations in one histogram come to.
 
     Attributes:
         ratio: the quantile that was asked for, at most 1 % above it.

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated
 
 import msgspec
 
-from govmiddleware.core.calibration import LAST_BUCKET, CalibrationStore, Learned, Ratios
+from govmiddleware.core.calibration import LAST_BUCKET, SIZES, CalibrationStore, Learned, Ratios, size_of
 from govmiddleware.core.call import Call, Settlement
 from govmiddleware.core.estimate import family_of, input_bound
 from govmiddleware.core.ports import RequestInfo
@@ -25,8 +26,8 @@ from govmiddleware.services.settlement import Charge
 CALIBRATION_SECONDS = 5.0
 """How often a worker merges and reads, and so how old what it applies may be."""
 
-_MOST_MODELS = 200
-"""Of a workspace: the first so many are learned. Only where `*` has a price can clients invent models."""
+_MOST_HISTOGRAMS = 500
+"""Of a workspace: the first so many are kept. Only where `*` has a price can clients invent models."""
 _LONGEST_MODEL = 128
 _IDLE_SECONDS = 3600.0
 """After which a worker forgets a workspace; the store has what it learned."""
@@ -34,11 +35,13 @@ _TRIES = 3
 """Of a merge that other workers get ahead of; after them it is for the next round."""
 
 Model = tuple[str, str]
-"""Protocol and model, as the client names it."""
+"""Protocol, and the model as the client names it."""
+Kind = tuple[str, str, int]
+"""Protocol, model and size of prompts: each has a histogram."""
 
 _Bucket = Annotated[int, msgspec.Meta(ge=0, le=LAST_BUCKET)]
 _Weight = Annotated[float, msgspec.Meta(gt=0)]
-_News = defaultdict[Model, Ratios]
+_News = defaultdict[Kind, Ratios]
 
 
 @dataclass(slots=True)
@@ -48,13 +51,13 @@ class _Workspace:
     Attributes:
         used: when it was last asked for.
         news: observed since the last merge.
-        models: what is learned of each model.
-        families: the same of all models of a family together, by protocol and the family's pattern.
+        models: what is learned of each model, by size; of all sizes together where that one has shown too little.
+        families: the same of all models and sizes of a family together, by protocol and the family's pattern.
     """
 
     used: float
     news: _News = field(default_factory=lambda: defaultdict(Ratios))
-    models: Mapping[Model, Learned] = field(default_factory=dict)
+    models: Mapping[Model, Sequence[Learned]] = field(default_factory=dict)
     families: Mapping[Model, Learned] = field(default_factory=dict)
 
 
@@ -86,14 +89,13 @@ class Calibrator:
     def bound(self, call: Call, info: RequestInfo, estimate: int) -> int:
         """Input tokens to reserve for a request of this estimate."""
         shipped = input_bound(estimate, info.model)
-        has_others = info.unknown_parts or info.input_tokens or info.reach.beside_tokens != Usage()
-        if has_others or call.principal is None:
+        if call.principal is None or not _is_plain(info):
             return shipped
         call.shows_its_size = True
         workspace = self._workspace(call.principal.workspace)
         model = call.protocol.name, info.model
-        if learned := workspace.models.get(model):
-            return learned.bound(estimate, shipped=shipped, most=lambda: _most(info))
+        if by_size := workspace.models.get(model):
+            return by_size[size_of(estimate)].bound(estimate, shipped=shipped, most=lambda: _most(info))
         # What a proxy adds to the prompts of one model it adds to its others'. But a family's newer models may make
         # more tokens of a text than its older ones, so that others only raise a bound.
         if learned := workspace.families.get(_family(model)):
@@ -106,15 +108,19 @@ class Calibrator:
         if charge.settlement is not Settlement.EXACT or not usage.input_tokens or not estimate:
             return
         self._metrics.bounded(call, usage)
-        has_searched = usage.web_searches or usage.file_searches
-        if call.model is None or len(call.model) > _LONGEST_MODEL or not call.shows_its_size or has_searched:
+        if (
+            call.model is None
+            or len(call.model) > _LONGEST_MODEL
+            or not call.shows_its_size
+            or _has_others(usage)
+        ):
             return
         workspace = self._workspace(call.require_principal().workspace)
-        model = call.protocol.name, call.model
-        if model in workspace.news or len(workspace.news) < _MOST_MODELS:
-            workspace.news[model].observe(estimate, usage.input_tokens)
-        if learned := workspace.models.get(model):
-            self._metrics.calibrated(call, learned.ratio)
+        kind = call.protocol.name, call.model, size_of(estimate)
+        if kind in workspace.news or len(workspace.news) < _MOST_HISTOGRAMS:
+            workspace.news[kind].observe(estimate, usage.input_tokens)
+        if by_size := workspace.models.get(kind[:2]):
+            self._metrics.calibrated(call, [learned.ratio for learned in by_size])
 
     async def refresh(self) -> None:
         """Merge what was observed, and read what is learned, of the workspaces that were used since the last time.
@@ -132,33 +138,53 @@ class Calibrator:
         news, workspace.news = workspace.news, defaultdict(Ratios)
         for _ in range(_TRIES):
             stored = await self._store.read(name)
-            ratios = {_model(field): _decoded(value) for field, value in stored.items()}
-            for model, observed in news.items():
-                if model in ratios or len(ratios) < _MOST_MODELS:
-                    ratios.setdefault(model, Ratios()).learn(observed, self._coverage)
-            changed = {_field(model): _encoded(ratios[model]) for model in news if model in ratios}
+            ratios = _decoded(stored)
+            for kind, observed in news.items():
+                if kind in ratios or len(ratios) < _MOST_HISTOGRAMS:
+                    ratios.setdefault(kind, Ratios()).learn(observed, self._coverage)
+            changed = {_field(kind): _encoded(ratios[kind]) for kind in news if kind in ratios}
             seen = {field: stored.get(field) for field in changed}
             if not changed or await self._store.replace(name, seen, changed):
                 break
         else:
-            for model, observed in news.items():
-                workspace.news[model] = Ratios.together([workspace.news[model], observed])
-        families: dict[Model, list[Ratios]] = defaultdict(list)
-        for model, each in ratios.items():
-            families[_family(model)].append(each)
-        workspace.models = self._learned(ratios)
-        workspace.families = self._learned(
-            {family: Ratios.together(several) for family, several in families.items()}
-        )
+            for kind, observed in news.items():
+                workspace.news[kind] = Ratios.together([workspace.news[kind], observed])
+        models = self._together(ratios, lambda model: model)
+        sizes = range(len(SIZES) + 1)
+        workspace.models = {
+            model: [self._learned(ratios.get((*model, size))) or learned for size in sizes]
+            for model, learned in models.items()
+        }
+        workspace.families = self._together(ratios, _family)
 
-    def _learned(self, ratios: Mapping[Model, Ratios]) -> dict[Model, Learned]:
-        every = ((model, each.learned(self._coverage)) for model, each in ratios.items())
+    def _together(
+        self, ratios: Mapping[Kind, Ratios], group: Callable[[Model], Model]
+    ) -> dict[Model, Learned]:
+        """What is learned of each group of models, all sizes together."""
+        groups: dict[Model, list[Ratios]] = defaultdict(list)
+        for (protocol, name, _), each in ratios.items():
+            groups[group((protocol, name))].append(each)
+        every = ((model, self._learned(Ratios.together(several))) for model, several in groups.items())
         return {model: learned for model, learned in every if learned is not None}
+
+    def _learned(self, ratios: Ratios | None) -> Learned | None:
+        return None if ratios is None else ratios.learned(self._coverage)
 
     def _workspace(self, name: str) -> _Workspace:
         found = self._workspaces.setdefault(name, _Workspace(0))
         found.used = self._clock()
         return found
+
+
+def _is_plain(info: RequestInfo) -> bool:
+    """Whether its estimate was counted from its texts alone."""
+    return not info.unknown_parts and not info.input_tokens and info.reach.beside_tokens == Usage()
+
+
+def _has_others(usage: Usage) -> bool:
+    """Whether hosted tools or media were in the input all the same."""
+    media = usage.input_audio_tokens or usage.input_image_tokens or usage.input_video_tokens
+    return bool(media or usage.web_searches or usage.file_searches)
 
 
 def _most(info: RequestInfo) -> int:
@@ -172,23 +198,20 @@ def _family(model: Model) -> Model:
     return protocol, family_of(name).pattern
 
 
-def _field(model: Model) -> str:
-    """Of the hash in the store. No protocol has a space in its name."""
-    return " ".join(model)
-
-
-def _model(field: str) -> Model:
-    protocol, _, name = field.partition(" ")
-    return protocol, name
+def _field(kind: Kind) -> str:
+    """Of the hash in the store."""
+    return msgspec.json.encode(kind).decode()
 
 
 def _encoded(ratios: Ratios) -> bytes:
     return msgspec.json.encode({bucket: round(weight, 3) for bucket, weight in ratios.weights.items()})
 
 
-def _decoded(value: bytes) -> Ratios:
-    """Begun anew where somebody else wrote it."""
-    try:
-        return Ratios(msgspec.json.decode(value, type=dict[_Bucket, _Weight]))
-    except msgspec.MsgspecError:
-        return Ratios()
+def _decoded(stored: Mapping[str, bytes]) -> dict[Kind, Ratios]:
+    """Without what somebody else wrote there: it is begun anew."""
+    found = {}
+    for name, value in stored.items():
+        with suppress(msgspec.MsgspecError):
+            kind = msgspec.json.decode(name, type=Kind)
+            found[kind] = Ratios(msgspec.json.decode(value, type=dict[_Bucket, _Weight]))
+    return found
