@@ -17,7 +17,7 @@ import msgspec
 
 from govmiddleware.core.calibration import LAST_BUCKET, SIZES, CalibrationStore, Learned, Ratios, size_of
 from govmiddleware.core.call import Call, Settlement
-from govmiddleware.core.estimate import family_of, input_bound
+from govmiddleware.core.estimate import input_bound
 from govmiddleware.core.ports import RequestInfo
 from govmiddleware.core.usage import Usage
 from govmiddleware.metrics import Metrics
@@ -52,13 +52,11 @@ class _Workspace:
         used: when it was last asked for.
         news: observed since the last merge.
         models: what is learned of each model, by size; of all sizes together where that one has shown too little.
-        families: the same of all models and sizes of a family together, by protocol and the family's pattern.
     """
 
     used: float
     news: _News = field(default_factory=lambda: defaultdict(Ratios))
     models: Mapping[Model, Sequence[Learned]] = field(default_factory=dict)
-    families: Mapping[Model, Learned] = field(default_factory=dict)
 
 
 class Calibrator:
@@ -92,15 +90,11 @@ class Calibrator:
         if call.principal is None or not _is_plain(info):
             return shipped
         call.shows_its_size = True
-        workspace = self._workspace(call.principal.workspace)
-        model = call.protocol.name, info.model
-        if by_size := workspace.models.get(model):
-            return by_size[size_of(estimate)].bound(estimate, shipped=shipped, most=lambda: _most(info))
-        # What a proxy adds to the prompts of one model it adds to its others'. But a family's newer models may make
-        # more tokens of a text than its older ones, so that others only raise a bound.
-        if learned := workspace.families.get(_family(model)):
-            return max(shipped, learned.bound(estimate, shipped=shipped, most=lambda: _most(info)))
-        return shipped
+        models = self._workspace(call.principal.workspace).models
+        by_size = models.get((call.protocol.name, info.model))
+        if by_size is None:
+            return shipped
+        return by_size[size_of(estimate)].bound(estimate, shipped=shipped, most=lambda: _most(info))
 
     def settled(self, call: Call, charge: Charge) -> None:
         """Learn from a call that ended, if the provider itself said what its input took."""
@@ -108,15 +102,11 @@ class Calibrator:
         if charge.settlement is not Settlement.EXACT or not usage.input_tokens or not estimate:
             return
         self._metrics.bounded(call, usage)
-        if (
-            call.model is None
-            or len(call.model) > _LONGEST_MODEL
-            or not call.shows_its_size
-            or _has_others(usage)
-        ):
+        model = call.model or ""
+        if len(model) > _LONGEST_MODEL or not call.shows_its_size or _has_others(usage):
             return
         workspace = self._workspace(call.require_principal().workspace)
-        kind = call.protocol.name, call.model, size_of(estimate)
+        kind = call.protocol.name, model, size_of(estimate)
         if kind in workspace.news or len(workspace.news) < _MOST_HISTOGRAMS:
             workspace.news[kind].observe(estimate, usage.input_tokens)
         if by_size := workspace.models.get(kind[:2]):
@@ -149,26 +139,15 @@ class Calibrator:
         else:
             for kind, observed in news.items():
                 workspace.news[kind] = Ratios.together([workspace.news[kind], observed])
-        models = self._together(ratios, lambda model: model)
-        sizes = range(len(SIZES) + 1)
-        workspace.models = {
-            model: [self._learned(ratios.get((*model, size))) or learned for size in sizes]
-            for model, learned in models.items()
-        }
-        workspace.families = self._together(ratios, _family)
+        workspace.models = self._learned(ratios)
 
-    def _together(
-        self, ratios: Mapping[Kind, Ratios], group: Callable[[Model], Model]
-    ) -> dict[Model, Learned]:
-        """What is learned of each group of models, all sizes together."""
-        groups: dict[Model, list[Ratios]] = defaultdict(list)
-        for (protocol, name, _), each in ratios.items():
-            groups[group((protocol, name))].append(each)
-        every = ((model, self._learned(Ratios.together(several))) for model, several in groups.items())
-        return {model: learned for model, learned in every if learned is not None}
-
-    def _learned(self, ratios: Ratios | None) -> Learned | None:
-        return None if ratios is None else ratios.learned(self._coverage)
+    def _learned(self, ratios: Mapping[Kind, Ratios]) -> dict[Model, Sequence[Learned]]:
+        found: dict[Model, Sequence[Learned]] = {}
+        for model in {kind[:2] for kind in ratios}:
+            by_size = [ratios.get((*model, size), Ratios()) for size in range(len(SIZES) + 1)]
+            if learned := Ratios.together(by_size).learned(self._coverage):
+                found[model] = [each.learned(self._coverage) or learned for each in by_size]
+        return found
 
     def _workspace(self, name: str) -> _Workspace:
         found = self._workspaces.setdefault(name, _Workspace(0))
@@ -191,11 +170,6 @@ def _most(info: RequestInfo) -> int:
     """No tokenizer makes more tokens than there are bytes."""
     in_bytes = sum(len(text.encode(errors="surrogatepass")) for text in info.texts)
     return info.overhead_tokens + in_bytes
-
-
-def _family(model: Model) -> Model:
-    protocol, name = model
-    return protocol, family_of(name).pattern
 
 
 def _field(kind: Kind) -> str:
