@@ -220,6 +220,8 @@ MISTAKES = [
     ("clamp_min_output_tokens = 0", "clamp_min_output_tokens", "0", "greater than 0"),
     ("slice_output_tokens = -1", "slice_output_tokens", "-1", "greater than or equal to 0"),
     ("slice_output_tokens = true", "slice_output_tokens", "True", "a number"),
+    ("bound_coverage = 1", "bound_coverage", "1", "less than or equal to 0.9999"),
+    ("bound_coverage = 0.4", "bound_coverage", "0.4", "greater than or equal to 0.5"),
     ("unknown_size_tokens = 'x'", "unknown_size_tokens", "'x'", "a valid integer"),
     # upstreams
     *(

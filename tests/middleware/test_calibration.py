@@ -51,4 +51,3 @@ async def test_what_was_observed_last_is_in_the_store_when_a_worker_ends(governe
     await post(app, **LONG)
     before, after = (reserved(call)[1] for call in inside.calls[-2:])
     assert after < before
-
