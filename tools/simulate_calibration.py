@@ -9,7 +9,7 @@ reported, without media, hosted tools and references. Then the calibrator itself
 - learning, learned: exchanges drawn in random order, with replacement, all into one workspace: those whose model had
   fewer than 50 settled requests before, and the others.
 - held out: the same, but one random half of each model's exchanges is learned from, and the bounds of the other half are
-  counted; a model with one exchange is left out. Repeated with the halves changed over.
+  counted; models with fewer than 20 exchanges are left out. Repeated with the halves changed over.
 
 held: the bound is at least the actual input. within: it is at most 1.6 times that and 64 tokens more (cold, learning), or 1.25 times
 and 32 (else).
@@ -39,6 +39,8 @@ from govmiddleware.replay.lines import read_exchange, read_lines
 from govmiddleware.replay.player import MemoryCalibration, Player, protocol_of
 from govmiddleware.services.calibration import Calibrator
 from govmiddleware.services.settlement import Charge, Outcome
+
+LEAST_HELD_OUT = 20
 
 MERGE_EVERY = 10
 """Requests, as workers merge what they observed every few seconds."""
@@ -151,7 +153,7 @@ def halves(every: Iterable[Recorded], chance: random.Random) -> tuple[list[Recor
     for each in every:
         by_model[each.model].append(each)
     for alike in by_model.values():
-        if len(alike) > 1:
+        if len(alike) >= LEAST_HELD_OUT:
             chance.shuffle(alike)
             one += alike[::2]
             other += alike[1::2]

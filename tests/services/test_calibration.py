@@ -22,7 +22,8 @@ from govmiddleware.metrics import Metrics
 from govmiddleware.services.calibration import Calibrator
 from govmiddleware.services.settlement import Charge, Outcome
 
-CLAUDE = RequestInfo("claude-sonnet-4-5", texts=("x" * 40_000,))
+TEXT = Reach(media=False, cache_1h=False)
+CLAUDE = RequestInfo("claude-sonnet-4-5", texts=("x" * 40_000,), reach=TEXT)
 SHIPPED = input_bound(1000, CLAUDE.model)
 MakeCalibrator = Callable[..., Calibrator]
 
@@ -137,10 +138,23 @@ async def test_what_a_workspace_teaches_is_not_applied_to_another(worker: Learni
         {"usage": Usage(5000, web_searches=1)},
         {"info": replace(CLAUDE, unknown_parts=1)},
         {"info": replace(CLAUDE, input_tokens=700)},
-        {"info": replace(CLAUDE, reach=Reach(beside_tokens=Usage(web_searches=3)))},
+        {"info": replace(CLAUDE, reach=replace(TEXT, media=True))},
+        {"info": replace(CLAUDE, reach=replace(TEXT, beside_tokens=Usage(web_searches=3)))},
+        {"usage": Usage(5000, input_image_tokens=1000)},
         {"info": replace(CLAUDE, model="claude-" + "x" * 200)},
     ],
-    ids=["estimated", "aborted", "no input", "searched", "unknown", "media", "hosted tools", "long name"],
+    ids=[
+        "estimated",
+        "aborted",
+        "no input",
+        "searched",
+        "unknown",
+        "tokens",
+        "media",
+        "hosted tools",
+        "media in the answer's usage",
+        "long name",
+    ],
 )
 async def test_nothing_is_learned_from_inputs_that_say_nothing_of_how_texts_are_estimated(
     worker: Learning, store: RedisCalibration, taught: Mapping[str, object]

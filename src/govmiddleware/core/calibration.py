@@ -48,7 +48,7 @@ class Learned:
     """What the observations in one histogram come to.
 
     Attributes:
-        ratio: the quantile that was asked for, at most 1 % above it.
+        ratio: the quantile that was asked for, at most 1 % above it; 1 at least.
         trust: 0 to 1: how far it stands in place of what is shipped.
     """
 
@@ -64,10 +64,8 @@ class Learned:
         """
         learned = math.ceil(self.ratio * (estimate + GRACE)) - GRACE
         if learned <= shipped:
-            learned = math.ceil(learned + (shipped - learned) * (1 - self.trust))
-        else:
-            learned = min(learned, 2 * shipped, max(shipped, most()))
-        return max(estimate, learned)
+            return math.ceil(learned + (shipped - learned) * (1 - self.trust))
+        return min(learned, 2 * shipped, max(shipped, most()))
 
 
 class Ratios:

@@ -157,7 +157,8 @@ class Calibrator:
 
 def _is_plain(info: RequestInfo) -> bool:
     """Whether its estimate was counted from its texts alone."""
-    return not info.unknown_parts and not info.input_tokens and info.reach.beside_tokens == Usage()
+    has_unread = info.unknown_parts or info.input_tokens or info.reach.media
+    return not has_unread and info.reach.beside_tokens == Usage()
 
 
 def _has_others(usage: Usage) -> bool:
