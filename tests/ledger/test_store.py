@@ -78,6 +78,7 @@ def test_the_names_of_keys_are_what_other_versions_expect() -> None:
         "tokens": "gov:{acme}:tokens",
         "active_tokens": "gov:{acme}:active",
         "state": "gov:{acme}:state",
+        "ratios_prefix": "gov:{acme}:ratios:",
         "restorer": "gov:{acme}:restorer",
         "open": "gov:{acme}:open",
         "journal": "gov:{acme}:journal",
