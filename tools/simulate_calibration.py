@@ -11,8 +11,8 @@ reported, without media, hosted tools and references. Then the calibrator itself
 - held out: the same, but one random half of each model's exchanges is learned from, and the bounds of the other half are
   counted; models with fewer than 20 exchanges are left out. Repeated with the halves changed over.
 
-held: the bound is at least the actual input. within: it is at most 1.6 times that and 64 tokens more (cold, learning), or 1.25 times
-and 32 (else).
+held: the bound is at least the actual input. within: it is at most 1.6 times that and 64 tokens more (cold, learning),
+or 1.25 times and 32 (else).
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from govmiddleware.services.calibration import Calibrator
 from govmiddleware.services.settlement import Charge, Outcome
 
 LEAST_HELD_OUT = 20
+"""Exchanges of a model."""
 
 MERGE_EVERY = 10
 """Requests, as workers merge what they observed every few seconds."""

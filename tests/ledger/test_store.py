@@ -201,6 +201,7 @@ def test_only_scripts_that_end_what_has_begun_write_when_memory_is_short() -> No
         "end_restoring.lua": "#!lua",
         "look.lua": "#!lua flags=no-writes",
         "expired.lua": "#!lua flags=no-writes",
+        "replace_fields.lua": "#!lua",
         "replace_head.lua": "#!lua",
         "renew.lua": "#!lua flags=allow-oom",
         "settle.lua": "#!lua flags=allow-oom",

@@ -21,9 +21,9 @@ LEAST_OBSERVATIONS = 50
 
 _GROWTH = math.log(1.01)
 """Of a histogram's bucket over the one before it."""
-LAST_BUCKET = math.ceil(math.log(4) / _GROWTH)
-"""A ratio of 4 and more."""
-
+_MOST = 4
+"""A ratio of that and more is in the last bucket."""
+LAST_BUCKET = math.ceil(math.log(_MOST) / _GROWTH)
 
 SIZES = (128, 1024, 8192)
 """Estimates from which on prompts are a size larger. What templates and tools add is much of a short prompt and little of
@@ -38,9 +38,10 @@ def size_of(estimate: int) -> int:
 def bucket_of(estimate: int, actual: int) -> int:
     """0 holds all that the estimate covers, so that a request that is much less than it looks, as one with fields that
     nobody reads, weighs no more than one that was estimated well. One that is much more weighs as one of four times."""
-    ratio = (max(0, actual) + GRACE) / (max(0, estimate) + GRACE)
+    expected = estimate + GRACE
+    ratio = min(max(0, actual) + GRACE, _MOST * expected) / expected
     # Rounded, or a ratio that is an edge could lie behind it.
-    return min(LAST_BUCKET, max(0, math.ceil(round(math.log(ratio) / _GROWTH, 9))))
+    return max(0, math.ceil(round(math.log(ratio) / _GROWTH, 9)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,9 +53,9 @@ class Conclusion:
         if reservation.open:
             self._metrics.cut_streams.inc(call.was_cut)
             charge = _charge(call, ended)
+            await self._end(call, reservation, charge)
             if charge is not None and self._calibrator is not None:
                 self._calibrator.settled(call, charge)
-            await self._end(call, reservation, charge)
 
     async def release(self, call: Call, reservation: Reservation) -> None:
         """Give back what a call holds that was refused. Raises no more than `conclude`."""
