@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,6 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from govmiddleware.core.calibration import SIZES
 from govmiddleware.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -248,10 +247,9 @@ class Metrics:
         held = call.bound is not None and usage.input_tokens <= call.bound.input_tokens
         self.input_bounds.labels(call.protocol.name, _model(call), size, "yes" if held else "no").inc()
 
-    def calibrated(self, call: Call, factors: Iterable[float]) -> None:
-        """Show what is learned of the model of a settled request, by size of prompts."""
-        for least, factor in zip((0, *SIZES), factors, strict=True):
-            self.input_bound_factor.labels(call.protocol.name, _model(call), str(least)).set(factor)
+    def calibrated(self, call: Call, from_tokens: int, factor: float) -> None:
+        """Show what is learned of the model of a settled request, for prompts of its size."""
+        self.input_bound_factor.labels(call.protocol.name, _model(call), str(from_tokens)).set(factor)
 
     @contextmanager
     def store_trip(self, script: str) -> Iterator[None]:

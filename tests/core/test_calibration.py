@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from govmiddleware.core.calibration import GRACE, LAST_BUCKET, LEAST_OBSERVATIONS, Learned, Ratios, bucket_of
 
 COVERAGE = 0.99
-few = settings(max_examples=50, deadline=None)
+few = settings(max_examples=30, deadline=None)
 Pairs = list[tuple[int, int]]
 """Of estimates and actual figures."""
 

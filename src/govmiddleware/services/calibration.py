@@ -106,11 +106,12 @@ class Calibrator:
         if len(model) > _LONGEST_MODEL or not call.shows_its_size or _has_others(usage):
             return
         workspace = self._workspace(call.require_principal().workspace)
-        kind = call.protocol.name, model, size_of(estimate)
+        size = size_of(estimate)
+        kind = call.protocol.name, model, size
         if kind in workspace.news or len(workspace.news) < _MOST_HISTOGRAMS:
             workspace.news[kind].observe(estimate, usage.input_tokens)
         if by_size := workspace.models.get(kind[:2]):
-            self._metrics.calibrated(call, [learned.ratio for learned in by_size])
+            self._metrics.calibrated(call, SIZES[size - 1] if size else 0, by_size[size].ratio)
 
     async def refresh(self) -> None:
         """Merge what was observed, and read what is learned, of the workspaces that were used since the last time.
