@@ -89,16 +89,18 @@ def main() -> None:
 
 
 async def measure(path: Path) -> list[Measured]:
-    """All exchanges of a file that count. Any model has a price, so that none is refused for lack of one."""
-    player = Player(
-        PriceBook((ConfiguredPrice(model="*", input_usd_per_mtok=1, output_usd_per_mtok=1),)),
-        [Provider()],
-        default_max_output_tokens=4096,
-        unknown_size_tokens=2000,
-        max_body_bytes=33_554_432,
-    )
+    """All exchanges of a file that count. Any model has a price, so that none is refused for lack of one; each has a
+    player of its own, so that no bound has learned from others."""
+    prices = PriceBook((ConfiguredPrice(model="*", input_usd_per_mtok=1, output_usd_per_mtok=1),))
     measured = []
     for _, line in read_lines(path):
+        player = Player(
+            prices,
+            [Provider()],
+            default_max_output_tokens=4096,
+            unknown_size_tokens=2000,
+            max_body_bytes=33_554_432,
+        )
         exchange = read_exchange(line)
         try:
             played = await player.play(exchange, datetime.now(UTC))

@@ -108,6 +108,16 @@ def test_each_exchange_gives_a_line_in_order(replay: Replay) -> None:
     assert "3 exchanges" in ran.err
 
 
+def test_bounds_learn_in_the_order_of_the_lines_as_they_would_in_the_stack(replay: Replay) -> None:
+    prompt = {**CHAT["request"], "messages": [{"role": "user", "content": "word " * 1000}]}
+    answer = {**CHAT["response"], "usage": {"prompt_tokens": 1200, "completion_tokens": 50}}
+    long = CHAT | {"request": prompt, "response": answer}
+    said, _ = replay([long] * 52 + [long | {"workspace": "another"}])
+    bounds = [each["bound"]["input_tokens"] for each in said]
+    assert len(set(bounds[:50])) == 1
+    assert bounds[0] == bounds[52] < 1200 <= bounds[51], "what one workspace teaches is not for another"
+
+
 def test_a_stream_is_read_as_it_was_recorded(replay: Replay) -> None:
     chunks = [{"model": "gpt-4o", "choices": [{"delta": {"content": "Hello"}}]}, CHAT["response"]]
     text = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"

@@ -43,6 +43,7 @@ class Estimate:
         max_body_bytes, body_timeout: 413 and 408 past them; after decoding too.
         default_max_output_tokens: written into a request whose output nothing else bounds.
         unknown_size_tokens: for each part whose size the request does not show.
+        input_bound: what to reserve for a prompt, by its estimate; without it, as shipped.
         clock: tells the time for which prices are asked.
     """
 
@@ -56,6 +57,7 @@ class Estimate:
         body_timeout: float = 30,
         default_max_output_tokens: int = 4096,
         unknown_size_tokens: int = 2000,
+        input_bound: Callable[[Call, RequestInfo, int], int] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.app = app
@@ -65,6 +67,7 @@ class Estimate:
         self.body_timeout = body_timeout
         self.default_max_output_tokens = default_max_output_tokens
         self.unknown_size_tokens = unknown_size_tokens
+        self._input_bound = input_bound or _shipped_bound
         self._now = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -119,7 +122,7 @@ class Estimate:
         counted = await count(info.texts, info.model)
         estimate = input_estimate(info, counted, self.unknown_size_tokens)
         call.estimated_input_tokens = estimate
-        input_tokens = input_bound(estimate, info.model)
+        input_tokens = self._input_bound(call, info, estimate)
         # Of a predicted output, what is rejected is billed as output beside what is generated.
         predicted = await count(info.predicted_texts, info.model)
         hides_output = (
@@ -155,3 +158,7 @@ class Estimate:
         if price.max_output_tokens is None or info.needs_limit:
             call.protocol.bound_output(body, limit)
         return limit
+
+
+def _shipped_bound(call: Call, info: RequestInfo, estimate: int) -> int:
+    return input_bound(estimate, info.model)

@@ -11,6 +11,7 @@ from typing import Any
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.refusals import Refusal
+from govmiddleware.core.usage import Reach
 from govmiddleware.protocols import openai_errors
 from govmiddleware.protocols.escapes import refuse_dear_tiers, refuse_other_output_limits
 from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, read, read_count, refuse_fields
@@ -102,6 +103,7 @@ class OpenAIResponses(OpenAIRoute):
             user=read_user(body),
             hides_output=True if hides else None,
             runs_on=read(body, "background", bool) or False,
+            reach=Reach(media=prompt.has_media),
         )
 
     def bound_output(self, body: RequestBody, tokens: int) -> None:

@@ -44,12 +44,29 @@ SEARCHES = 5
 
 
 class Prompt:
-    """Collects what one request puts before the model."""
+    """Collects what one request puts before the model.
+
+    Attributes:
+        unknown_parts: those whose size does not show.
+        overhead_tokens: of what is no text.
+    """
 
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.unknown_parts = 0
         self.overhead_tokens = 0
+        self._has_files = False
+
+    @property
+    def has_media(self) -> bool:
+        """Whether there are pictures, sounds or documents in it, or may be."""
+        return self._has_files or self.unknown_parts > 0
+
+    def add_file(self, tokens: int | None) -> None:
+        """A file of so many tokens, or of a size that does not show."""
+        self._has_files = True
+        self.overhead_tokens += tokens or 0
+        self.unknown_parts += tokens is None
 
     def add_schema(self, schema: object, *, spaced: bool = False) -> None:
         """Counted as its JSON, keys and all, perhaps with a space after each comma and colon. Raises InvalidRequest
