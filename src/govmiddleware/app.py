@@ -30,8 +30,8 @@ from govmiddleware.core.addresses import TrustedProxies
 from govmiddleware.core.call import Attribution, Principal
 from govmiddleware.core.limits import Limit
 from govmiddleware.core.prices import PriceBook
+from govmiddleware.core.reference_counter import CL100K, O200K
 from govmiddleware.core.refusals import Unavailable
-from govmiddleware.core.tokens import CL100K, O200K
 from govmiddleware.core.tokens import load as load_encoding
 from govmiddleware.core.webhook_signature import read_secret
 from govmiddleware.errors import HistoryUnavailable, StoreLost, StoreUnavailable
