@@ -52,6 +52,7 @@ from govmiddleware.services.api_token_registry import ApiTokenRegistry
 from govmiddleware.services.api_tokens import ApiTokens
 from govmiddleware.services.audit import Findings, audit
 from govmiddleware.services.backfill import BACKFILL_SECONDS, Backfill
+from govmiddleware.services.counting import TokenCounter
 from govmiddleware.services.drain import DRAIN_SECONDS, Drainer
 from govmiddleware.services.limit_events import LimitEvents
 from govmiddleware.services.limits import REFRESH_SECONDS, Fields, LimitRegistry
@@ -99,6 +100,7 @@ class Governance:
         self.metrics = metrics or Metrics()
         self.providers = tuple(upstream.provider() for upstream in settings.all_upstreams)
         self.prices = PriceBook(tuple(price.configured() for price in settings.prices))
+        self.token_counter = TokenCounter(self.metrics)
         self.trusted_proxies = TrustedProxies(settings.trusted_proxies)
 
         self.storage = Storage(settings, clock, self._told_of_loss)
@@ -466,4 +468,5 @@ class Governance:
             body_timeout=settings.body_timeout,
             default_max_output_tokens=settings.default_max_output_tokens,
             unknown_size_tokens=settings.unknown_size_tokens,
+            counter=self.token_counter,
         )

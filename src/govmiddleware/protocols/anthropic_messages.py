@@ -13,7 +13,7 @@ from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.core.usage import Reach, Usage
 from govmiddleware.protocols.anthropic_base import AnthropicRoute
-from govmiddleware.protocols.anthropic_prompt import THINKING_TOKENS, MessagesPrompt
+from govmiddleware.protocols.anthropic_prompt import MESSAGE_TOKENS, THINKING_TOKENS, MessagesPrompt
 from govmiddleware.protocols.anthropic_reader import JsonReader, StreamReader
 from govmiddleware.protocols.anthropic_user import read_user
 from govmiddleware.protocols.escapes import (
@@ -22,6 +22,7 @@ from govmiddleware.protocols.escapes import (
     refuse_other_output_limits,
 )
 from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, read, read_count, read_name, refuse_fields
+from govmiddleware.protocols.large_json import plain_texts
 from govmiddleware.protocols.models import OTHER_MODELS, read_model
 from govmiddleware.protocols.prompt import SEARCHES
 
@@ -82,7 +83,8 @@ class AnthropicMessages(AnthropicRoute):
     def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
         body.refuse_look_alikes(JUDGED)
         model = read_model(body, path, query)
-        messages = read(body, "messages", list[Any])
+        plain = plain_texts(body.raw("messages") or b"")
+        messages = read(body, "messages", list[Any]) if plain is None else []
         if messages is None:
             raise InvalidRequest("'messages' is missing.", param="messages")
         output_tokens = _read_output_limit(body)
@@ -90,6 +92,7 @@ class AnthropicMessages(AnthropicRoute):
         prompt = MessagesPrompt(model)
         prompt.add_system(read(body, "system", object))
         prompt.add_messages(messages)
+        prompt.add_plain(plain or [], MESSAGE_TOKENS)
         tools = _read_tools(body)
         prompt.add_tools(tools)
         prompt.add_format(read(body, "output_config", dict[str, Any]) or {})
