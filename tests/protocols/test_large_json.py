@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.refusals import InvalidRequest
+from govmiddleware.core.usage import Reach
 from govmiddleware.protocols import large_json
 from govmiddleware.protocols.fields import read
 from govmiddleware.protocols.large_json import decode, plain_texts
@@ -113,10 +114,10 @@ def test_plain_messages_make_the_same_prompt_as_any(path: str, messages: list[di
     protocol = recognise("POST", path)
     assert protocol is not None
 
-    def estimated(asked: object) -> tuple[list[str], int, int]:
+    def estimated(asked: object) -> tuple[list[str], int, int, Reach]:
         body = RequestBody(json.dumps({"model": "m", "max_tokens": 1, "messages": asked}).encode())
         info = protocol.read_request(body)
-        return [text for text in info.texts if text], info.overhead_tokens, info.unknown_parts
+        return [text for text in info.texts if text], info.overhead_tokens, info.unknown_parts, info.reach
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(large_json, "LARGE", 1 << 20)
