@@ -6,6 +6,7 @@ import gzip
 import random
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 
 import brotli
 import pytest
@@ -101,6 +102,15 @@ def test_a_bomb_inside_a_bomb_is_given_up_too() -> None:
 def test_what_is_not_what_it_says_is_an_error(coding: str) -> None:
     with pytest.raises(Undecodable):
         list(decoder(coding).feed(b'{"usage": null}' + b"\xff" * 300))
+
+
+@given(st.lists(st.sampled_from(CODINGS), min_size=1, max_size=3), st.binary(max_size=60), st.integers(0, 60))
+def test_no_bytes_raise_anything_else(codings: list[str], raw: bytes, kept: int) -> None:
+    """Neither bytes that are nothing, nor what began well."""
+    undone = decoder(*codings)
+    with suppress(Undecodable):
+        for chunk in (encoded([b"well begun"], codings)[0][:kept], raw, raw):
+            list(undone.feed(chunk))
 
 
 def test_members_and_frames_one_after_the_other_are_one_body() -> None:

@@ -76,7 +76,8 @@ class _Stage(Protocol):
 
 def _through(stages: Sequence[_Stage], chunk: bytes) -> Iterator[bytes]:
     if not stages:
-        yield chunk
+        if chunk:
+            yield chunk
         return
     for start in range(0, len(chunk), PIECE):
         for piece in stages[0].decode(chunk[start : start + PIECE]):
