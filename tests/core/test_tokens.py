@@ -122,7 +122,7 @@ HOSTILE = {
     "Chinese": "国际化的文本内容" * (MILLION // 8),
     "digits": "7" * MILLION,
     "punctuation": "!?" * (MILLION // 2),
-    "lone surrogates": "\ud800" * MILLION,
+    "lone surrogates": "\ud800" * (MILLION // 10),
     "combining marks": "e" + "\u0301" * MILLION,
     "special tokens": "<|endoftext|>" * (MILLION // 13),
     "nulls": "\0" * MILLION,

@@ -51,14 +51,14 @@ def outcome(decoder: Callable[..., object], raw: bytes, kind: Any) -> object:
         return str(error)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(JSON, SPACES, st.booleans())
 def test_in_steps_it_is_the_same(value: object, spaces: tuple[str, str], ascii_only: bool) -> None:
     raw = text_of(value, spaces, ascii_only)
     assert decode(raw) == msgspec.json.decode(raw)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     st.lists(JSON, max_size=9),
     SPACES,
@@ -78,7 +78,7 @@ def test_a_fault_far_down_a_large_field_is_named() -> None:
     assert raised.value.param == "tools[50]"
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(MESSAGES, SPACES, st.booleans())
 def test_plain_messages_are_seen_whatever_they_say(
     messages: list[dict[str, str]], spaces: tuple[str, str], ascii_only: bool
@@ -108,7 +108,7 @@ def test_what_is_not_plain_is_left_to_who_reads_it_all(odd: object) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(messages=MESSAGES)
 def test_plain_messages_make_the_same_prompt_as_any(path: str, messages: list[dict[str, str]]) -> None:
     protocol = recognise("POST", path)
