@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Iterable
+from functools import partial
 
 from starlette.types import Message, Receive, Scope
 
@@ -16,6 +17,7 @@ from govmiddleware.core.refusals import (
     InvalidRequest,
     UnsupportedEncoding,
 )
+from govmiddleware.services.turns import compute
 
 _REPLACED_HEADERS = frozenset({b"content-length", b"content-encoding", b"transfer-encoding", b"trailer"})
 
@@ -36,7 +38,7 @@ async def read_body(scope: Scope, receive: Receive, *, max_bytes: int, timeout_s
             raw = await _collect(receive, max_bytes)
     except TimeoutError:
         raise BodyTooSlow(f"The request body did not arrive within {timeout_seconds:g} s.") from None
-    return _decode(decoder, raw, max_bytes) if decoder else raw
+    return await compute(partial(_decode, decoder, raw, max_bytes)) if decoder else raw
 
 
 def replay(body: RequestBody, receive: Receive) -> Receive:

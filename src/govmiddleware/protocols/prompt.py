@@ -82,6 +82,11 @@ class Prompt:
         if len(raw) > _LONGEST_MARK:
             self.texts.append(raw.decode("utf-8", "replace"))
 
+    def add_plain(self, texts: list[str], message_tokens: int) -> None:
+        """Messages that are nothing but a role and a text (see `large_json.plain_texts`)."""
+        self.texts += texts
+        self.overhead_tokens += len(texts) * message_tokens
+
     def add(self, value: object) -> None:
         """All strings in a decoded JSON value, however deep."""
         pending = [value]
