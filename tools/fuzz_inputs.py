@@ -10,6 +10,8 @@ import ast
 import gzip
 import json
 import re
+import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import pairwise
@@ -94,8 +96,10 @@ def message(choices: Choices, depth: int = 0) -> bytes:
 def stream(choices: Choices) -> bytes:
     """Messages one after the other."""
     (before, after), (begin, end) = choices.of(FRAMES), choices.of(ENDS)
-    messages = [before + message(choices) + after for _ in range(choices.below(7))]
-    return begin + b"".join(messages) + end
+    messages = [message(choices) for _ in range(choices.below(7))]
+    if choices.below(4) == 0:
+        return b"".join(_aws_frame(choices, each) for each in messages)
+    return begin + b"".join(before + each + after for each in messages) + end
 
 
 def damaged(choices: Choices, raw: bytes) -> bytes:
@@ -165,6 +169,19 @@ def _value(choices: Choices, depth: int) -> bytes:
             return b"[" + b",".join(_value(choices, depth + 1) for _ in range(choices.below(4))) + b"]"
         case _:
             return message(choices, depth + 1)
+
+
+def _aws_frame(choices: Choices, payload: bytes) -> bytes:
+    """An event as AWS sends it: lengths, headers, payload, and checksums that are right.
+
+    https://smithy.io/2.0/aws/amazon-eventstream.html
+    """
+    headers = b""
+    for name, value in ((b":event-type", _word(choices)[1:-1]), (b":message-type", b"event")):
+        headers += struct.pack(">B", len(name)) + name + struct.pack(">BH", 7, len(value)) + value
+    prelude = struct.pack(">II", len(headers) + len(payload) + 16, len(headers))
+    frame = prelude + struct.pack(">I", zlib.crc32(prelude)) + headers + payload
+    return frame + struct.pack(">I", zlib.crc32(frame))
 
 
 def _end_of_value(text: str, start: int) -> int:
