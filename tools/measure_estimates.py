@@ -37,7 +37,7 @@ CLASSES = {
 }
 RANDOM_HALVES = 100
 MEDIA = re.compile(
-    rb'"(?:inline_?data|file_?data|image_url|input_audio|input_image|input_file|file_id|file_url|document_url|video_url)"\s*:'
+    rb'"(?:inline_?data|file_?data|image_url|input_audio|input_image|input_file|file_id|file_url|document_url|video_url|bytes|s3Location)"\s*:'
     rb'|"type"\s*:\s*"(?:base64|url|image|document|file)"',
     re.IGNORECASE,
 )

@@ -145,6 +145,19 @@ def test_what_the_stack_refuses_is_read_all_the_same(replay: Replay) -> None:
     assert "1 were read by no protocol" in ran.err
 
 
+def test_what_is_refused_is_priced_by_the_model_that_its_address_names(replay: Replay) -> None:
+    """An answer of Bedrock's does not name it."""
+    exchange = {
+        "host": "bedrock-runtime.us-east-1.amazonaws.com",
+        "path": "/model/us.amazon.nova-pro-v1%3A0/converse",
+        "request": {"messages": [], "performanceConfig": {"latency": "optimized"}},
+        "response": {"output": {}, "usage": {"inputTokens": 10, "outputTokens": 50, "totalTokens": 60}},
+    }
+    [told], _ = replay([exchange])
+    # $0.80 and $3.20 a million tokens
+    assert (told["error"]["code"], told["cost_usd"]) == ("invalid_request", "0.000168000")
+
+
 def test_the_prices_are_those_of_the_host_and_of_the_time(replay: Replay) -> None:
     model = {
         "request": CHAT["request"] | {"model": "openai/gpt-oss-120b"},

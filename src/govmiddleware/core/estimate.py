@@ -125,6 +125,8 @@ FAMILIES = (
         percent=150,
         margin=24,
     ),
+    Family(r"(?:^|[./])nova-2", template=0, tools=860, percent=140, margin=48, calls=28),
+    Family(r"(?:^|[./])nova-", template=0, tools=363, percent=140, margin=48, calls=28),
     Family(r"grok", template=40, tools=300, percent=160, margin=200, hides_reasoning=True),
     Family(r"glm", template=0, tools=120, percent=140, margin=32),
 )

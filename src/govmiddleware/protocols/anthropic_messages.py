@@ -81,12 +81,12 @@ class AnthropicMessages(AnthropicRoute):
 
     def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
         body.refuse_look_alikes(JUDGED)
-        model = read_model(body, path, query)
+        model = self.read_address(body, path, query)
         messages = read(body, "messages", list[Any])
         if messages is None:
             raise InvalidRequest("'messages' is missing.", param="messages")
         output_tokens = _read_output_limit(body)
-        _refuse_what_costs_more(body)
+        refuse_what_costs_more(body)
         prompt = MessagesPrompt(model, keeps_thinking=_edits(body, "clear_thinking"))
         prompt.add_system(read(body, "system", object))
         prompt.add_messages(messages)
@@ -104,7 +104,7 @@ class AnthropicMessages(AnthropicRoute):
                 prompt.add_unknown(body.raw(name) or b"")
         return RequestInfo(
             model=model,
-            stream=read(body, "stream", bool) or False,
+            stream=self.streams(body, path),
             output_tokens=output_tokens,
             overhead_tokens=prompt.overhead_tokens,
             texts=prompt.texts,
@@ -118,6 +118,14 @@ class AnthropicMessages(AnthropicRoute):
                 beside_tokens=Usage(web_searches=sum(map(_searches, tools))),
             ),
         )
+
+    def read_address(self, body: RequestBody, path: str, query: bytes) -> str:
+        """The model. Raises InvalidRequest."""
+        return read_model(body, path, query)
+
+    def streams(self, body: RequestBody, path: str) -> bool:
+        """Whether a stream is asked for. Raises InvalidRequest."""
+        return read(body, "stream", bool) or False
 
     def bound_output(self, body: RequestBody, tokens: int) -> None:
         """Thinking has to stay below the limit, and below the least there is none."""
@@ -149,7 +157,8 @@ def _read_output_limit(body: RequestBody) -> int:
     return limit
 
 
-def _refuse_what_costs_more(body: RequestBody) -> None:
+def refuse_what_costs_more(body: RequestBody) -> None:
+    """Refuse the fields by which a call costs more than its tokens show. Raises InvalidRequest."""
     refuse_dear_tiers(body)
     for name, known in KNOWN.items():
         if read_name(body, name) not in (None, *known):

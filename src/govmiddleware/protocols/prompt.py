@@ -19,6 +19,7 @@ _MARKS = frozenset(
         "id",
         "tool_call_id",
         "tool_use_id",
+        "toolUseId",
         "index",
         "cache_control",
         "detail",

@@ -105,6 +105,7 @@ class Player:
             await self._calibrator.refresh()
             return Played(call, None, charge.usage, charge.settlement, charge.cost)
         read = await self._read(exchange, protocol, meter)
+        read.model_served = read.model_served or call.model
         return Played(call, call.refusal, *self._charge(exchange, read, at))
 
     async def _read(self, exchange: Exchange, protocol: WireProtocol, meter: Meter) -> Call:
