@@ -16,7 +16,7 @@ READERS = tuple(fuzz_targets.kinds_of_readers())
 CHOICES = st.binary(min_size=100, max_size=400).map(Choices)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(CHOICES)
 def test_any_request_is_read_or_refused_by_every_protocol(choices: Choices) -> None:
     path, raw = choices.of(fuzz_targets.PATHS), hostile(choices, RECORDED)
@@ -24,7 +24,7 @@ def test_any_request_is_read_or_refused_by_every_protocol(choices: Choices) -> N
         fuzz_targets.read_request(protocol, raw, path)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(CHOICES)
 def test_any_answer_passes_every_reader_and_says_the_same_however_it_is_cut(choices: Choices) -> None:
     raw = hostile(choices, RECORDED)
@@ -34,7 +34,7 @@ def test_any_answer_passes_every_reader_and_says_the_same_however_it_is_cut(choi
         assert in_chunks == fuzz_targets.read_answer(protocol, [raw], **keywords)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(CHOICES)
 def test_any_stream_can_be_ended_anywhere(choices: Choices) -> None:
     raw = hostile(choices, RECORDED)
