@@ -19,7 +19,14 @@ from govmiddleware.core.usage import Usage
 from govmiddleware.middleware._codings import PIECE, Decoder, Undecodable, can_decode, codings_of
 from govmiddleware.protocols.registry import recognise
 
-PROTOCOLS = ("openai.chat", "openai.responses", "openai.embeddings", "anthropic.messages", "gemini")
+PROTOCOLS = (
+    "openai.chat",
+    "openai.responses",
+    "openai.embeddings",
+    "anthropic.messages",
+    "gemini",
+    "bedrock",
+)
 
 
 def decoder(*codings: str, most: int = 10_000_000) -> Decoder:

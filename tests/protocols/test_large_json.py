@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -117,7 +118,9 @@ def test_plain_messages_make_the_same_prompt_as_any(path: str, messages: list[di
     def estimated(asked: object) -> tuple[list[str], int, int, Reach]:
         body = RequestBody(json.dumps({"model": "m", "max_tokens": 1, "messages": asked}).encode())
         info = protocol.read_request(body)
-        return [text for text in info.texts if text], info.overhead_tokens, info.unknown_parts, info.reach
+        # Where messages hold nothing else, an escaped character in them cannot be a `cache_control`'s.
+        reach = replace(info.reach, cache_1h=False)
+        return [text for text in info.texts if text], info.overhead_tokens, info.unknown_parts, reach
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(large_json, "LARGE", 1 << 20)
