@@ -9,10 +9,11 @@ what the bound covers. Templates fitted on the even half of the recordings alone
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from govmiddleware.core.ports import RequestInfo
+from govmiddleware.core.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,17 @@ def input_estimate(info: RequestInfo, counted: int, unknown_size: int) -> int:
         unknown_size: tokens allowed for each part whose size the request does not show.
     """
     return info.overhead_tokens + info.input_tokens + counted + info.unknown_parts * unknown_size
+
+
+def without_tokens(info: RequestInfo) -> RequestInfo:
+    """Of a model that is not billed in tokens: it uses none."""
+    expected = info.expected
+    beside = Usage(
+        audio_ms=expected.audio_ms, input_characters=expected.input_characters, images=expected.images
+    )
+    return replace(
+        info, texts=(), input_tokens=0, overhead_tokens=0, unknown_parts=0, generates=False, expected=beside
+    )
 
 
 def input_bound(estimate: int, model: str) -> int:

@@ -23,7 +23,7 @@ class Usage:
         audio_ms: of sound that is billed by its length, in milliseconds.
         input_characters: of text that is billed by its length.
         web_searches, file_searches: what hosted tools were asked for, billed by the number.
-        images: pictures that were made, where they are billed by the number.
+        images: pictures that were made.
     """
 
     input_tokens: int = 0
@@ -49,11 +49,18 @@ class Usage:
     def total_tokens(self) -> int:
         return self.input_tokens + self.output_tokens
 
+    def completed_by(self, other: Usage) -> Usage:
+        """With the figures of `other` where this one has none."""
+        return Usage(*(mine or theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+
     def __add__(self, other: Usage) -> Usage:
         return Usage(*map(add, astuple(self), astuple(other)))
 
     def __sub__(self, other: Usage) -> Usage:
         return Usage(*map(sub, astuple(self), astuple(other)))
+
+
+NO_USAGE = Usage()
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ def read(body: RequestBody, name: str, kind: type[T]) -> T | None:
     if raw is None or raw == b"null":
         return None
     try:
-        return msgspec.json.decode(raw, type=kind)
+        return msgspec.json.decode(raw, type=kind, strict=body.typed)
     except _UNREADABLE as error:
         raise _invalid(name, error) from error
 

@@ -21,6 +21,7 @@ from govmiddleware.protocols.openai_chat import OpenAIChat
 from govmiddleware.protocols.openai_compact import OpenAICompact
 from govmiddleware.protocols.openai_completions import OpenAICompletions
 from govmiddleware.protocols.openai_embeddings import OpenAIEmbeddings
+from govmiddleware.protocols.openai_images import OpenAIImages
 from govmiddleware.protocols.openai_input_tokens import OpenAIInputTokens
 from govmiddleware.protocols.openai_moderations import OpenAIModerations
 from govmiddleware.protocols.openai_responses import OpenAIResponses
@@ -71,6 +72,9 @@ PROTOCOLS: tuple[WireProtocol, ...] = (
     OpenAICompletions(),
     OpenAIEmbeddings(),
     OpenAIModerations(),
+    OpenAIImages("generations"),
+    OpenAIImages("edits"),
+    OpenAIImages("variations"),
     AnthropicMessages(),
     AnthropicCountTokens(),
     GeminiGenerate(),
