@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from tests.sidecar.books import Books
 from tests.sidecar.conftest import RunningSidecar
 
 from govmiddleware.testing import Script
-from govmiddleware.testing.openai_media_answers import PIXEL
+from govmiddleware.testing.openai_media_answers import PIXEL, SILENCE
 
 Run = Callable[..., RunningSidecar]
 DRAWN = {
@@ -21,6 +22,9 @@ DRAWN = {
     "output_tokens_details": {"image_tokens": 1056, "text_tokens": 44},
     "total_tokens": 1150,
 }
+HEAD = struct.pack("<4sI4s4sIHHIIHH", b"RIFF", 0, b"WAVE", b"fmt ", 16, 1, 1, 8_000, 16_000, 2, 16)
+SOUND = ("minute.wav", HEAD + bytes(960_012))
+"""A minute of 16 bits at 8 kHz, and what stands before it."""
 BILLED_BY_PICTURE = [{"model": "painter", "image_usd": 0.04}]
 
 
@@ -70,3 +74,64 @@ def test_a_picture_to_edit_arrives_as_it_was(run_sidecar: Run, books: Books) -> 
 def test_what_is_drawn_by_a_model_that_no_price_fits_is_refused(run_sidecar: Run) -> None:
     with run_sidecar().client() as client, pytest.raises(openai.BadRequestError, match="no price"):
         client.images.generate(model="whisper-1", prompt="A cat")
+
+
+def test_a_transcript_is_metered_in_tokens_or_in_seconds(run_sidecar: Run, books: Books) -> None:
+    sidecar = run_sidecar()
+    in_tokens = {
+        "type": "tokens",
+        "input_tokens": 14,
+        "input_token_details": {"text_tokens": 4, "audio_tokens": 10},
+        "output_tokens": 9,
+        "total_tokens": 23,
+    }
+    sidecar.provider.next(Script(usage=in_tokens), times=2)
+    sidecar.provider.next(Script(usage={"type": "duration", "seconds": 90}))
+    with sidecar.client() as client:
+        heard = client.audio.transcriptions.create(model="gpt-4o-transcribe", file=SOUND)
+        assert heard.text == Script().text
+        stream = client.audio.transcriptions.create(model="gpt-4o-transcribe", file=SOUND, stream=True)
+        assert [event.type for event in stream][-1] == "transcript.text.done"
+        with pytest.warns(DeprecationWarning, match="deprecated"):
+            client.audio.translations.create(model="whisper-1", file=SOUND)
+    first, second, third = books.records()
+    for record in (first, second):
+        assert record.usage is not None
+        assert (record.usage.input_audio_tokens, record.usage.output_tokens) == (10, 9)
+        assert (record.settlement, record.cost_usd) == ("exact", "0.000160000")  # 4 x 2.5, 10 x 6, 9 x 10
+    assert third.usage is not None
+    assert (third.usage.audio_ms, third.settlement, third.cost_usd) == (90_000, "exact", "0.009000000")
+    assert third.protocol == "openai.audio.translations"
+
+
+def test_a_transcript_without_usage_is_charged_the_length_of_its_sound(
+    run_sidecar: Run, books: Books
+) -> None:
+    sidecar = run_sidecar()
+    with sidecar.client() as client:
+        text: Any = client.audio.transcriptions.create(model="whisper-1", file=SOUND, response_format="text")
+    assert text == Script().text
+    [exchange], [record] = sidecar.provider.exchanges, books.records()
+    assert SOUND[1] in exchange.raw_body
+    assert record.usage is not None
+    assert record.bound is not None
+    assert (record.usage.audio_ms, record.settlement) == (60_003, "estimated")
+    assert record.cost_usd == record.bound["cost_usd"] == "0.006000300"
+
+
+def test_speech_is_metered_by_its_characters_or_by_its_events(run_sidecar: Run, books: Books) -> None:
+    sidecar = run_sidecar()
+    said: Any = {"voice": "alloy", "input": "How now, brown cow?"}
+    with sidecar.client() as client:
+        sound = client.audio.speech.create(model="tts-1", **said).read()
+        assert sound == SILENCE
+        client.audio.speech.create(model="gpt-4o-mini-tts", **said)
+        sidecar.provider.next(Script(usage={"input_tokens": 7, "output_tokens": 30, "total_tokens": 37}))
+        events = client.audio.speech.create(model="gpt-4o-mini-tts", stream_format="sse", **said).read()
+        assert b"speech.audio.done" in events
+    by_character, unsaid, by_tokens = books.records()
+    assert by_character.cost_usd == "0.000285000"  # 19 x $15 for a million
+    assert (unsaid.settlement, by_tokens.settlement) == ("estimated", "exact")
+    assert unsaid.usage is not None
+    assert unsaid.usage.output_audio_tokens == 28  # 19 characters are 1.4 seconds
+    assert by_tokens.cost_usd == "0.000364200"  # 7 x 0.6, 30 x 12

@@ -16,6 +16,7 @@ from govmiddleware.protocols.gemini_count_tokens import GeminiCountTokens
 from govmiddleware.protocols.gemini_embeddings import GeminiEmbeddings
 from govmiddleware.protocols.gemini_generate import GeminiGenerate
 from govmiddleware.protocols.ollama import OllamaEmbed, OllamaGenerate, OllamaShow
+from govmiddleware.protocols.openai_audio import OpenAISpeech, OpenAITranscriptions
 from govmiddleware.protocols.openai_base import OpenAIRoute
 from govmiddleware.protocols.openai_chat import OpenAIChat
 from govmiddleware.protocols.openai_compact import OpenAICompact
@@ -75,6 +76,9 @@ PROTOCOLS: tuple[WireProtocol, ...] = (
     OpenAIImages("generations"),
     OpenAIImages("edits"),
     OpenAIImages("variations"),
+    OpenAITranscriptions("transcriptions"),
+    OpenAITranscriptions("translations"),
+    OpenAISpeech(),
     AnthropicMessages(),
     AnthropicCountTokens(),
     GeminiGenerate(),

@@ -36,7 +36,7 @@ def answer(
                 kind = "image_edit" if route == "edits" else "image_generation"
                 return _EVENTS, map(_event, _picture_events(kind, told))
             made = {"created": int(time.time()), "data": [_PICTURE] * int(given.get("n") or 1)}
-            return _JSON, [dump(made | told)]
+            return _JSON, [dump({**made, **told})]
         case "audio", "transcriptions" | "translations":
             if streams:
                 return _EVENTS, map(_event, _transcript_events(text, pieces, told))
@@ -46,7 +46,7 @@ def answer(
         case "audio", "speech":
             if given.get("stream_format") == "sse":
                 sound = {"type": "speech.audio.delta", "audio": base64.b64encode(SILENCE).decode()}
-                return _EVENTS, map(_event, [sound, {"type": "speech.audio.done"} | told])
+                return _EVENTS, [_event(sound), _event({"type": "speech.audio.done"} | told)]
             return b"audio/mpeg", [SILENCE]
     return None
 
