@@ -25,6 +25,7 @@ FORMAT_TOKENS = 135
 """What is added to each message, once for the reply's opening, and for thinking and an output format. Source:
 the recordings."""
 
+_FILES = frozenset({"image", "document"})
 _CALLS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 
 
@@ -33,6 +34,7 @@ class MessagesPrompt(Prompt):
 
     def __init__(self, model: str) -> None:
         super().__init__()
+        self._model = model
         self._family = family_of(model)
         self.overhead_tokens = REPLY_TOKENS + self._family.template
 
@@ -79,6 +81,8 @@ class MessagesPrompt(Prompt):
             self.add_schema(part.get(unread))
         elif unread is None or unread not in part or _is_text(part[unread]):
             unread = None
+        elif kind in _FILES and isinstance(source := part[unread], dict):
+            self.add_data(self._model, source.get("data"), str(source.get("media_type") or ""))
         elif kind != "thinking":  # whose signature is no part of the prompt
             self.unknown_parts += 1
         return super()._said({name: member for name, member in part.items() if name != unread})

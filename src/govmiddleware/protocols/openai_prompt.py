@@ -19,6 +19,10 @@ REPLY_TOKENS = 3
 OpenAI's cookbook, "How to count tokens with tiktoken"; for tool calls the recordings (11 to 15)."""
 
 
+_FILES = ("image_url", "input_audio", "file")
+"""Members of parts that are files, or name them."""
+
+
 class ChatPrompt(Prompt):
     """Collects what one chat request puts before the model."""
 
@@ -49,6 +53,20 @@ class ChatPrompt(Prompt):
             if isinstance(calls, list):
                 self.overhead_tokens += TOOL_CALL_TOKENS * len(calls)
             self.add(message)
+
+    def _said(self, part: dict[str, Any]) -> list[Any]:
+        for name in _FILES:
+            if isinstance(given := part.get(name), str | dict):
+                self._add_given(given)
+                part = {key: member for key, member in part.items() if key != name}
+        return super()._said(part)
+
+    def _add_given(self, given: str | dict[str, Any]) -> None:
+        """A picture, a sound or a document: `{url, detail}`, `{data, format}` or `{file_data}`."""
+        given = {"url": given} if isinstance(given, str) else given
+        data = next((given[name] for name in ("url", "data", "file_data") if given.get(name)), None)
+        kind = f"audio/{given.get('format')}" if "data" in given else ""
+        self.add_data(self._model, data, kind, given.get("detail"))
 
     def add_tools(self, tools: list[dict[str, Any]]) -> None:
         """Definitions of tools, or of functions as they were before tools."""

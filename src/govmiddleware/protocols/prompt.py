@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from govmiddleware.core.refusals import InvalidRequest
+from govmiddleware.protocols.inline_media import file_text, file_tokens
 
 _MARKS = frozenset(
     {
@@ -43,12 +44,38 @@ SEARCHES = 5
 
 
 class Prompt:
-    """Collects what one request puts before the model."""
+    """Collects what one request puts before the model.
+
+    Attributes:
+        unknown_parts: those whose size does not show.
+        overhead_tokens: of what is no text.
+    """
 
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.unknown_parts = 0
         self.overhead_tokens = 0
+        self._has_files = False
+
+    @property
+    def has_media(self) -> bool:
+        """Whether there are pictures, sounds or documents in it, or may be."""
+        return self._has_files or self.unknown_parts > 0
+
+    def add_file(self, tokens: int | None) -> None:
+        """A file of so many tokens, or of a size that does not show."""
+        self._has_files = True
+        self.overhead_tokens += tokens or 0
+        self.unknown_parts += tokens is None
+
+    def add_data(self, model: str, data: object, kind: str = "", detail: object = None) -> None:
+        """A file in base64 or at a URL, as the model reads it: see `file_tokens`."""
+        if not isinstance(data, str) or "://" in data[:16]:
+            self.add_file(None)
+        elif (text := file_text(data)) is not None:
+            self.texts.append(text)
+        else:
+            self.add_file(file_tokens(model, data, kind, detail if isinstance(detail, str) else "auto"))
 
     def add_schema(self, schema: object) -> None:
         """Counted as its JSON, keys and all. Raises InvalidRequest where it has no compact form."""
