@@ -466,4 +466,5 @@ class Governance:
             body_timeout=settings.body_timeout,
             default_max_output_tokens=settings.default_max_output_tokens,
             unknown_size_tokens=settings.unknown_size_tokens,
+            batches=settings.batches,
         )

@@ -280,6 +280,7 @@ class Settings(BaseSettings):
     clamp_min_output_tokens: PositiveInt = 64
     slice_output_tokens: Annotated[int, BeforeValidator(no_bool), Field(ge=0)] = 1024
     unknown_size_tokens: PositiveInt = 2000
+    batches: Literal["refuse", "reserve"] = "refuse"
     body_timeout: Positive = 30
     journal_url: Annotated[SecretStr, AfterValidator(_journal_url)] | None = None
     journal_max_records: PositiveInt = 5_000_000

@@ -56,7 +56,7 @@ def refused(**fields: Any) -> InvalidRequest:
         ("GET", "/v1/messages", None),
         ("POST", "/v1/threads/thread_1/messages", None),  # OpenAI's assistants
         ("POST", "/messages", None),
-        ("POST", "/v1/messages/batches", None),
+        ("POST", "/v1/messages/batches", "anthropic.batches"),
         ("POST", "/v1/messages/1/count_tokens", None),
     ],
 )

@@ -185,11 +185,12 @@ class ModelPrice:
         """femto-USD: of the request with its whole input, and of each output token, at the worst.
 
         A smaller input may fall into another tier, so every one within reach is considered; a tier of service
-        that was asked for may turn out to be the standard one.
+        that was asked for may turn out to be the standard one, unless it is sure.
         """
+        asked = self._tier(reach.service_tier)
         reachable = [
             rates
-            for tier in (self.rates, self._tier(reach.service_tier))
+            for tier in ((asked,) if reach.is_served else (self.rates, asked))
             for rates in tier
             if rates.above < max(input_tokens, 1)
         ]

@@ -173,6 +173,11 @@ class WireProtocol(Protocol):
         ...
 
     @property
+    def is_batch(self) -> bool:
+        """Whether a call submits requests that are answered later."""
+        ...
+
+    @property
     def key_in_query(self) -> bool:
         """Whether clients may send their credential as `?key=`."""
         ...

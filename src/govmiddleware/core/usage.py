@@ -71,12 +71,14 @@ class Reach:
         media: whether tokens of sound, pictures or video may be in its prompt.
         cache_1h: whether its prompt may be written to a cache that is kept for an hour.
         service_tier: the one that the request asks for (`flex`, `priority`, `batch`); None for the standard.
+        is_served: whether it is sure that this tier serves it.
         beside_tokens: the most of what is not counted in tokens: searches, sound by its length, pictures.
     """
 
     media: bool = True
     cache_1h: bool = True
     service_tier: str | None = None
+    is_served: bool = False
     beside_tokens: Usage = Usage()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import Literal
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -19,7 +20,7 @@ from govmiddleware.core.model_price import nano_from_femto
 from govmiddleware.core.ports import RequestInfo
 from govmiddleware.core.prices import ModelPrice, PriceBook
 from govmiddleware.core.providers import Provider, provider_for
-from govmiddleware.core.refusals import ModelNotFound, ModelNotPriced, Refusal
+from govmiddleware.core.refusals import ModelNotFound, ModelNotPriced, Refusal, RouteNotMetered
 from govmiddleware.core.scopes import ANONYMOUS
 from govmiddleware.middleware._body import (
     body_chunks,
@@ -49,6 +50,8 @@ class Estimate:
         max_body_bytes, body_timeout: 413 and 408 past them; after decoding too.
         default_max_output_tokens: written into a request whose output nothing else bounds.
         unknown_size_tokens: for each part whose size the request does not show.
+        batches: whether calls are refused that submit requests to be answered later, or reserved where it shows what
+            they may cost.
         clock: tells the time for which prices are asked.
     """
 
@@ -62,6 +65,7 @@ class Estimate:
         body_timeout: float = 30,
         default_max_output_tokens: int = 4096,
         unknown_size_tokens: int = 2000,
+        batches: Literal["refuse", "reserve"] = "refuse",
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.app = app
@@ -71,6 +75,7 @@ class Estimate:
         self.body_timeout = body_timeout
         self.default_max_output_tokens = default_max_output_tokens
         self.unknown_size_tokens = unknown_size_tokens
+        self.batches = batches
         self._now = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,6 +85,10 @@ class Estimate:
             return
         receive = watch_client(call, receive)
         try:
+            if call.protocol.is_batch and self.batches == "refuse":
+                raise RouteNotMetered(
+                    'Batches are refused here. batches = "reserve" admits those whose requests are in the call.'
+                )
             if call.model_call:
                 body, info = await self._read(call, scope, receive)
                 await self.estimate(call, body, info)

@@ -29,6 +29,7 @@ class GeminiRoute:
 
     streams_json = True
     takes_forms = False
+    is_batch = False
     key_in_query = True
 
     def recognises(self, method: str, path: str) -> bool:

@@ -24,6 +24,7 @@ class OllamaRoute:
 
     streams_json = False
     takes_forms = False
+    is_batch = False
     key_in_query = False
 
     def recognises(self, method: str, path: str) -> bool:

@@ -14,6 +14,7 @@ class OpenAIRoute:
 
     streams_json = False
     takes_forms = False
+    is_batch = False
     key_in_query = False
 
     def bound_output(self, body: RequestBody, tokens: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from govmiddleware.core.body import RequestBody
@@ -9,15 +10,18 @@ from govmiddleware.core.paths import folded
 from govmiddleware.core.ports import RequestInfo, WireProtocol
 from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols.anthropic_base import AnthropicRoute
+from govmiddleware.protocols.anthropic_batches import AnthropicBatches
 from govmiddleware.protocols.anthropic_count_tokens import AnthropicCountTokens
 from govmiddleware.protocols.anthropic_messages import AnthropicMessages
 from govmiddleware.protocols.gemini_base import GeminiRoute
+from govmiddleware.protocols.gemini_batches import GeminiBatches
 from govmiddleware.protocols.gemini_count_tokens import GeminiCountTokens
 from govmiddleware.protocols.gemini_embeddings import GeminiEmbeddings
 from govmiddleware.protocols.gemini_generate import GeminiGenerate
 from govmiddleware.protocols.ollama import OllamaEmbed, OllamaGenerate, OllamaShow
 from govmiddleware.protocols.openai_audio import OpenAISpeech, OpenAITranscriptions
 from govmiddleware.protocols.openai_base import OpenAIRoute
+from govmiddleware.protocols.openai_batches import OpenAIBatches
 from govmiddleware.protocols.openai_chat import OpenAIChat
 from govmiddleware.protocols.openai_compact import OpenAICompact
 from govmiddleware.protocols.openai_completions import OpenAICompletions
@@ -26,6 +30,9 @@ from govmiddleware.protocols.openai_images import OpenAIImages
 from govmiddleware.protocols.openai_input_tokens import OpenAIInputTokens
 from govmiddleware.protocols.openai_moderations import OpenAIModerations
 from govmiddleware.protocols.openai_responses import OpenAIResponses
+
+_BATCH = re.compile(r"/v1(?:beta)?/(?:messages/)?batches/[^/:]+\Z")
+_CANCELS = re.compile(_BATCH.pattern.removesuffix(r"\Z") + r"[/:]cancel\Z")
 
 _GOOGLE_HEADERS = (b"x-goog-api-key", b"x-goog-api-client")
 
@@ -79,11 +86,14 @@ PROTOCOLS: tuple[WireProtocol, ...] = (
     OpenAITranscriptions("transcriptions"),
     OpenAITranscriptions("translations"),
     OpenAISpeech(),
+    OpenAIBatches(),
     AnthropicMessages(),
     AnthropicCountTokens(),
+    AnthropicBatches(),
     GeminiGenerate(),
     GeminiCountTokens(),
     GeminiEmbeddings(),
+    GeminiBatches(),
 )
 UNRECOGNISED: WireProtocol = Unrecognised()
 _UNRECOGNISED_ANTHROPIC: WireProtocol = UnrecognisedAnthropic()
@@ -104,6 +114,15 @@ def recognise(method: str, path: str, *, in_app: bool = False) -> WireProtocol |
         if protocol.recognises(method, path) and not (in_app and protocol in _OLLAMAS):
             return protocol
     return None
+
+
+def costs_nothing(method: str, path: str) -> bool:
+    """Whether a request that no protocol reads is known to be free although it is no read: to cancel a batch, or to
+    delete one."""
+    method, path = method.upper(), folded(path)
+    return (method == "POST" and _CANCELS.search(path) is not None) or (
+        method == "DELETE" and _BATCH.search(path) is not None
+    )
 
 
 def unrecognised(headers: Iterable[tuple[bytes, bytes]], path: str = "") -> WireProtocol:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Literal
 from urllib.parse import unquote
 
 from starlette.types import Message, Receive, Scope, Send
@@ -66,12 +67,14 @@ class Player:
         default_max_output_tokens: int,
         unknown_size_tokens: int,
         max_body_bytes: int,
+        batches: Literal["refuse", "reserve"],
     ) -> None:
         self._prices = prices
         self._providers = providers
         self._default_max_output_tokens = default_max_output_tokens
         self._unknown_size_tokens = unknown_size_tokens
         self._max_body_bytes = max_body_bytes
+        self._batches = batches
 
     async def play(self, exchange: Exchange, at: datetime) -> Played:
         """Raises RouteNotMetered where no protocol reads it, InvalidRequest for names that cannot be counted
@@ -89,6 +92,7 @@ class Player:
             max_body_bytes=self._max_body_bytes,
             default_max_output_tokens=self._default_max_output_tokens,
             unknown_size_tokens=self._unknown_size_tokens,
+            batches=self._batches,
             clock=lambda: at,
         )
         await estimate(_scope(exchange, call), _body_of(exchange), _drop)
