@@ -135,3 +135,41 @@ def test_speech_is_metered_by_its_characters_or_by_its_events(run_sidecar: Run, 
     assert unsaid.usage is not None
     assert unsaid.usage.output_audio_tokens == 28  # 19 characters are 1.4 seconds
     assert by_tokens.cost_usd == "0.000364200"  # 7 x 0.6, 30 x 12
+
+
+def test_pictures_that_do_not_say_what_they_took_are_charged_by_the_table(
+    run_sidecar: Run, books: Books
+) -> None:
+    sidecar = run_sidecar(prices=BILLED_BY_PICTURE)
+    sidecar.provider.next(Script(), times=1)
+    sidecar.provider.next(Script(usage=DRAWN))
+    with sidecar.client() as client:
+        client.images.generate(model="gpt-image-1", prompt="A cat", size="1024x1024", quality="medium", n=2)
+        client.images.generate(model="painter", prompt="A cat")
+    by_token, by_picture = books.records()
+    assert by_token.usage is not None
+    assert (by_token.settlement, by_token.usage.output_image_tokens) == ("estimated", 2 * 1056)
+    assert by_token.cost_usd == f"{(by_token.usage.input_tokens * 5 + 2 * 1056 * 40) / 1_000_000:.9f}"
+    assert (by_picture.settlement, by_picture.cost_usd) == ("exact", "0.040000000")
+
+
+def test_a_large_upload_passes_whole_and_a_larger_one_is_refused(run_sidecar: Run, books: Books) -> None:
+    sidecar = run_sidecar(max_body_bytes=3_000_000)
+    file = HEAD + bytes(range(256)) * 10_000
+    with sidecar.client() as client:
+        client.audio.transcriptions.create(model="whisper-1", file=("long.wav", file))
+        with pytest.raises(openai.APIStatusError) as refused:
+            client.audio.transcriptions.create(model="whisper-1", file=("longer.wav", file * 2))
+    assert refused.value.status_code == 413
+    [exchange] = sidecar.provider.exchanges
+    assert file in exchange.raw_body
+    assert exchange.header(b"content-length") == str(len(exchange.raw_body)).encode()
+    assert len(books.records()) == 1
+
+
+def test_a_form_in_an_encoding_is_refused(run_sidecar: Run) -> None:
+    with run_sidecar().client(max_retries=0) as client, pytest.raises(openai.APIStatusError) as refused:
+        client.audio.transcriptions.create(
+            model="whisper-1", file=SOUND, extra_headers={"content-encoding": "gzip"}
+        )
+    assert refused.value.status_code == 415
