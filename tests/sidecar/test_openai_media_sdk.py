@@ -131,6 +131,11 @@ def test_speech_is_metered_by_its_characters_or_by_its_events(run_sidecar: Run, 
         assert b"speech.audio.done" in events
     by_character, unsaid, by_tokens = books.records()
     assert by_character.cost_usd == "0.000285000"  # 19 x $15 for a million
+    assert by_character.usage is not None
+    assert by_character.bound is not None
+    assert (
+        by_character.usage.total_tokens == by_character.bound["output_tokens"] == 0
+    )  # it is not billed in tokens
     assert (unsaid.settlement, by_tokens.settlement) == ("estimated", "exact")
     assert unsaid.usage is not None
     assert unsaid.usage.output_audio_tokens == 28  # 19 characters are 1.4 seconds
