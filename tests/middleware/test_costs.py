@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from govmiddleware.app import govern
 from govmiddleware.core.money import nano_usd, usd_text
 from govmiddleware.core.prices import PriceBook
 from govmiddleware.core.usage import Reach, Usage
+from govmiddleware.host import govern
 from govmiddleware.testing.provider import Script
 
 PRICED = "gpt-5.2"

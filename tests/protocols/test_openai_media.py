@@ -83,7 +83,15 @@ def test_pictures_are_estimated_by_the_table_of_their_model() -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"output_format": "svg"}, {"svg": {"model": "gpt-5.6"}}, {"n": 0}, {"model": None}, {"n": "2"}]
+    "fields",
+    [
+        {"output_format": "svg"},
+        {"svg": {"model": "gpt-5.6"}},
+        {"n": 0},
+        {"model": None},
+        {"n": "2"},
+        {"prompt": None},
+    ],
 )
 def test_pictures_that_cannot_be_priced_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):

@@ -23,6 +23,7 @@ from govmiddleware.protocols.openai_audio_reader import (
     TranscriptStreamReader,
 )
 from govmiddleware.protocols.openai_base import OpenAIRoute
+from govmiddleware.protocols.prompt import Prompt
 
 HEARD_TOKENS = 10
 SAID_TOKENS = 20
@@ -36,6 +37,15 @@ writes (developers.openai.com/api/docs/models/gpt-4o-transcribe, November 2026).
 SPOKEN_BYTES = 14
 SLOWEST_BYTES = 4
 """Of text in UTF-8, that are said in a second: of prose in most languages; and of digits, which are said slowly."""
+
+SETTINGS_HEARD = frozenset(
+    {
+        "chunking_strategy", "include[]", "known_speaker_names[]", "known_speaker_references[]", "language",
+        "response_format", "temperature", "timestamp_granularities[]",
+    }
+)  # fmt: skip
+SETTINGS_SAID = frozenset({"response_format", "voice"})
+"""Fields that steer and are not said. What is neither here nor judged is counted as if it were prompt."""
 
 ELSEWHERE = ("url", "file_url", "file_id")
 """Fields by which Groq and Mistral take a sound that is not in the request."""
@@ -64,13 +74,16 @@ class OpenAITranscriptions(OpenAIRoute):
             raise InvalidRequest("Send one file, in the field 'file' of a form.", param="file")
         [file] = body.files
         seconds = seconds_at_most(file.read(HEAD), file.size)
+        prompt = Prompt()
+        prompt.add(read(body, "prompt", str))
+        prompt.add_unknown_fields(body, JUDGED_HEARD | SETTINGS_HEARD)
         milliseconds = ceil(seconds * 1000)
         return RequestInfo(
             model=read_model(body, path, query),
             stream=read(body, "stream", bool) or False,
             output_tokens=max(LEAST_WRITTEN, ceil(seconds * WRITTEN_TOKENS)),
             overhead_tokens=ceil(seconds * HEARD_TOKENS),
-            texts=[read(body, "prompt", str) or ""],
+            texts=prompt.texts,
             user=read_name(body, "user", LONGEST_CALLER),
             hides_output=True,
             can_be_limited=False,
@@ -94,7 +107,12 @@ class OpenAISpeech(OpenAIRoute):
 
     def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
         body.refuse_look_alikes(JUDGED_SAID)
-        text = read(body, "input", str) or ""
+        text = read(body, "input", str)
+        if text is None:
+            raise InvalidRequest("'input' is missing.", param="input")
+        prompt = Prompt()
+        prompt.add([text, read(body, "instructions", str)])
+        prompt.add_unknown_fields(body, JUDGED_SAID | SETTINGS_SAID)
         speed = read(body, "speed", float) or 1.0
         if not 0.25 <= speed <= 4:
             raise InvalidRequest("'speed' must be between 0.25 and 4.", param="speed")
@@ -105,7 +123,7 @@ class OpenAISpeech(OpenAIRoute):
             model=read_model(body, path, query),
             stream=read_name(body, "stream_format") == "sse",
             output_tokens=SAID_TOKENS + ceil(size * SAID_TOKENS / SLOWEST_BYTES / min(1.0, speed)),
-            texts=[text, read(body, "instructions", str) or ""],
+            texts=prompt.texts,
             user=read_name(body, "user", LONGEST_CALLER),
             hides_output=True,
             can_be_limited=False,

@@ -17,6 +17,7 @@ from govmiddleware.protocols.models import OTHER_MODELS, read_model
 from govmiddleware.protocols.openai_base import OpenAIRoute
 from govmiddleware.protocols.openai_image_tokens import PARTIAL_TOKENS, drawn_tokens, seen_tokens
 from govmiddleware.protocols.openai_images_reader import JsonReader, StreamReader
+from govmiddleware.protocols.prompt import Prompt
 
 MOST_IMAGES = 128
 MOST_PARTIAL_IMAGES = 3
@@ -43,6 +44,14 @@ JUDGED = GIVEN | {
     *OTHER_MODELS,
 }
 """The fields that decide what a call costs or whom it counts for."""
+
+SETTINGS = frozenset(
+    {
+        "background", "complexity", "frame_duration_ms", "moderation", "output_compression", "response_format",
+        "style",
+    }
+)  # fmt: skip
+"""Fields that steer and are not said. What is neither here nor judged is counted as if it were prompt."""
 
 
 class OpenAIImages(OpenAIRoute):
@@ -71,15 +80,20 @@ class OpenAIImages(OpenAIRoute):
         partial = read_count(body, "partial_images", least=0, most=MOST_PARTIAL_IMAGES) or 0
         drawn = drawn_tokens(model, read_name(body, "quality"), read_name(body, "size"))
         each = drawn * frames + partial * PARTIAL_TOKENS
-        given, unknown = _given_tokens(body, model)
+        prompt = Prompt()
+        prompt.add(_text(body, self._path))
+        prompt.add_unknown_fields(body, JUDGED | SETTINGS)
+        fidelity = read_name(body, "input_fidelity")
+        for head in _heads(body):
+            prompt.add_file(seen_tokens(model, head, fidelity))
         return RequestInfo(
             model=model,
             stream=read(body, "stream", bool) or False,
             output_tokens=each,
             choices=images,
-            overhead_tokens=given,
-            texts=[read(body, "prompt", str) or ""],
-            unknown_parts=unknown,
+            overhead_tokens=prompt.overhead_tokens,
+            texts=prompt.texts,
+            unknown_parts=prompt.unknown_parts,
             user=read_name(body, "safety_identifier", LONGEST_CALLER)
             or read_name(body, "user", LONGEST_CALLER),
             hides_output=True,
@@ -94,11 +108,12 @@ class OpenAIImages(OpenAIRoute):
         return StreamReader() if stream else JsonReader()
 
 
-def _given_tokens(body: RequestBody, model: str) -> tuple[int, int]:
-    """The tokens of the pictures that are given, and how many there are whose size does not show."""
-    fidelity = read_name(body, "input_fidelity")
-    tokens = [seen_tokens(model, head, fidelity) for head in _heads(body)]
-    return sum(each or 0 for each in tokens), tokens.count(None)
+def _text(body: RequestBody, path: str) -> str | None:
+    """What is to be drawn, which a variation alone does not say. Raises InvalidRequest."""
+    text = read(body, "prompt", str)
+    if text is None and not path.endswith("variations"):
+        raise InvalidRequest("'prompt' is missing.", param="prompt")
+    return text
 
 
 def _heads(body: RequestBody) -> Iterator[bytes]:

@@ -6,10 +6,12 @@ field that we do not know but the upstream does.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 import msgspec
 
+from govmiddleware.core.body import RequestBody
 from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols.inline_media import file_text, file_tokens
 
@@ -88,6 +90,12 @@ class Prompt:
         """A field that nobody here knows: counted as its JSON, where it is more than a mark."""
         if len(raw) > _LONGEST_MARK:
             self.texts.append(raw.decode("utf-8", "replace"))
+
+    def add_unknown_fields(self, body: RequestBody, known: Container[str]) -> None:
+        """All fields of a request that are none of `known`."""
+        for name in body.names():
+            if name not in known:
+                self.add_unknown(body.raw(name) or b"")
 
     def add(self, value: object) -> None:
         """All strings in a decoded JSON value, however deep."""
