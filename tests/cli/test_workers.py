@@ -138,9 +138,9 @@ def test_on_sighup_workers_are_replaced_one_by_one_and_no_client_meets_an_error(
     served: list[object] = []
 
     def work() -> None:
-        """One request after the other, without a second try."""
+        """One request after the other, without a second try, and slow enough to leave time for the workers' start."""
         with openai.OpenAI(base_url=f"{serving.url}/v1", api_key=SECRET, max_retries=0) as client:
-            while not over.is_set():
+            while not over.wait(0.02):
                 try:
                     served.append(client.chat.completions.create(**BODY).choices[0].message.content)  # type: ignore[call-overload]
                 except openai.APIError as error:

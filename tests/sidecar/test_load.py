@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from tests.sidecar.waiting import until
 from govmiddleware.core.ids import hash_api_token
 
 REQUESTS = int(os.environ.get("GOV_LOAD_REQUESTS", "20000"))
-BOBS_LIMIT = 300
+BOBS_LIMIT = REQUESTS // 12
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_a_restart_under_load_loses_no_request_and_counts_none_twice(
     with serve_processes(config, workers=2) as [sidecar]:
 
         def calls() -> Iterator[Call]:
-            for number in range(REQUESTS):
+            for number in count():
                 if number == 200:
                     sidecar.process.send_signal(signal.SIGHUP)
                 if number % 100 == 0 and sidecar.log.read_text().count(" ended") == 2:

@@ -71,7 +71,7 @@ def test_restarts_leave_no_more_files_than_there_were_workers_at_a_time(
     config: Path, temporary: Path
 ) -> None:
     with serve_processes(config, workers=2) as [sidecar]:
-        [directory] = temporary.iterdir()
+        [directory] = temporary.glob("govmiddleware-*")
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
         for restart in (1, 2):
             call(sidecar)

@@ -47,7 +47,8 @@ _BEAT_SECONDS = 5.0
 _BEATS_MISSED = 6
 """A worker whose event loop did not run for so many beats hangs, and is killed."""
 
-_spawn = get_context("spawn")
+_processes = get_context("forkserver")
+_processes.set_forkserver_preload(["govmiddleware.cli.worker_base"])
 
 
 class Worker:
@@ -65,8 +66,8 @@ class Worker:
         self._born = loop.time()
         self._serves: asyncio.Future[bool] = loop.create_future()
         self._ended: asyncio.Future[int] = loop.create_future()
-        self._line, theirs = _spawn.Pipe()
-        self._process = _spawn.Process(target=run, args=(work, theirs))
+        self._line, theirs = _processes.Pipe()
+        self._process = _processes.Process(target=run, args=(work, theirs))
         with _blocked(_OURS):  # inherited
             self._process.start()
         theirs.close()

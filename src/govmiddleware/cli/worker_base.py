@@ -1,0 +1,11 @@
+"""What the process that workers are forked from imports and reads: each starts sooner, and shares it in memory."""
+
+from __future__ import annotations
+
+from govmiddleware.cli import worker
+from govmiddleware.core.tokens import CL100K, O200K, load
+
+__all__ = ["worker"]
+
+for vocabulary in (O200K, CL100K):
+    load(vocabulary)
