@@ -25,7 +25,6 @@ DRAWN = {
 HEAD = struct.pack("<4sI4s4sIHHIIHH", b"RIFF", 0, b"WAVE", b"fmt ", 16, 1, 1, 8_000, 16_000, 2, 16)
 SOUND = ("minute.wav", HEAD + bytes(960_012))
 """A minute of 16 bits at 8 kHz, and what stands before it."""
-BILLED_BY_PICTURE = [{"model": "painter", "image_usd": 0.04}]
 
 
 @pytest.fixture
@@ -37,9 +36,7 @@ def test_pictures_are_metered_by_the_usage_that_they_come_with(run_sidecar: Run,
     sidecar = run_sidecar()
     sidecar.provider.next(Script(usage=DRAWN), times=2)
     with sidecar.client() as client:
-        made = client.images.generate(
-            model="gpt-image-1.5", prompt="A cat", n=2, size="1024x1024", user="ann"
-        )
+        made = client.images.generate(model="gpt-image-1.5", prompt="A cat", n=2, user="ann")
         assert made.data is not None
         assert len(made.data) == 2
         events: Any = client.images.generate(model="gpt-image-1.5", prompt="A cat", stream=True)
@@ -47,36 +44,47 @@ def test_pictures_are_metered_by_the_usage_that_they_come_with(run_sidecar: Run,
             "image_generation.partial_image",
             "image_generation.completed",
         ]
-    for record, images in zip(books.records(), (2, 1), strict=True):
+        client.images.generate(model="gpt-image-1", prompt="A cat", size="1024x1024", quality="medium", n=2)
+        with pytest.raises(openai.BadRequestError, match="no price"):
+            client.images.generate(model="whisper-1", prompt="A cat")
+    *metered, unsaid = books.records()
+    for record, images in zip(metered, (2, 1), strict=True):
         assert (record.protocol, record.settlement) == ("openai.images.generations", "exact")
         assert record.usage is not None
         assert record.usage.input_image_tokens == 40
         assert (record.usage.output_image_tokens, record.usage.images) == (1056, images)
         # 10 x $5 + 40 x $8 + 44 x $10 + 1056 x $32, for a million each
         assert record.cost_usd == "0.034602000"
+    assert unsaid.usage is not None
+    assert (unsaid.settlement, unsaid.usage.output_image_tokens) == ("estimated", 2 * 1056)
+    assert unsaid.cost_usd == f"{(unsaid.usage.input_tokens * 5 + 2 * 1056 * 40) / 1_000_000:.9f}"
 
 
-def test_a_picture_to_edit_arrives_as_it_was(run_sidecar: Run, books: Books) -> None:
-    sidecar = run_sidecar(prices=BILLED_BY_PICTURE)
+def test_a_picture_to_edit_arrives_as_it_was_and_what_is_made_is_charged_by_the_picture(
+    run_sidecar: Run, books: Books
+) -> None:
+    sidecar = run_sidecar(prices=[{"model": "painter", "image_usd": 0.04}])
+    sidecar.provider.next(Script())
+    sidecar.provider.next(Script(usage=DRAWN))
     with sidecar.client() as client:
         client.images.edit(model="painter", prompt="A hat", image=[PIXEL, PIXEL], n=3)
-    [exchange] = sidecar.provider.exchanges
-    assert exchange.raw_body.count(PIXEL) == 2
-    assert exchange.header(b"content-length") == str(len(exchange.raw_body)).encode()
-    [record] = books.records()
-    assert (record.protocol, record.settlement) == ("openai.images.edits", "exact")
-    assert record.usage is not None
-    assert (record.usage.images, record.cost_usd) == (3, "0.120000000")
-    assert record.bound is not None
-    assert record.bound["cost_usd"] == "0.120000000"
+        client.images.generate(model="painter", prompt="A cat")
+    edited, generated = sidecar.provider.exchanges
+    assert edited.raw_body.count(PIXEL) == 2
+    assert edited.header(b"content-length") == str(len(edited.raw_body)).encode()
+    assert generated.body == {"model": "painter", "prompt": "A cat"}
+    three, single = books.records()
+    assert (three.protocol, three.settlement) == ("openai.images.edits", "exact")
+    assert three.usage is not None
+    assert three.bound is not None
+    assert three.usage.images == 3
+    assert three.cost_usd == three.bound["cost_usd"] == "0.120000000"
+    assert (single.settlement, single.cost_usd) == ("exact", "0.040000000")
 
 
-def test_what_is_drawn_by_a_model_that_no_price_fits_is_refused(run_sidecar: Run) -> None:
-    with run_sidecar().client() as client, pytest.raises(openai.BadRequestError, match="no price"):
-        client.images.generate(model="whisper-1", prompt="A cat")
-
-
-def test_a_transcript_is_metered_in_tokens_or_in_seconds(run_sidecar: Run, books: Books) -> None:
+def test_a_transcript_is_metered_in_tokens_in_seconds_or_by_the_length_of_its_sound(
+    run_sidecar: Run, books: Books
+) -> None:
     sidecar = run_sidecar()
     in_tokens = {
         "type": "tokens",
@@ -94,7 +102,10 @@ def test_a_transcript_is_metered_in_tokens_or_in_seconds(run_sidecar: Run, books
         assert [event.type for event in stream][-1] == "transcript.text.done"
         with pytest.warns(DeprecationWarning, match="deprecated"):
             client.audio.translations.create(model="whisper-1", file=SOUND)
-    first, second, third = books.records()
+        text: Any = client.audio.transcriptions.create(model="whisper-1", file=SOUND, response_format="text")
+    assert text == Script().text
+    assert all(SOUND[1] in exchange.raw_body for exchange in sidecar.provider.exchanges)
+    first, second, third, unsaid = books.records()
     for record in (first, second):
         assert record.usage is not None
         assert (record.usage.input_audio_tokens, record.usage.output_tokens) == (10, 9)
@@ -102,21 +113,10 @@ def test_a_transcript_is_metered_in_tokens_or_in_seconds(run_sidecar: Run, books
     assert third.usage is not None
     assert (third.usage.audio_ms, third.settlement, third.cost_usd) == (90_000, "exact", "0.009000000")
     assert third.protocol == "openai.audio.translations"
-
-
-def test_a_transcript_without_usage_is_charged_the_length_of_its_sound(
-    run_sidecar: Run, books: Books
-) -> None:
-    sidecar = run_sidecar()
-    with sidecar.client() as client:
-        text: Any = client.audio.transcriptions.create(model="whisper-1", file=SOUND, response_format="text")
-    assert text == Script().text
-    [exchange], [record] = sidecar.provider.exchanges, books.records()
-    assert SOUND[1] in exchange.raw_body
-    assert record.usage is not None
-    assert record.bound is not None
-    assert (record.usage.audio_ms, record.settlement) == (60_003, "estimated")
-    assert record.cost_usd == record.bound["cost_usd"] == "0.006000300"
+    assert unsaid.usage is not None
+    assert unsaid.bound is not None
+    assert (unsaid.usage.audio_ms, unsaid.settlement) == (60_003, "estimated")
+    assert unsaid.cost_usd == unsaid.bound["cost_usd"] == "0.006000300"
 
 
 def test_speech_is_metered_by_its_characters_or_by_its_events(run_sidecar: Run, books: Books) -> None:
@@ -142,39 +142,22 @@ def test_speech_is_metered_by_its_characters_or_by_its_events(run_sidecar: Run, 
     assert by_tokens.cost_usd == "0.000364200"  # 7 x 0.6, 30 x 12
 
 
-def test_pictures_that_do_not_say_what_they_took_are_charged_by_the_table(
+def test_a_large_upload_passes_whole_and_one_that_is_larger_or_encoded_is_refused(
     run_sidecar: Run, books: Books
 ) -> None:
-    sidecar = run_sidecar(prices=BILLED_BY_PICTURE)
-    sidecar.provider.next(Script(), times=1)
-    sidecar.provider.next(Script(usage=DRAWN))
-    with sidecar.client() as client:
-        client.images.generate(model="gpt-image-1", prompt="A cat", size="1024x1024", quality="medium", n=2)
-        client.images.generate(model="painter", prompt="A cat")
-    by_token, by_picture = books.records()
-    assert by_token.usage is not None
-    assert (by_token.settlement, by_token.usage.output_image_tokens) == ("estimated", 2 * 1056)
-    assert by_token.cost_usd == f"{(by_token.usage.input_tokens * 5 + 2 * 1056 * 40) / 1_000_000:.9f}"
-    assert (by_picture.settlement, by_picture.cost_usd) == ("exact", "0.040000000")
-
-
-def test_a_large_upload_passes_whole_and_a_larger_one_is_refused(run_sidecar: Run, books: Books) -> None:
     sidecar = run_sidecar(max_body_bytes=3_000_000)
     file = HEAD + bytes(range(256)) * 10_000
-    with sidecar.client() as client:
+    with sidecar.client(max_retries=0) as client:
         client.audio.transcriptions.create(model="whisper-1", file=("long.wav", file))
         with pytest.raises(openai.APIStatusError) as refused:
             client.audio.transcriptions.create(model="whisper-1", file=("longer.wav", file * 2))
-    assert refused.value.status_code == 413
+        assert refused.value.status_code == 413
+        with pytest.raises(openai.APIStatusError) as refused:
+            client.audio.transcriptions.create(
+                model="whisper-1", file=SOUND, extra_headers={"content-encoding": "gzip"}
+            )
+        assert refused.value.status_code == 415
     [exchange] = sidecar.provider.exchanges
     assert file in exchange.raw_body
     assert exchange.header(b"content-length") == str(len(exchange.raw_body)).encode()
     assert len(books.records()) == 1
-
-
-def test_a_form_in_an_encoding_is_refused(run_sidecar: Run) -> None:
-    with run_sidecar().client(max_retries=0) as client, pytest.raises(openai.APIStatusError) as refused:
-        client.audio.transcriptions.create(
-            model="whisper-1", file=SOUND, extra_headers={"content-encoding": "gzip"}
-        )
-    assert refused.value.status_code == 415

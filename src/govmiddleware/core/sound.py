@@ -7,8 +7,9 @@ from govmiddleware.core.media import wav_seconds
 LEAST_BYTES_A_SECOND = 2_000
 """Of sounds whose length does not show: speech at 16 kbit/s."""
 
-_MOST_BYTES_A_SECOND = 40_000
-"""Of an MP3, whatever its head says of its frames."""
+_MOST_BYTES_A_SECOND = 600_000
+_MOST_MP3_BYTES_A_SECOND = 40_000
+"""Whatever a head says: of two channels of 24 bits at 96 kHz, and of an MP3."""
 
 _MP3_KBITS = {  # by whether it is MPEG 1; of layer III (ISO/IEC 11172-3 and 13818-3)
     True: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -25,7 +26,7 @@ def seconds_at_most(head: bytes, length: int) -> float:
     """How long a file of `length` bytes sounds: as its head says, of WAV, FLAC and MP3; else as long as so many bytes
     of quiet speech."""
     told = wav_seconds(head, length) or _flac_seconds(head) or _mp3_seconds(head, length)
-    return length / LEAST_BYTES_A_SECOND if told is None else told
+    return length / LEAST_BYTES_A_SECOND if told is None else max(told, length / _MOST_BYTES_A_SECOND)
 
 
 def _flac_seconds(head: bytes) -> float | None:
@@ -55,5 +56,5 @@ def _mp3_seconds(head: bytes, length: int) -> float | None:
     if head[tag : tag + 4] == b"Xing" and int.from_bytes(head[tag + 4 : tag + 8], "big") & 1:
         frames = int.from_bytes(head[tag + 8 : tag + 12], "big")  # the bitrate varies
         told = frames * (1152 if is_first else 576) * _MP3_PARTS[version] / _MP3_RATES[rate]
-        return max(told, size / _MOST_BYTES_A_SECOND)
+        return max(told, size / _MOST_MP3_BYTES_A_SECOND)
     return size * 8 / (_MP3_KBITS[is_first][kbits - 1] * 1000)

@@ -108,7 +108,7 @@ class _Reader:
             raise InvalidRequest("A part of the form has no name.")
         if (
             b"content-transfer-encoding" in self._headers
-        ):  # RFC 7578, 4.7: none sends it; some would decode it
+        ):  # obsolete (RFC 7578, 4.7), and some would decode it
             raise InvalidRequest("A part of the form has a Content-Transfer-Encoding.")
         if b"filename" in self._named:
             self._file = SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - the form closes it

@@ -16,8 +16,6 @@ SOUND_TOKENS = 10
 BYTES_A_PAGE = 10_000
 """Of a document that does not show its pages."""
 
-_CLAUDE = re.compile("claude")
-_GEMINI = re.compile("gemini")
 _OPENAI = re.compile(r"gpt-(?!oss)|chatgpt|codex|(?:^|[/:])o\d")
 _PAGE = re.compile(rb"/Type\s*/Page(?![A-Za-z])")
 _LONGEST_MARK = 24
@@ -72,23 +70,23 @@ def _kind_of(head: bytes) -> str:
 
 
 def _image_tokens(model: str, width: int, height: int, detail: str) -> int | None:
-    if _CLAUDE.search(model):
+    if "claude" in model:
         return anthropic_vision.image_tokens(model, width, height)
-    if _GEMINI.search(model):
+    if "gemini" in model:
         return gemini_media.image_tokens(model, width, height)
     return openai_vision.image_tokens(model, width, height, detail)
 
 
 def _page_tokens(model: str) -> int | None:
-    if _CLAUDE.search(model):
+    if "claude" in model:
         return anthropic_vision.PAGE_TOKENS
-    if _GEMINI.search(model):
+    if "gemini" in model:
         return gemini_media.page_tokens(model)
     return PAGE_TOKENS if _OPENAI.search(model) else None
 
 
 def _sound_tokens(model: str) -> int | None:
-    if _GEMINI.search(model):
+    if "gemini" in model:
         return gemini_media.SOUND_TOKENS
     return SOUND_TOKENS if _OPENAI.search(model) else None
 

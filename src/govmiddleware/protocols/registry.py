@@ -31,8 +31,7 @@ from govmiddleware.protocols.openai_input_tokens import OpenAIInputTokens
 from govmiddleware.protocols.openai_moderations import OpenAIModerations
 from govmiddleware.protocols.openai_responses import OpenAIResponses
 
-_BATCH = re.compile(r"/v1(?:beta)?/(?:messages/)?batches/[^/:]+\Z")
-_CANCELS = re.compile(_BATCH.pattern.removesuffix(r"\Z") + r"[/:]cancel\Z")
+_CANCELS = re.compile(r"/v1(?:beta)?/(?:messages/)?batches/[^/:]+[/:]cancel\Z")
 
 _GOOGLE_HEADERS = (b"x-goog-api-key", b"x-goog-api-client")
 
@@ -117,12 +116,8 @@ def recognise(method: str, path: str, *, in_app: bool = False) -> WireProtocol |
 
 
 def costs_nothing(method: str, path: str) -> bool:
-    """Whether a request that no protocol reads is known to be free although it is no read: to cancel a batch, or to
-    delete one."""
-    method, path = method.upper(), folded(path)
-    return (method == "POST" and _CANCELS.search(path) is not None) or (
-        method == "DELETE" and _BATCH.search(path) is not None
-    )
+    """Whether a request that no protocol reads is known to be free although it is no read: to cancel a batch."""
+    return method.upper() == "POST" and _CANCELS.search(folded(path)) is not None
 
 
 def unrecognised(headers: Iterable[tuple[bytes, bytes]], path: str = "") -> WireProtocol:
