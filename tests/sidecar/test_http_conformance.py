@@ -15,7 +15,7 @@ import pytest
 from redis import Redis
 from tests.sidecar.books import Books
 from tests.sidecar.http_corpus import CASES, SECRET, Case, Fate
-from tests.sidecar.lenient import is_ranking, is_metered, readings
+from tests.sidecar.lenient import is_metered, is_ranking, readings
 from tests.sidecar.processes import serve_processes
 from tests.sidecar.recording_upstream import PROMPT_TOKENS, Received, RecordingUpstream, recording_upstream
 
