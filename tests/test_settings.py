@@ -54,6 +54,7 @@ soft_fraction = 0.8
 default_max_output_tokens = 4096
 clamp_min_output_tokens = 64
 slice_output_tokens = 1024
+bound_coverage = 0.99
 unknown_size_tokens = 2000
 body_timeout = 30
 journal_max_records = 5000000
@@ -219,6 +220,8 @@ MISTAKES = [
     ("clamp_min_output_tokens = 0", "clamp_min_output_tokens", "0", "greater than 0"),
     ("slice_output_tokens = -1", "slice_output_tokens", "-1", "greater than or equal to 0"),
     ("slice_output_tokens = true", "slice_output_tokens", "True", "a number"),
+    ("bound_coverage = 1", "bound_coverage", "1", "less than or equal to 0.9999"),
+    ("bound_coverage = 0.4", "bound_coverage", "0.4", "greater than or equal to 0.5"),
     ("unknown_size_tokens = 'x'", "unknown_size_tokens", "'x'", "a valid integer"),
     # upstreams
     *(

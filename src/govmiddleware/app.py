@@ -42,6 +42,7 @@ from govmiddleware.journal.registries import SqlRegistryCopy
 from govmiddleware.journal.reports import SqlReports
 from govmiddleware.ledger.api_tokens import RedisApiTokens
 from govmiddleware.ledger.backfill import RedisBackfillNotes
+from govmiddleware.ledger.calibration import RedisCalibration
 from govmiddleware.ledger.connection import PROBE_SECONDS
 from govmiddleware.ledger.limits import RedisLimits
 from govmiddleware.ledger.overrides import RedisRaises
@@ -52,6 +53,7 @@ from govmiddleware.services.api_token_registry import ApiTokenRegistry
 from govmiddleware.services.api_tokens import ApiTokens
 from govmiddleware.services.audit import Findings, audit
 from govmiddleware.services.backfill import BACKFILL_SECONDS, Backfill
+from govmiddleware.services.calibration import CALIBRATION_SECONDS, Calibrator
 from govmiddleware.services.drain import DRAIN_SECONDS, Drainer
 from govmiddleware.services.limit_events import LimitEvents
 from govmiddleware.services.limits import REFRESH_SECONDS, Fields, LimitRegistry
@@ -162,6 +164,8 @@ class Governance:
             LostSettlements(self.history, self.adjustments, self.rebuilding),
         )
         self.upkeep.also(CHECK_SECONDS, self.settlement_watch.check)
+        self.calibrator = Calibrator(RedisCalibration(redis), self.metrics, coverage=settings.bound_coverage)
+        self.upkeep.also(CALIBRATION_SECONDS, self.calibrator.refresh)
         self.reservations = Reservations(
             self.ledger,
             self.upkeep,
@@ -175,6 +179,7 @@ class Governance:
             link=lambda call, refusal: self.links.link_for(call, refusal) if self._has_pages else None,
             raises=self._raises,
             wait=self._override_wait(),
+            calibrator=self.calibrator,
         )
         self.upkeep.also(REFRESH_SECONDS, self.limits.refresh)
         self.upkeep.also(REFRESH_SECONDS, self._raises.refresh)
@@ -270,6 +275,8 @@ class Governance:
         await self.refusals.flush()
         with suppress(StoreUnavailable, HistoryUnavailable):
             await self.settlement_watch.check()
+        with suppress(StoreUnavailable):
+            await self.calibrator.refresh()
         await self.drainer.close()
         await self._close_webhook()
         await asyncio.to_thread(self.storage.synchronous.close)
@@ -467,4 +474,5 @@ class Governance:
             default_max_output_tokens=settings.default_max_output_tokens,
             unknown_size_tokens=settings.unknown_size_tokens,
             batches=settings.batches,
+            input_bound=self.calibrator.bound,
         )

@@ -104,6 +104,21 @@ class Metrics:
             ["settlement"],
             registry=registry,
         )
+        self.input_bounds = Counter(
+            "govmiddleware_input_bounds",
+            "Settled requests whose input the provider reported. size: shown, or unknown where media, hosted tools or "
+            "references were in it. held: whether it was within what was reserved.",
+            ["protocol", "model", "size", "held"],
+            registry=registry,
+        )
+        self.input_bound_factor = Gauge(
+            "govmiddleware_input_bound_factor",
+            "The factor over the estimate, of prompts from so many tokens on, that was learned for the workspace of "
+            "the last settled request.",
+            ["protocol", "model", "from_tokens"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
         self.store_seconds = Histogram(
             "govmiddleware_store_seconds",
             "Trips to the store, as the caller saw them.",
@@ -225,6 +240,16 @@ class Metrics:
         self.tokens.labels("output", model).inc(usage.output_tokens)
         self.tokens.labels("reasoning", model).inc(usage.reasoning_tokens)
         self.cost.labels(model).inc(cost / 1e9)
+
+    def bounded(self, call: Call, usage: Usage) -> None:
+        """Count whether the input of a settled request was within its bound."""
+        size = "shown" if call.shows_its_size else "unknown"
+        held = call.bound is not None and usage.input_tokens <= call.bound.input_tokens
+        self.input_bounds.labels(call.protocol.name, _model(call), size, "yes" if held else "no").inc()
+
+    def calibrated(self, call: Call, from_tokens: int, factor: float) -> None:
+        """Show what is learned of the model of a settled request, for prompts of its size."""
+        self.input_bound_factor.labels(call.protocol.name, _model(call), str(from_tokens)).set(factor)
 
     @contextmanager
     def store_trip(self, script: str) -> Iterator[None]:

@@ -279,6 +279,7 @@ class Settings(BaseSettings):
     default_max_output_tokens: PositiveInt = 4096
     clamp_min_output_tokens: PositiveInt = 64
     slice_output_tokens: Annotated[int, BeforeValidator(no_bool), Field(ge=0)] = 1024
+    bound_coverage: Annotated[float, BeforeValidator(no_bool), Field(ge=0.5, le=0.9999)] = 0.99
     unknown_size_tokens: PositiveInt = 2000
     batches: Literal["refuse", "reserve"] = "refuse"
     body_timeout: Positive = 30

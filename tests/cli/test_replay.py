@@ -108,6 +108,16 @@ def test_each_exchange_gives_a_line_in_order(replay: Replay) -> None:
     assert "3 exchanges" in ran.err
 
 
+def test_bounds_learn_in_the_order_of_the_lines_as_they_would_in_the_stack(replay: Replay) -> None:
+    prompt = {**CHAT["request"], "messages": [{"role": "user", "content": "word " * 1000}]}
+    answer = {**CHAT["response"], "usage": {"prompt_tokens": 1200, "completion_tokens": 50}}
+    long = CHAT | {"request": prompt, "response": answer}
+    said, _ = replay([long] * 52 + [long | {"workspace": "another"}])
+    bounds = [each["bound"]["input_tokens"] for each in said]
+    assert len(set(bounds[:50])) == 1
+    assert bounds[0] == bounds[52] < 1200 <= bounds[51], "what one workspace teaches is not for another"
+
+
 def test_a_stream_is_read_as_it_was_recorded(replay: Replay) -> None:
     chunks = [{"model": "gpt-4o", "choices": [{"delta": {"content": "Hello"}}]}, CHAT["response"]]
     text = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
@@ -133,6 +143,19 @@ def test_what_the_stack_refuses_is_read_all_the_same(replay: Replay) -> None:
     assert "1 have usage and no price" in ran.err
     assert "2 are refused whatever the limits" in ran.err
     assert "1 were read by no protocol" in ran.err
+
+
+def test_what_is_refused_is_priced_by_the_model_that_its_address_names(replay: Replay) -> None:
+    """An answer of Bedrock's does not name it."""
+    exchange = {
+        "host": "bedrock-runtime.us-east-1.amazonaws.com",
+        "path": "/model/us.amazon.nova-pro-v1%3A0/converse",
+        "request": {"messages": [], "performanceConfig": {"latency": "optimized"}},
+        "response": {"output": {}, "usage": {"inputTokens": 10, "outputTokens": 50, "totalTokens": 60}},
+    }
+    [told], _ = replay([exchange])
+    # $0.80 and $3.20 a million tokens
+    assert (told["error"]["code"], told["cost_usd"]) == ("invalid_request", "0.000168000")
 
 
 def test_the_prices_are_those_of_the_host_and_of_the_time(replay: Replay) -> None:

@@ -122,13 +122,16 @@ def test_the_example_of_upstreams_in_the_documentation_does_as_it_says(run, conf
     [example] = [
         block for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL) if "[[upstreams]]" in block
     ]
-    monkeypatch.setenv("OPENAI_API_KEY", "a")
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "b")
+    for key in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "AWS_BEARER_TOKEN_BEDROCK"):
+        monkeypatch.setenv(key, "a")
     ran = run("check", "--config", configured(example))
     assert (ran.code, "note:" in ran.out) == (0, False)
     governance = Governance(load())
-    asked = ("gpt-oss-20b", "meta-llama/Llama-3", "gpt-4o", "o3-mini", "claude-opus-4-1", "gemini-2.5-pro")
+    asked = (
+        "gpt-oss-20b", "meta-llama/Llama-3", "gpt-4o", "o3-mini", "claude-opus-4-1", "gemini-2.5-pro",
+        "us.anthropic.claude-sonnet-4-6", "amazon.nova-micro-v1:0", "command-r",
+    )  # fmt: skip
     found = [provider_for(model, governance.providers) for model in asked]
     names = [provider and provider.name for provider in found]
-    assert names == ["vllm", "vllm", "openai", "openai", "anthropic", None]
+    assert names == ["vllm", "vllm", "openai", "openai", "anthropic", "google", "bedrock", "bedrock", None]
     assert governance.prices.find("meta-llama/Llama-3") is not None

@@ -104,8 +104,8 @@ def test_every_recorded_request_can_be_read_but_those_that_call_a_second_model()
     assert refused == ["tools[0].model"] * 4
 
 
-def measured() -> Iterator[tuple[int, int, int]]:
-    """Estimate, bound and true input of each exchange without media and Anthropic's own tools."""
+def measured() -> Iterator[tuple[str, int, int, int]]:
+    """Id, estimate, bound and true input of each exchange without media and Anthropic's own tools."""
     for exchange, raw, stream in answered(NAME):
         try:
             info = MESSAGES.read_request(body_of(exchange))
@@ -114,16 +114,22 @@ def measured() -> Iterator[tuple[int, int, int]]:
         usage = read(raw, stream).usage
         if usage is not None and not info.unknown_parts:
             estimate = input_estimate(info, count_tokens(info.texts), 0)
-            yield estimate, input_bound(estimate, info.model), usage.input_tokens
+            yield exchange["id"], estimate, input_bound(estimate, info.model), usage.input_tokens
 
 
-def test_the_bound_covers_the_recordings_and_is_not_far_above() -> None:
-    figures = list(measured())
-    assert len(figures) > 80
-    assert sum(bound >= true for _, bound, true in figures) / len(figures) >= 0.99
-    assert statistics.median(bound / true for _, bound, true in figures if true >= 50) < 1.7
-    near = [0.7 <= estimate / true <= 1.4 for estimate, _, true in figures if true >= 50]
-    assert sum(near) / len(near) >= 0.8
+def test_the_estimate_is_close_and_the_bound_holds_in_each_half_of_the_recordings() -> None:
+    """What is not close was recorded when Claude 4.5's prompt for tools was 180 tokens shorter than it is documented."""
+    close: dict[int, list[bool]] = {0: [], 1: []}
+    held, tight = [], []
+    for exchange_id, estimate, bound, true in measured():
+        close[int(exchange_id[:2], 16) % 2].append(abs(estimate - true) <= max(12, true / 10))
+        held.append(bound >= true)
+        tight.append(bound <= 1.6 * true + 64)
+    for half in close.values():
+        assert len(half) > 35
+        assert statistics.mean(half) >= 0.85
+    assert statistics.mean(held) >= 0.98
+    assert statistics.mean(tight) >= 0.9
 
 
 def test_every_model_that_answered_has_a_price() -> None:

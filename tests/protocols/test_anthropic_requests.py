@@ -199,7 +199,6 @@ def test_what_is_not_text_is_a_part_of_unknown_size() -> None:
         {"type": "document", "source": {"type": "base64", "media_type": "application/zip", "data": data}},
         {"type": "document", "source": {"type": "file", "file_id": "file_1"}},
         {"type": "container_upload", "file_id": "file_1"},
-        {"type": "redacted_thinking", "data": data},
         {"type": "web_search_tool_result", "content": [{"type": "web_search_result", "encrypted_content": data}]},
         {"type": "tool_result", "content": [{"type": "image", "source": {"type": "base64", "data": data}}]},
     ]  # fmt: skip

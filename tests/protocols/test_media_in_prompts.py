@@ -15,6 +15,7 @@ from govmiddleware.core.estimate import input_bound, input_estimate
 from govmiddleware.core.ports import RequestInfo, WireProtocol
 from govmiddleware.core.tokens import count_tokens, encoding_for
 from govmiddleware.protocols.anthropic_messages import AnthropicMessages
+from govmiddleware.protocols.anthropic_prompt import RESULT_TOKENS
 from govmiddleware.protocols.inline_media import file_tokens
 from govmiddleware.protocols.openai_chat import OpenAIChat
 from govmiddleware.protocols.openai_responses import OpenAIResponses
@@ -101,7 +102,9 @@ def test_each_protocol_finds_the_files_in_its_parts() -> None:
     _adds(85 + 1000 + 10, OpenAIResponses(), "input", items)
     image = {"type": "image", "source": {"type": "base64", "media_type": "image/jpeg", "data": data}}
     blocks = [image, {"type": "tool_result", "tool_use_id": "t", "content": [image]}]
-    _adds(520, AnthropicMessages(), "messages", blocks, model="claude-haiku-4-5", max_tokens=9)
+    _adds(
+        520 + RESULT_TOKENS, AnthropicMessages(), "messages", blocks, model="claude-haiku-4-5", max_tokens=9
+    )
 
 
 def test_recorded_pictures_count_as_the_provider_says() -> None:

@@ -287,24 +287,6 @@ def test_everything_that_reaches_the_model_is_counted() -> None:
         assert word in text, word
 
 
-def test_plain_tools_count_as_openai_renders_them_and_others_as_json() -> None:
-    parameters = {
-        "type": "object",
-        "properties": {"city": {"type": "string", "description": "A city"}, "unit": {"enum": ["C", "F"]}},
-        "required": ["city"],
-    }
-    tool = {
-        "type": "function",
-        "function": {"name": "weather", "description": "Now", "parameters": parameters},
-    }
-    assert read(tools=[tool]).texts[-1] == (
-        '// Now\ntype weather = (_: {\n// A city\ncity: string,\nunit?: "C" | "F",\n}) => any;\n\n'
-    )
-    assert json.loads(read(tools=[tool], model="claude-sonnet-4-5").texts[-1]) == tool
-    tool["function"]["parameters"] = {"$ref": "#/x", "$defs": {"x": {"description": "HIDDEN"}}}  # type: ignore[index]
-    assert "HIDDEN" in read(tools=[tool]).texts[-1]
-
-
 def test_media_are_parts_of_unknown_size_and_never_text() -> None:
     data = "data:image/png;base64," + "AAAA" * 3000
     parts: list[dict[str, Any]] = [

@@ -10,8 +10,10 @@ import pytest
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.usage import Reach, Usage
 from govmiddleware.protocols.anthropic_messages import AnthropicMessages
+from govmiddleware.protocols.gemini_generate import GeminiGenerate
 from govmiddleware.protocols.openai_chat import OpenAIChat
 from govmiddleware.protocols.openai_embeddings import OpenAIEmbeddings
+from govmiddleware.protocols.openai_responses import OpenAIResponses
 from govmiddleware.protocols.prompt import SEARCHES
 
 SAID = [{"role": "user", "content": "Settle the little bottle: ttl."}]
@@ -29,7 +31,20 @@ def message(raw: bytes | None = None, **fields: Any) -> Reach:
     return AnthropicMessages().read_request(RequestBody(raw or json.dumps(body).encode())).reach
 
 
+def gemini(*parts: Any) -> Reach:
+    body = json.dumps({"contents": [{"role": "user", "parts": [{"text": "Who?"}, *parts]}]}).encode()
+    path = "/v1beta/models/gemini-2.5-flash:generateContent"
+    return GeminiGenerate().read_request(RequestBody(body), path=path).reach
+
+
+def response(**fields: Any) -> Reach:
+    body = json.dumps({"model": "m", "input": "Who?", **fields}).encode()
+    return OpenAIResponses().read_request(RequestBody(body)).reach
+
+
 def test_plain_text_reaches_nothing_else() -> None:
+    assert not gemini().media
+    assert not response().media
     assert chat() == message() == TEXT
     embeddings = RequestBody(b'{"model": "m", "input": "text"}')
     assert OpenAIEmbeddings().read_request(embeddings).reach == TEXT
@@ -37,6 +52,10 @@ def test_plain_text_reaches_nothing_else() -> None:
 
 def test_media_may_be_billed_apart() -> None:
     assert chat(messages=PICTURE).media
+    assert gemini({"fileData": {"fileUri": "https://x/y.mp4"}}).media
+    pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    assert gemini({"inlineData": {"mimeType": "image/png", "data": pixel}}).media, "though its size shows"
+    assert response(previous_response_id="resp_1").media
     picture = {"type": "image", "source": {"type": "url", "url": "https://x/y.png"}}
     assert message(messages=[{"role": "user", "content": [picture]}]).media
 

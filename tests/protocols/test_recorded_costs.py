@@ -93,6 +93,14 @@ def of_their_own(exchange: dict[str, Any], each: Played) -> Decimal | None:
             read = genai_prices.extract_usage(
                 exchange["response"], provider_api_url=address(exchange), api_flavor=flavor
             )
+            if read.model is None and each.call.model:  # Bedrock's address names it
+                named = genai_prices.calc_price(
+                    read.usage,
+                    each.call.model,
+                    provider_api_url=address(exchange),
+                    price_context=context(each),
+                )
+                return named.total_price * 10**9
             return read.calc_price(price_context=context(each)).total_price * 10**9
         except (LookupError, ValueError):
             continue

@@ -14,6 +14,7 @@ from govmiddleware.core.call import Call, Progress
 from govmiddleware.core.ports import RefusalResponse
 from govmiddleware.core.refusals import InvalidRequest, Refusal, UpstreamFailed, UpstreamTooSlow
 from govmiddleware.errors import MissingPredecessor
+from govmiddleware.protocols.aws_frames import write_frame
 from govmiddleware.testing.provider import Script
 from govmiddleware.upstream import Forwarder, open_client
 from govmiddleware.upstream.event_stream import EventStreamEnd
@@ -225,6 +226,17 @@ class TestAnAnswerThatBreaksOff:
 def test_only_a_plain_event_stream_can_be_added_to(header: tuple[bytes, bytes], takes_an_event: bool) -> None:
     end = EventStreamEnd([(b"content-type", b"Text/Event-Stream; charset=utf-8"), header])
     assert end.takes_an_event is takes_an_event
+
+
+def test_a_stream_of_frames_can_be_added_to_between_two_of_them() -> None:
+    frame = write_frame({":event-type": "x"}, b"{}")
+    end = EventStreamEnd([(b"content-type", b"application/vnd.amazon.eventstream")])
+    assert end.takes_an_event
+    for place in range(0, len(frame), 7):
+        end.feed(frame[place : place + 7])
+        assert end.takes_an_event is (place + 7 >= len(frame))
+    end.feed(b"\0" * 12)  # nothing that begins a frame
+    assert not end.takes_an_event
 
 
 @pytest.mark.parametrize("target", [b"@elsewhere/", b":1/", b"x"])

@@ -57,6 +57,8 @@ def test_connection_cannot_take_back_what_the_gateway_says_of_a_call() -> None:
         b"x-rewrite-url",
         b"x-goog-fieldmask",
         b"x-vertex-ai-llm-shared-request-type",
+        b"x-amzn-bedrock-service-tier",
+        b"x-amzn-bedrock-performanceconfig-latency",
         b"proxy",
     ],
 )
@@ -91,6 +93,7 @@ def test_order_and_duplicates_are_kept() -> None:
         b"x-goog-api-key",
         b"x-litellm-api-key",
         b"ocp-apim-subscription-key",
+        b"x-amz-security-token",
         b"cookie",
     ],
 )
@@ -103,8 +106,15 @@ class TestACredentialOfTheClient:
 
     @pytest.mark.parametrize(
         "value",
-        [OURS, b"Bearer " + OURS, b"bearer  " + OURS, b"a=b; c=" + OURS, b'x="' + OURS + b'"'],
-        ids=["bare", "bearer", "two spaces", "cookie", "quoted"],
+        [
+            OURS,
+            b"Bearer " + OURS,
+            b"bearer  " + OURS,
+            b"a=b; c=" + OURS,
+            b'x="' + OURS + b'"',
+            b"AWS4-HMAC-SHA256 Credential=" + OURS + b"/20261122/us-east-1",
+        ],
+        ids=["bare", "bearer", "two spaces", "cookie", "quoted", "signed"],
     )
     def test_is_never_forwarded_if_it_is_an_api_token_of_ours(self, name: bytes, value: bytes) -> None:
         assert sent([(name, value)], upstream_auth="forward") == []

@@ -69,6 +69,7 @@ async def _replay(file: Path, settings: Settings) -> Summary:
         unknown_size_tokens=settings.unknown_size_tokens,
         max_body_bytes=settings.max_body_bytes,
         batches=settings.batches,
+        bound_coverage=settings.bound_coverage,
     )
     at = datetime.now(UTC) - _SECOND
     async with AsyncExitStack() as stack:

@@ -154,6 +154,8 @@ class Call:
     service_tier: str | None = None
     """The tier of service that was asked for; Meter corrects it to what the answer names."""
     estimated_input_tokens: int | None = None
+    shows_its_size: bool = False
+    """Whether its estimate covers all of its prompt, so that its true input says how good estimates are."""
     demand: Demand | None = None
     expected: Usage = NO_USAGE
     """What it is settled at where the answer does not say, beside its input as estimated."""

@@ -31,6 +31,8 @@ script can change them together.
 | gov:{WS}:b:BOOK            | zset   | users of a budget, or sessions -> last    | while it has any: idle ones are    |
 |                            |        | used, ms                                  | forgotten, and their number bounded|
 | gov:{WS}:t:BOOK            | hash   | the same -> their caps, JSON              | as long as they                    |
+| gov:{WS}:ratios:RELEASE    | hash   | protocol and model -> how far true inputs | by TTL: thirty days after the last |
+|                            |        | lie above estimates, a histogram, JSON    | of them                            |
 | gov:{WS}:journal           | stream | journal records                           | until a minute after SQL has them  |
 """
 
@@ -61,6 +63,7 @@ class WorkspaceKeys:
         "counter_prefix",
         "journal",
         "open",
+        "ratios_prefix",
         "reservation_prefix",
         "restorer",
         "state",
@@ -81,6 +84,7 @@ class WorkspaceKeys:
         self.adjustment_prefix = prefix + "a:"
         self.book_prefix = prefix + "b:"
         self.terms_prefix = prefix + "t:"
+        self.ratios_prefix = prefix + "ratios:"
 
     def reservation(self, reservation_id: str) -> str:
         return self.reservation_prefix + reservation_id
@@ -97,6 +101,9 @@ class WorkspaceKeys:
     def terms(self, name: str) -> str:
         """Of the members of a book."""
         return self.terms_prefix + name
+
+    def ratios(self, release: str) -> str:
+        return self.ratios_prefix + release
 
     def counter_name(self, key: str) -> str:
         """The inverse of `counter`."""

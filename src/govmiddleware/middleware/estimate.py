@@ -52,6 +52,7 @@ class Estimate:
         unknown_size_tokens: for each part whose size the request does not show.
         batches: whether calls are refused that submit requests to be answered later, or reserved where it shows what
             they may cost.
+        input_bound: what to reserve for a prompt, by its estimate; without it, as shipped.
         clock: tells the time for which prices are asked.
     """
 
@@ -66,6 +67,7 @@ class Estimate:
         default_max_output_tokens: int = 4096,
         unknown_size_tokens: int = 2000,
         batches: Literal["refuse", "reserve"] = "refuse",
+        input_bound: Callable[[Call, RequestInfo, int], int] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.app = app
@@ -76,6 +78,7 @@ class Estimate:
         self.default_max_output_tokens = default_max_output_tokens
         self.unknown_size_tokens = unknown_size_tokens
         self.batches = batches
+        self._input_bound = input_bound or _shipped_bound
         self._now = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -147,7 +150,7 @@ class Estimate:
         counted = await count(info.texts, info.model)
         estimate = input_estimate(info, counted, self.unknown_size_tokens)
         call.estimated_input_tokens = estimate
-        input_tokens = input_bound(estimate, info.model)
+        input_tokens = self._input_bound(call, info, estimate)
         # Of a predicted output, what is rejected is billed as output beside what is generated.
         predicted = await count(info.predicted_texts, info.model)
         hides_output = (
@@ -183,3 +186,7 @@ class Estimate:
         if price.max_output_tokens is None or info.needs_limit:
             call.protocol.bound_output(body, limit)
         return limit
+
+
+def _shipped_bound(call: Call, info: RequestInfo, estimate: int) -> int:
+    return input_bound(estimate, info.model)

@@ -35,7 +35,11 @@ class Ending:
                 self._stopped = isinstance(delta, dict) and bool(delta.get("stop_reason"))
 
     def write(self, usage: Usage, model: str, request_id: str) -> bytes:
-        """The events that begin the message where it has not begun, end each block, and end the message."""
+        """`events` as server-sent ones."""
+        return b"".join(map(_event, self.events(usage, model, request_id)))
+
+    def events(self, usage: Usage, model: str, request_id: str) -> list[dict[str, Any]]:
+        """Those that begin the message where it has not begun, end each block, and end the message."""
         events: list[dict[str, Any]] = []
         if not self._started:
             events.append(_message_start(usage, model, request_id))
@@ -45,7 +49,7 @@ class Ending:
             used = {"output_tokens": usage.output_tokens}
             events.append({"type": "message_delta", "delta": delta, "usage": used})
         events.append({"type": "message_stop"})
-        return b"".join(map(_event, events))
+        return events
 
 
 def _message_start(usage: Usage, model: str, request_id: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.core.usage import Reach, Usage
 from govmiddleware.protocols.anthropic_base import AnthropicRoute
-from govmiddleware.protocols.anthropic_prompt import THINKING_TOKENS, MessagesPrompt
+from govmiddleware.protocols.anthropic_prompt import MessagesPrompt
 from govmiddleware.protocols.anthropic_reader import JsonReader, StreamReader
 from govmiddleware.protocols.anthropic_user import read_user
 from govmiddleware.protocols.escapes import (
@@ -81,28 +81,30 @@ class AnthropicMessages(AnthropicRoute):
 
     def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
         body.refuse_look_alikes(JUDGED)
-        model = read_model(body, path, query)
+        model = self.read_address(body, path, query)
         messages = read(body, "messages", list[Any])
         if messages is None:
             raise InvalidRequest("'messages' is missing.", param="messages")
         output_tokens = _read_output_limit(body)
-        _refuse_what_costs_more(body)
-        prompt = MessagesPrompt(model)
+        refuse_what_costs_more(body)
+        prompt = MessagesPrompt(model, keeps_thinking=_edits(body, "clear_thinking"))
         prompt.add_system(read(body, "system", object))
         prompt.add_messages(messages)
         tools = _read_tools(body)
-        prompt.add_tools(tools)
+        choice = read(body, "tool_choice", object)
+        forced = isinstance(choice, dict) and choice.get("type") in ("any", "tool")
+        prompt.add_tools(tools, forced=forced)
         prompt.add_format(read(body, "output_config", dict[str, Any]) or {})
         thinking = read(body, "thinking", dict[str, Any])
         thinks = thinking.get("type") != "disabled" if thinking else None
-        prompt.overhead_tokens += THINKING_TOKENS if thinks else 0
+        prompt.add_thinking((thinking or {}).get("type"))
         prompt.unknown_parts += _unseen(body)
         for name in body.names():
             if name not in JUDGED and name not in SETTINGS:
                 prompt.add_unknown(body.raw(name) or b"")
         return RequestInfo(
             model=model,
-            stream=read(body, "stream", bool) or False,
+            stream=self.streams(body, path),
             output_tokens=output_tokens,
             overhead_tokens=prompt.overhead_tokens,
             texts=prompt.texts,
@@ -116,6 +118,14 @@ class AnthropicMessages(AnthropicRoute):
                 beside_tokens=Usage(web_searches=sum(map(_searches, tools))),
             ),
         )
+
+    def read_address(self, body: RequestBody, path: str, query: bytes) -> str:
+        """The model. Raises InvalidRequest."""
+        return read_model(body, path, query)
+
+    def streams(self, body: RequestBody, path: str) -> bool:
+        """Whether a stream is asked for. Raises InvalidRequest."""
+        return read(body, "stream", bool) or False
 
     def bound_output(self, body: RequestBody, tokens: int) -> None:
         """Thinking has to stay below the limit, and below the least there is none."""
@@ -147,18 +157,24 @@ def _read_output_limit(body: RequestBody) -> int:
     return limit
 
 
-def _refuse_what_costs_more(body: RequestBody) -> None:
+def refuse_what_costs_more(body: RequestBody) -> None:
+    """Refuse the fields by which a call costs more than its tokens show. Raises InvalidRequest."""
     refuse_dear_tiers(body)
     for name, known in KNOWN.items():
         if read_name(body, name) not in (None, *known):
             problem = f"'{name}' is supported as {' and '.join(known)} alone: others may cost more."
             raise InvalidRequest(problem, param=name)
-    management = read(body, "context_management", dict[str, Any]) or {}
-    edits = management.get("edits")
-    for edit in edits if isinstance(edits, list) else ():
-        if isinstance(edit, dict) and str(edit.get("type")).startswith("compact"):
-            problem = "Compaction as an edit is not supported here: what it generates is not in 'max_tokens'."
-            raise InvalidRequest(problem, param="context_management.edits")
+    if _edits(body, "compact"):
+        problem = "Compaction as an edit is not supported here: what it generates is not in 'max_tokens'."
+        raise InvalidRequest(problem, param="context_management.edits")
+
+
+def _edits(body: RequestBody, kind: str) -> bool:
+    """Whether the context is edited in a way whose name begins so."""
+    edits = (read(body, "context_management", dict[str, Any]) or {}).get("edits")
+    return isinstance(edits, list) and any(
+        isinstance(edit, dict) and str(edit.get("type")).startswith(kind) for edit in edits
+    )
 
 
 def _read_tools(body: RequestBody) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from govmiddleware.core.estimate import family_of
@@ -9,63 +10,108 @@ from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols.prompt import Prompt
 
 _UNREAD = {
-    "thinking": "signature",
     "image": "source",
     "document": "source",
     "container_upload": "file_id",
-    "redacted_thinking": "data",
     "web_search_result": "encrypted_content",
 }
 """Of each kind of block, the member that is not read as text, unless it is a source that is text."""
 
+REPLY_TOKENS = 4
 MESSAGE_TOKENS = 3
-REPLY_TOKENS = 3
-THINKING_TOKENS = 28
+CALL_TOKENS = 35
+RESULT_TOKENS = 25
+TOOL_TOKENS = 3
 FORMAT_TOKENS = 135
-"""What is added to each message, once for the reply's opening, and for thinking and an output format. Source:
-the recordings."""
+ADAPTIVE_TOKENS = 16
+"""What is added once, to each message, call of a tool, result of one, definition of one, to an output format, and where
+the model decides whether it thinks. Source: the recordings; calls and results are put in XML."""
+
+SEALED_CHARACTERS = 232
+SEALED_CHARACTERS_PER_TOKEN = 5
+CHARACTERS_PER_TOKEN = 4
+"""Of a `signature`, which holds the thinking that a summary or nothing is shown of: how long it is when it holds
+nothing, and what each of its tokens adds: some four characters, in base64."""
+
+DEFINED_TOOLS = {"bash": 245, "text_editor": 700, "computer": 1215, "memory": 1065}
+"""Tokens of the definitions that Anthropic keeps of tools which the client runs, by what their type begins with.
+Source: platform.claude.com/docs/en/about-claude/pricing#specific-tool-pricing, as of 2026-09 (`computer` with its
+system prompt); for `memory` the recordings."""
+
+_STEERS = frozenset({"cache_control", "defer_loading", "strict"})
+"""Of a tool, what is no prompt."""
 
 _FILES = frozenset({"image", "document"})
 _CALLS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
+_THOUGHTS = {"thinking": "signature", "redacted_thinking": "data"}
+_FORGETS = re.compile(
+    r"claude-(?:(?:opus|sonnet|haiku)-)?(?:3|4(?![.-][5-9](?!\d)))|(?:sonnet|haiku)-4[.-]5|4[.-]5-(?:sonnet|haiku)"
+)
+"""Models that are shown the thinking of the turn at hand alone.
+Source: platform.claude.com/docs/en/build-with-claude/thinking#thinking-block-preservation-by-model."""
 
 
 class MessagesPrompt(Prompt):
-    """Collects what one messages request puts before the model."""
+    """Collects what one messages request puts before the model.
 
-    def __init__(self, model: str) -> None:
+    Args:
+        keeps_thinking: whether the request asks for the thinking of earlier turns to be kept.
+    """
+
+    def __init__(self, model: str, *, keeps_thinking: bool = False) -> None:
         super().__init__()
         self._model = model
         self._family = family_of(model)
+        self._defers_tools = "claude" in model.lower()
+        self._forgets_thinking = not keeps_thinking and _FORGETS.search(model.lower()) is not None
+        self._found: set[str] = set()
         self.overhead_tokens = REPLY_TOKENS + self._family.template
 
     def add_system(self, system: object) -> None:
         """A string or a list of blocks. Raises InvalidRequest for anything else."""
         if not isinstance(system, str | list | None):
             raise InvalidRequest("'system' must be a string or a list of blocks.", param="system")
-        if system:
-            self.overhead_tokens += MESSAGE_TOKENS
-            self.add(system)
+        self.add(system)
 
     def add_messages(self, messages: list[Any]) -> None:
         """Raises InvalidRequest where a message is not one."""
+        turn = _last_turn(messages) if self._forgets_thinking else 0
         for index, message in enumerate(messages):
             if not isinstance(message, dict):
                 raise InvalidRequest("A message must be an object.", param=f"messages[{index}]")
-            if not isinstance(message.get("content"), str | list):
+            content = message.get("content")
+            if not isinstance(content, str | list):
                 problem = "A message's content must be a string or a list of blocks."
                 raise InvalidRequest(problem, param=f"messages[{index}].content")
             self.overhead_tokens += MESSAGE_TOKENS
+            if index < turn and isinstance(content, list):
+                message = {**message, "content": [block for block in content if not _is_thought(block)]}
             self.add(message)
 
-    def add_tools(self, tools: list[dict[str, Any]]) -> None:
-        """Definitions of tools. Those of Anthropic's own have a text that is not in the request, and what
-        its servers find becomes prompt."""
+    def add_tools(self, tools: list[dict[str, Any]], *, forced: bool) -> None:
+        """Definitions of tools, after the messages. What Anthropic's own servers find becomes prompt. Those that are
+        deferred are no prompt until they are found.
+
+        Args:
+            forced: whether one has to be called.
+        """
         if tools:
-            self.overhead_tokens += self._family.tools
-        for tool in tools:
-            if tool.get("type") not in (None, "custom"):
-                self.unknown_parts += 1
-            self.add_schema(tool)
+            self.overhead_tokens += self._family.tools_tokens(forced=forced)
+        defined = [_defined_tokens(tool) for tool in tools]
+        has_hosted = None in defined
+        self.unknown_parts += defined.count(None)
+        for tool, tokens in zip(tools, defined, strict=True):
+            is_deferred = self._defers_tools and tool.get("defer_loading") is True
+            if has_hosted or not is_deferred or str(tool.get("name")) in self._found:
+                self.overhead_tokens += TOOL_TOKENS + (tokens or 0)
+                self.add_schema({name: tool[name] for name in tool if name not in _STEERS}, spaced=True)
+
+    def add_thinking(self, kind: object) -> None:
+        """What tells the model to think, or that it may."""
+        if kind == "enabled":
+            self.overhead_tokens += self._family.thinking
+        elif kind == "adaptive":
+            self.overhead_tokens += ADAPTIVE_TOKENS
 
     def add_format(self, output_config: dict[str, Any]) -> None:
         """The schema of a structured output."""
@@ -75,17 +121,59 @@ class MessagesPrompt(Prompt):
 
     def _said(self, part: dict[str, Any]) -> list[Any]:
         kind = str(part.get("type"))
+        if kind == "tool_reference":
+            self._found.add(str(part.get("tool_name")))
         unread = _UNREAD.get(kind)
-        if kind in _CALLS:
+        if kind in _THOUGHTS:
+            unread = _THOUGHTS[kind]
+            self._add_sealed(part.get(unread), part.get("thinking"))
+        elif kind in _CALLS:
+            self.overhead_tokens += CALL_TOKENS
             unread = "input"
             self.add_schema(part.get(unread))
+        elif kind.endswith("tool_result"):
+            self.overhead_tokens += RESULT_TOKENS
         elif unread is None or unread not in part or _is_text(part[unread]):
             unread = None
         elif kind in _FILES and isinstance(source := part[unread], dict):
             self.add_data(self._model, source.get("data"), str(source.get("media_type") or ""))
-        elif kind != "thinking":  # whose signature is no part of the prompt
+        else:
             self.unknown_parts += 1
         return super()._said({name: member for name, member in part.items() if name != unread})
+
+    def _add_sealed(self, sealed: object, shown: object) -> None:
+        """What was thought beyond the summary that is shown of it."""
+        characters = len(sealed) - SEALED_CHARACTERS if isinstance(sealed, str) else 0
+        said = len(shown) // CHARACTERS_PER_TOKEN if isinstance(shown, str) else 0
+        self.overhead_tokens += max(0, characters // SEALED_CHARACTERS_PER_TOKEN - said)
+
+
+def _defined_tokens(tool: dict[str, Any]) -> int | None:
+    """Of what is not in the request; None for a tool that runs at Anthropic's."""
+    kind = tool.get("type")
+    if kind in (None, "custom"):
+        return 0
+    name, _, date = str(kind).rpartition("_")
+    return DEFINED_TOOLS.get(name) if date.isdigit() else None
+
+
+def _last_turn(messages: list[Any]) -> int:
+    """Where the turn at hand begins: at what the user said last that is no result of a tool."""
+    for place in range(len(messages) - 1, -1, -1):
+        message = messages[place]
+        if isinstance(message, dict) and message.get("role") == "user":
+            content = message.get("content")
+            if not isinstance(content, list) or not all(_is_result(block) for block in content):
+                return place
+    return 0
+
+
+def _is_result(block: object) -> bool:
+    return isinstance(block, dict) and block.get("type") == "tool_result"
+
+
+def _is_thought(block: object) -> bool:
+    return isinstance(block, dict) and str(block.get("type")) in _THOUGHTS
 
 
 def _is_text(source: object) -> bool:

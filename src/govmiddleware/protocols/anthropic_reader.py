@@ -45,12 +45,15 @@ class StreamReader(readers.StreamReader):
         self._told_output = False
 
     def _pass(self, event: bytes) -> bytes:
-        data = data_of(event)
+        data = self._data_of(event)
         said = readers.object_in(data) if data is not None else None
         if said is not None:
             self._ending.note(said)
             self._read(said)
         return event
+
+    def _data_of(self, event: bytes) -> bytes | None:
+        return data_of(event)
 
     def _end(self, usage: Usage, model: str, request_id: str) -> bytes:
         return self._ending.write(usage, model, request_id)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import msgspec
-
 from govmiddleware.core.body import RequestBody
-from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, read, read_count, refuse_fields
+from govmiddleware.protocols.object_field import ObjectField
 from govmiddleware.protocols.proto_json import elements, members, spellings
 
 MOST_CANDIDATES = 8
@@ -30,21 +28,14 @@ _NEED_NOT_THINK = re.compile(r"gemini-2\.5-flash")
 
 
 class GenerationConfig:
-    """Reads and edits the object. What was judged is what is sent on: of duplicate keys the last alone.
+    """Reads and edits the object.
 
     Raises InvalidRequest where it is none, has a field in two spellings, or chooses a model.
     """
 
     def __init__(self, body: RequestBody) -> None:
-        self._body = body
-        self._name = spellings(body.names(), ["generationConfig"])["generationConfig"]
-        raw = body.raw(self._name)
-        try:
-            self._fields = RequestBody(b"{}" if raw in (None, b"null") else raw)
-        except InvalidRequest:
-            raise InvalidRequest(f"'{self._name}' must be an object.", param=self._name) from None
-        if raw is not None:
-            self._write_back()
+        self._config = ObjectField(body, spellings(body.names(), ["generationConfig"])["generationConfig"])
+        self._fields = self._config.fields
         self._spelt = spellings(self._fields.names(), (*JUDGED, *OTHER_MODELS))
         refuse_fields(
             self._fields, (self._spelt[field] for field in OTHER_MODELS), "it may change the model."
@@ -79,8 +70,4 @@ class GenerationConfig:
 
     def bound_output(self, tokens: int) -> None:
         """Write an output limit."""
-        self._fields.set(self._spelt["maxOutputTokens"], tokens)
-        self._write_back()
-
-    def _write_back(self) -> None:
-        self._body.set(self._name, msgspec.Raw(self._fields.serialise()))
+        self._config.set(self._spelt["maxOutputTokens"], tokens)

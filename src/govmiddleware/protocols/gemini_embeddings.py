@@ -10,6 +10,7 @@ from typing import Any
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo
 from govmiddleware.core.refusals import InvalidRequest
+from govmiddleware.core.usage import Reach
 from govmiddleware.protocols.fields import read
 from govmiddleware.protocols.gemini_base import GeminiRoute
 from govmiddleware.protocols.gemini_prompt import GeminiParts
@@ -38,6 +39,7 @@ class GeminiEmbeddings(GeminiRoute):
             overhead_tokens=prompt.all_overhead_tokens,
             texts=prompt.texts,
             unknown_parts=prompt.unknown_parts,
+            reach=Reach(media=prompt.has_media),
         )
 
 

@@ -66,7 +66,7 @@ class GeminiParts(Prompt):
         if (inline := part.get("inlineData")) is not None:
             self._add_inline(inline)
         if part.get("fileData") is not None:
-            self.unknown_parts += 1
+            self.add_file(None)
         for name, said in _CALLED.items():
             if isinstance(called := part.get(name), dict):
                 self._add_called(members(called, "contents"), said)
@@ -80,10 +80,8 @@ class GeminiParts(Prompt):
         inline = members(inline, "contents") if isinstance(inline, dict) else {}
         if (text := text_of(inline)) is not None:
             self.texts.append(text)
-        elif (tokens := media_tokens(self._model, inline)) is not None:
-            self.overhead_tokens += tokens
         else:
-            self.unknown_parts += 1
+            self.add_file(media_tokens(self._model, inline))
 
     def _add_called(self, called: dict[str, Any], said: str) -> None:
         """A call of a function or its response, which may have media as its parts."""

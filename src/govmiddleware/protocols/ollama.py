@@ -13,6 +13,7 @@ import msgspec
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.refusals import InvalidRequest
+from govmiddleware.core.usage import Reach
 from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, read
 from govmiddleware.protocols.models import OTHER_MODELS, read_model
 from govmiddleware.protocols.ollama_base import OllamaRoute
@@ -84,6 +85,7 @@ class OllamaGenerate(OllamaRoute):
             input_tokens=len(read(body, "context", list[int]) or []),
             texts=prompt.texts,
             unknown_parts=prompt.unknown_parts,
+            reach=Reach(media=prompt.has_media),
         )
 
     def bound_output(self, body: RequestBody, tokens: int) -> None:

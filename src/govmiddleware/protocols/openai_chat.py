@@ -91,6 +91,8 @@ class OpenAIChat(OpenAIRoute):
         prompt = ChatPrompt(model)
         prompt.add_messages(messages)
         _add_tools(body, prompt)
+        if _thinks(body) or model.endswith(":thinking"):
+            prompt.add_thinking()
         for name in body.names():
             if name not in JUDGED and name not in SETTINGS:
                 prompt.add_unknown(body.raw(name) or b"")
@@ -151,13 +153,22 @@ def _read_output_limit(body: RequestBody) -> int | None:
 
 
 def _add_tools(body: RequestBody, prompt: ChatPrompt) -> None:
+    forced = read(body, "tool_choice", object) not in (None, "auto", "none")
     for name in ("tools", "functions"):
-        prompt.add_tools(read(body, name, list[dict[str, Any]]) or [])
+        prompt.add_tools(read(body, name, list[dict[str, Any]]) or [], forced=forced)
     response_format = read(body, "response_format", dict[str, Any])
     if response_format is not None and "json_schema" in response_format:
-        prompt.add_schema(response_format["json_schema"])
+        prompt.add_format(response_format["json_schema"])
     if _searches(body):
         prompt.unknown_parts += 1  # what the search finds becomes prompt
+
+
+def _thinks(body: RequestBody) -> bool:
+    """Whether the request asks for thinking, as OpenRouter has it."""
+    reasoning = read(body, "reasoning", object)
+    if not isinstance(reasoning, dict):
+        return False
+    return reasoning.get("effort") != "none" and reasoning.get("enabled") is not False
 
 
 def _searches(body: RequestBody) -> bool:

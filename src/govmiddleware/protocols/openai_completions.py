@@ -10,6 +10,7 @@ from typing import Any
 
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo, UsageReader
+from govmiddleware.core.usage import Reach
 from govmiddleware.protocols.escapes import refuse_dear_tiers, refuse_other_output_limits
 from govmiddleware.protocols.fields import (
     LARGEST_TOKEN_LIMIT,
@@ -90,6 +91,7 @@ class OpenAICompletions(OpenAIRoute):
             input_tokens=tokens,
             texts=prompt.texts,
             user=read_name(body, "user", LONGEST_CALLER),
+            reach=Reach(media=False),
         )
 
     def bound_output(self, body: RequestBody, tokens: int) -> None:

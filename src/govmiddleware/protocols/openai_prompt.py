@@ -8,27 +8,44 @@ from govmiddleware.core.estimate import family_of
 from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols.fields import bounded_name
 from govmiddleware.protocols.openai_models import reads_typescript
-from govmiddleware.protocols.openai_tools import rendered
+from govmiddleware.protocols.openai_tools import format_schema, rendered
 from govmiddleware.protocols.prompt import Prompt
 
 MESSAGE_TOKENS = 3
 NAME_TOKENS = 1
-TOOL_CALL_TOKENS = 12
 REPLY_TOKENS = 3
-"""What the chat format adds to each message, name and tool call, and once for the reply's opening. Source:
-OpenAI's cookbook, "How to count tokens with tiktoken"; for tool calls the recordings (11 to 15)."""
+"""What the chat format adds to each message and name, and once for the reply's opening. Source:
+OpenAI's cookbook, "How to count tokens with tiktoken"."""
 
+FORMAT_TOKENS = 7
+"""What is added to a structured output: `# Response Formats` and the like. Source: github.com/openai/harmony."""
 
 _FILES = ("image_url", "input_audio", "file")
 """Members of parts that are files, or name them."""
 
 
-class ChatPrompt(Prompt):
-    """Collects what one chat request puts before the model."""
+class OpenAIPrompt(Prompt):
+    """What chat completions and responses have in common."""
 
     def __init__(self, model: str) -> None:
         super().__init__()
         self._model = model
+
+    def add_format(self, form: object) -> None:
+        """A structured output: its name, description and schema."""
+        if isinstance(form, dict) and "schema" in form and reads_typescript(self._model):
+            self.overhead_tokens += FORMAT_TOKENS
+            self.add({"name": form.get("name"), "description": form.get("description")})
+            self.add_schema(format_schema(form["schema"]))
+        else:
+            self.add_schema(form)
+
+
+class ChatPrompt(OpenAIPrompt):
+    """Collects what one chat request puts before the model."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(model)
         self._family = family_of(model)
         self._has_tools = False
         self.overhead_tokens = REPLY_TOKENS + self._family.template
@@ -51,7 +68,7 @@ class ChatPrompt(Prompt):
                 self.overhead_tokens += NAME_TOKENS
             calls = message.get("tool_calls")
             if isinstance(calls, list):
-                self.overhead_tokens += TOOL_CALL_TOKENS * len(calls)
+                self.overhead_tokens += self._family.calls * len(calls)
             self.add(message)
 
     def _said(self, part: dict[str, Any]) -> list[Any]:
@@ -68,11 +85,19 @@ class ChatPrompt(Prompt):
         kind = f"audio/{given.get('format')}" if "data" in given else ""
         self.add_data(self._model, data, kind, given.get("detail"))
 
-    def add_tools(self, tools: list[dict[str, Any]]) -> None:
-        """Definitions of tools, or of functions as they were before tools."""
+    def add_thinking(self) -> None:
+        """The request asks for it."""
+        self.overhead_tokens += self._family.thinking
+
+    def add_tools(self, tools: list[dict[str, Any]], *, forced: bool = False) -> None:
+        """Definitions of tools, or of functions as they were before tools.
+
+        Args:
+            forced: whether one has to be called.
+        """
         if tools and not self._has_tools:
             self._has_tools = True
-            self.overhead_tokens += self._family.tools
+            self.overhead_tokens += self._family.tools_tokens(forced=forced)
         for tool in tools:
             function = tool.get("function", tool)
             if tool.get("type", "function") != "function" or not isinstance(function, dict):

@@ -11,6 +11,7 @@ from typing import Any
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.refusals import Refusal
+from govmiddleware.core.usage import Reach
 from govmiddleware.protocols import openai_errors
 from govmiddleware.protocols.escapes import refuse_dear_tiers, refuse_other_output_limits
 from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, read, read_count, refuse_fields
@@ -82,7 +83,9 @@ class OpenAIResponses(OpenAIRoute):
         reasoning = read(body, "reasoning", dict[str, Any]) or {}
         prompt.add_input(read(body, "input", object), all_turns=reasoning.get("context") == "all_turns")
         prompt.add_tools(read(body, "tools", list[Any]) or [])
-        prompt.add_format(read(body, "text", dict[str, Any]) or {})
+        form = (read(body, "text", dict[str, Any]) or {}).get("format")
+        if isinstance(form, dict) and "schema" in form:
+            prompt.add_format(form)
         _add_what_is_elsewhere(body, prompt)
         if reasoning.get("mode") not in (None, "standard"):
             prompt.unknown_parts += 1  # it asks itself more than once
@@ -100,6 +103,7 @@ class OpenAIResponses(OpenAIRoute):
             user=read_user(body),
             hides_output=True if hides else None,
             runs_on=read(body, "background", bool) or False,
+            reach=Reach(media=prompt.has_media),
         )
 
     def bound_output(self, body: RequestBody, tokens: int) -> None:

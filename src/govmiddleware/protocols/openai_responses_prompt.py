@@ -10,16 +10,13 @@ from typing import Any
 from govmiddleware.core.estimate import family_of
 from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols.openai_models import forgets_reasoning, reads_typescript, seals_reasoning
-from govmiddleware.protocols.openai_tools import format_schema, rendered
-from govmiddleware.protocols.prompt import Prompt
+from govmiddleware.protocols.openai_prompt import OpenAIPrompt
+from govmiddleware.protocols.openai_tools import rendered
 
 MESSAGE_TOKENS = 4
 REPLY_TOKENS = 2
-TOOL_CALL_TOKENS = 12
-FORMAT_TOKENS = 7
 LATE_TOOLS_TOKENS = 90
-"""What is added to each item, once for the reply's opening, to each call of a tool, to a structured output, and to
-each item that brings further tools."""
+"""What is added to each item, once for the reply's opening, and to each item that brings further tools."""
 
 SEALED_CHARACTERS = 1080
 SEALED_CHARACTERS_PER_TOKEN = 6
@@ -37,7 +34,7 @@ _ELSEWHERE = {
 """Of each kind of item and part, the members that stand for a part whose size the request does not show."""
 
 
-class ResponsesPrompt(Prompt):
+class ResponsesPrompt(OpenAIPrompt):
     """Collects what one responses request puts before the model.
 
     Attributes:
@@ -45,11 +42,10 @@ class ResponsesPrompt(Prompt):
     """
 
     def __init__(self, model: str) -> None:
-        super().__init__()
-        self._model = model
+        super().__init__(model)
         self._has_tools = False
         self.has_hosted_tools = False
-        family = family_of(model)
+        self._family = family = family_of(model)
         template, tools = family.responses_template, family.responses_tools
         self._tools_tokens = family.tools if tools is None else tools
         self.overhead_tokens = REPLY_TOKENS + (family.template if template is None else template)
@@ -90,18 +86,6 @@ class ResponsesPrompt(Prompt):
                 tool = {**tool, "tools": None}
             self._add_tool(tool, param)
 
-    def add_format(self, text: dict[str, Any]) -> None:
-        """The schema of a structured output."""
-        form = text.get("format")
-        if not isinstance(form, dict) or "schema" not in form:
-            return
-        if reads_typescript(self._model):
-            self.overhead_tokens += FORMAT_TOKENS
-            self.add({"name": form.get("name"), "description": form.get("description")})
-            self.add_schema(format_schema(form["schema"]))
-        else:
-            self.add_schema(form)
-
     def _add_item(self, item: Any, place: int, *, is_forgotten: bool) -> None:
         if not isinstance(item, dict | str):
             raise InvalidRequest("An item must be an object.", param=f"input[{place}]")
@@ -115,7 +99,7 @@ class ResponsesPrompt(Prompt):
                 self._add_sealed(item)
                 return
             if isinstance(kind, str) and kind.endswith("_call"):
-                self.overhead_tokens += TOOL_CALL_TOKENS
+                self.overhead_tokens += self._family.calls
             elif not kind and not item.get("role"):
                 self.unknown_parts += 1  # a reference, by its id alone
         self.overhead_tokens += MESSAGE_TOKENS

@@ -1,45 +1,69 @@
-"""Tool definitions as OpenAI puts them before its models: a namespace in the manner of TypeScript.
+"""Tool definitions and output formats as OpenAI puts them before its models: tools as a namespace in the manner of
+TypeScript, a format as JSON.
 
-The format is not documented; it was read out by others (github.com/hmarr/openai-chat-tokens) and comes
-close on recordings. As JSON, the same definitions count up to twice as many tokens.
+What the service does is not documented; the form is that of the open models (github.com/openai/harmony,
+`src/encoding.rs`) and was read out of the others (github.com/hmarr/openai-chat-tokens). As JSON, the same
+definitions count up to twice as many tokens.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-_PLAIN = {
-    "object": frozenset({"type", "description", "properties", "required", "additionalProperties"}),
-    "array": frozenset({"type", "description", "items"}),
-    **dict.fromkeys(("string", "number", "integer", "boolean", "null"), frozenset({"type", "description"})),
-    "enum": frozenset({"type", "description", "enum"}),
-    "anyOf": frozenset({"description", "anyOf"}),
-}
-"""What a schema of each kind may say for its rendering to be known."""
+import msgspec
 
-_CHOICES = ("enum", "anyOf")
+_CHOICES = ("anyOf", "oneOf", "allOf")
+_DEFINITIONS = ("$defs", "definitions")
+_TYPES = {
+    **{name: name for name in ("string", "number", "boolean", "null", "object")},
+    "integer": "number",
+    "array": "any[]",
+}
+"""How the types of JSON Schema are called in TypeScript."""
+
+_UNSAID = frozenset(
+    {
+        "additionalProperties",
+        "exclusiveMaximum",
+        "exclusiveMinimum",
+        "format",
+        "maxItems",
+        "maxLength",
+        "maximum",
+        "minItems",
+        "minLength",
+        "minimum",
+        "multipleOf",
+        "pattern",
+        "uniqueItems",
+        "$schema",
+    }
+)
+"""Keywords that harmony leaves out; said all the same where they hold more than a bound or a pattern does."""
+_LONGEST_UNSAID = 128
+
 _DEEPEST = 8
 """Schemas nested more deeply are counted as the JSON that they are."""
 
 
-class _NotPlain(Exception):
-    """A schema says something whose rendering is not known."""
+class _TooDeep(Exception):
+    """A schema is nested more deeply than it is rendered."""
 
 
 def rendered(function: dict[str, Any]) -> str | None:
-    """One function as the model reads it; None where its schema is not plain, so that nothing in it can
-    go uncounted."""
-    name = function.get("name")
-    parameters = function.get("parameters") or {"type": "object", "properties": {}}
-    if not isinstance(name, str) or function.keys() - {"name", "description", "parameters", "strict"}:
-        return None
+    """One function as the model reads it; None where it is nested too deeply, or has too large a number. What the
+    form has no place for stands in it as JSON, so that nothing goes uncounted."""
+    said = {name: value for name, value in function.items() if name != "strict"}
+    about = _pop_comment(said)
+    name, parameters = said.pop("name", ""), said.pop("parameters", None) or {}
     try:
-        members = _members(parameters, 0)
-        comments = _comment(function) + _comment(parameters)
-    except _NotPlain:
+        about_arguments, arguments = _rendered_parameters(parameters)
+        shown = name if isinstance(name, str) else _json(name)
+        rest = _json(said) if said else ""
+    except (_TooDeep, RecursionError, OverflowError):
         return None
-    arguments = f"(_: {{\n{members}\n}})" if members else "()"
-    return f"{comments}type {name} = {arguments} => any;\n\n"
+    arguments = "" if arguments == "object" else f"_: {arguments}"
+    return f"{about}{about_arguments}type {shown} = ({arguments}) => any;\n\n{rest}"
 
 
 def format_schema(schema: object, depth: int = 0) -> object:
@@ -52,68 +76,111 @@ def format_schema(schema: object, depth: int = 0) -> object:
     if not isinstance(schema, dict):
         return schema
     shown = {name: format_schema(value, depth + 1) for name, value in schema.items()}
-    properties, required = schema.get("properties"), schema.get("required")
-    if (
-        isinstance(properties, dict)
-        and isinstance(required, list)
-        and properties.keys() >= set(map(str, required))
-    ):
-        del shown["required"]
+    if _names(schema.get("properties"), schema.get("required")):
+        shown.pop("required", None)
     if shown.get("additionalProperties") is False:
         del shown["additionalProperties"]
     return shown
 
 
-def _members(schema: Any, depth: int) -> str:
-    if _kind(schema, depth) != "object":
-        raise _NotPlain
-    properties, required = schema.get("properties") or {}, schema.get("required") or []
-    if not isinstance(properties, dict) or not isinstance(required, list):
-        raise _NotPlain
-    if not properties.keys() >= set(map(str, required)):
-        raise _NotPlain
-    lines = []
-    for name, member in properties.items():
-        kind = _type(member, depth + 1)
-        lines.append(f"{_comment(member)}{name}{'' if name in required else '?'}: {kind},")
-    return "\n".join(lines)
+def _rendered_parameters(parameters: object) -> tuple[str, str]:
+    """What is said of them, and their type."""
+    definitions: dict[str, Any] = {}
+    if isinstance(parameters, dict):
+        parameters = {"type": "object", **parameters}
+        for place in _DEFINITIONS:
+            if isinstance(parameters.get(place), dict):
+                definitions |= {f"#/{place}/{name}": each for name, each in parameters.pop(place).items()}
+    about, text = _Rendering(definitions).parts(parameters)
+    return about, f"{text} // {_json(definitions)}" if definitions else text
 
 
-def _type(schema: Any, depth: int) -> str:
-    match _kind(schema, depth):
-        case "enum":
-            return " | ".join(f'"{value}"' for value in schema["enum"])
-        case "anyOf":
-            return " | ".join(_comment(one) + _type(one, depth + 1) for one in schema["anyOf"])
-        case "object":
-            members = _members(schema, depth)
-            return f"{{\n{members}\n}}" if members else "object"
-        case "array":
-            items = schema.get("items")
-            return "any[]" if items is None else f"{_comment(items)}{_type(items, depth + 1)}[]"
-        case "integer":
-            return "number"
-        case kind:
-            return kind
+class _Rendering:
+    """Of a schema, in the manner of TypeScript.
+
+    Args:
+        definitions: what it refers to. It stands where it is first referred to, and is taken out of these.
+    """
+
+    def __init__(self, definitions: dict[str, Any]) -> None:
+        self._definitions = definitions
+
+    def parts(self, schema: object, depth: int = 0) -> tuple[str, str]:
+        """What is said of a schema, and its type. Raises _TooDeep."""
+        if depth > _DEEPEST:
+            raise _TooDeep
+        if not isinstance(schema, dict):
+            return "", "any" if isinstance(schema, bool | None) else _json(schema)
+        said = {name: value for name, value in schema.items() if not _is_unsaid(name, value)}
+        about = _pop_comment(said)
+        text = self._pop_type(said, depth)
+        return about, f"{text} // {_json(said)}" if said else text
+
+    def _described(self, schema: object, depth: int) -> str:
+        return "".join(self.parts(schema, depth))
+
+    def _pop_type(self, said: dict[str, Any], depth: int) -> str:
+        """Takes out of `said` what it renders."""
+        kinds = _pop_kinds(said)
+        referred = said.get("$ref")
+        if isinstance(referred, str) and referred in self._definitions:
+            del said["$ref"]
+            return self._described(self._definitions.pop(referred), depth + 1)
+        for name in _CHOICES:
+            if isinstance(said.get(name), list):
+                return " | ".join(self._described(one, depth + 1) for one in said.pop(name))
+        if isinstance(said.get("enum"), list):
+            return " | ".join(map(_json, said.pop("enum")))
+        if "const" in said:
+            return _json(said.pop("const"))
+        if isinstance(said.get("properties"), dict) and _names(said["properties"], said.get("required", [])):
+            return self._members(said.pop("properties"), frozenset(said.pop("required", ())), depth)
+        if "items" in said:
+            return self._described(said.pop("items"), depth + 1) + "[]"
+        return " | ".join(_TYPES[kind] for kind in kinds) or "any"
+
+    def _members(self, properties: dict[str, Any], required: frozenset[str], depth: int) -> str:
+        lines = []
+        for name, member in properties.items():
+            about, text = self.parts(member, depth + 1)
+            lines.append(f"{about}{name}{'' if name in required else '?'}: {text},\n")
+        return f"{{\n{''.join(lines)}}}" if lines else "object"
 
 
-def _kind(schema: Any, depth: int) -> str:
-    """What a schema is, for one that says nothing that is not rendered."""
-    if not isinstance(schema, dict) or depth > _DEEPEST:
-        raise _NotPlain
-    kind = next((name for name in _CHOICES if name in schema), schema.get("type"))
-    if kind in _CHOICES and not isinstance(schema.get(kind), list):
-        raise _NotPlain
-    if not isinstance(kind, str) or schema.keys() - _PLAIN.get(kind, frozenset()):
-        raise _NotPlain
-    if not isinstance(schema.get("additionalProperties", False), bool):
-        raise _NotPlain
-    return kind
+def _pop_kinds(said: dict[str, Any]) -> list[str]:
+    """The types of a schema, unless one of them is none."""
+    given = said.get("type")
+    given = given if isinstance(given, list) else [given]
+    kinds = [kind for kind in given if isinstance(kind, str) and kind in _TYPES]
+    if len(kinds) < len(given):
+        return []
+    said.pop("type")
+    return kinds
 
 
-def _comment(schema: Any) -> str:
+def _names(properties: object, required: object) -> bool:
+    """Whether what is required is a list of names of properties, and thus says nothing more."""
+    return (
+        isinstance(properties, dict)
+        and isinstance(required, list)
+        and all(isinstance(name, str) and name in properties for name in required)
+    )
+
+
+def _is_unsaid(name: str, value: object) -> bool:
+    if name not in _UNSAID or isinstance(value, list | dict):
+        return False
+    return not isinstance(value, str) or len(value) <= _LONGEST_UNSAID
+
+
+def _pop_comment(schema: dict[str, Any]) -> str:
     """What is said of something, on a line before it."""
-    description = schema.get("description") if isinstance(schema, dict) else None
+    description = schema.get("description")
     if not isinstance(description, str | None):
-        raise _NotPlain
+        return ""
+    schema.pop("description", None)
     return f"// {description}\n" if description else ""
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()

@@ -22,6 +22,7 @@ _MARKS = frozenset(
         "id",
         "tool_call_id",
         "tool_use_id",
+        "toolUseId",
         "index",
         "cache_control",
         "detail",
@@ -79,10 +80,12 @@ class Prompt:
         else:
             self.add_file(file_tokens(model, data, kind, detail if isinstance(detail, str) else "auto"))
 
-    def add_schema(self, schema: object) -> None:
-        """Counted as its JSON, keys and all. Raises InvalidRequest where it has no compact form."""
+    def add_schema(self, schema: object, *, spaced: bool = False) -> None:
+        """Counted as its JSON, keys and all, perhaps with a space after each comma and colon. Raises InvalidRequest
+        where it has no such form."""
         try:
-            self.texts.append(msgspec.json.encode(schema).decode())
+            encoded = msgspec.json.encode(schema)
+            self.texts.append((msgspec.json.format(encoded, indent=0) if spaced else encoded).decode())
         except (OverflowError, RecursionError) as error:
             raise InvalidRequest("A schema is nested too deeply or has too large a number.") from error
 

@@ -13,6 +13,10 @@ from govmiddleware.protocols.anthropic_base import AnthropicRoute
 from govmiddleware.protocols.anthropic_batches import AnthropicBatches
 from govmiddleware.protocols.anthropic_count_tokens import AnthropicCountTokens
 from govmiddleware.protocols.anthropic_messages import AnthropicMessages
+from govmiddleware.protocols.bedrock_base import BedrockRoute
+from govmiddleware.protocols.bedrock_converse import BedrockConverse
+from govmiddleware.protocols.bedrock_count_tokens import BedrockCountTokens
+from govmiddleware.protocols.bedrock_invoke import BedrockInvoke
 from govmiddleware.protocols.gemini_base import GeminiRoute
 from govmiddleware.protocols.gemini_batches import GeminiBatches
 from govmiddleware.protocols.gemini_count_tokens import GeminiCountTokens
@@ -34,6 +38,7 @@ from govmiddleware.protocols.openai_responses import OpenAIResponses
 _CANCELS = re.compile(r"/v1(?:beta)?/(?:messages/)?batches/[^/:]+[/:]cancel\Z")
 
 _GOOGLE_HEADERS = (b"x-goog-api-key", b"x-goog-api-client")
+_AWS_HEADERS = (b"amz-sdk-request", b"amz-sdk-invocation-id", b"x-amz-date")
 
 
 class _Unread:
@@ -62,6 +67,12 @@ class UnrecognisedGemini(_Unread, GeminiRoute):
     """Other routes of Google's, such as the list of models."""
 
     name = "gemini.unrecognised"
+
+
+class UnrecognisedBedrock(_Unread, BedrockRoute):
+    """Other routes of Bedrock's, such as the calls of models in the forms of other makers than Anthropic."""
+
+    name = "bedrock.unrecognised"
 
 
 _OLLAMAS: tuple[WireProtocol, ...] = (
@@ -93,10 +104,14 @@ PROTOCOLS: tuple[WireProtocol, ...] = (
     GeminiCountTokens(),
     GeminiEmbeddings(),
     GeminiBatches(),
+    BedrockConverse(),
+    BedrockCountTokens(),
+    BedrockInvoke(),
 )
 UNRECOGNISED: WireProtocol = Unrecognised()
 _UNRECOGNISED_ANTHROPIC: WireProtocol = UnrecognisedAnthropic()
 _UNRECOGNISED_GEMINI: WireProtocol = UnrecognisedGemini()
+_UNRECOGNISED_BEDROCK: WireProtocol = UnrecognisedBedrock()
 
 
 def recognise(method: str, path: str, *, in_app: bool = False) -> WireProtocol | None:
@@ -123,10 +138,12 @@ def costs_nothing(method: str, path: str) -> bool:
 def unrecognised(headers: Iterable[tuple[bytes, bytes]], path: str = "") -> WireProtocol:
     """The protocol of a request that none reads: Anthropic's for its clients, which all say the version of its
     API that they speak; Google's for those that send a key or their name in its headers, and on a path with
-    one of its versions; else OpenAI's."""
+    one of its versions; Bedrock's for AWS's SDKs; else OpenAI's."""
     names = {name for name, _ in headers}
     if b"anthropic-version" in names:
         return _UNRECOGNISED_ANTHROPIC
     if not names.isdisjoint(_GOOGLE_HEADERS) or "/v1beta" in folded(path):
         return _UNRECOGNISED_GEMINI
+    if not names.isdisjoint(_AWS_HEADERS):
+        return _UNRECOGNISED_BEDROCK
     return UNRECOGNISED

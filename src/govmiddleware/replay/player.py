@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
@@ -19,10 +19,12 @@ from govmiddleware.core.prices import PriceBook
 from govmiddleware.core.providers import Provider
 from govmiddleware.core.refusals import Refusal, RouteNotMetered
 from govmiddleware.core.usage import Usage
+from govmiddleware.metrics import Metrics
 from govmiddleware.middleware import Estimate, Meter
 from govmiddleware.middleware._enter import STATE_KEY
 from govmiddleware.protocols.registry import PROTOCOLS, recognise
 from govmiddleware.replay.lines import Exchange
+from govmiddleware.services.calibration import Calibrator
 from govmiddleware.services.settlement import charge_for
 
 
@@ -57,6 +59,7 @@ class Player:
     Args:
         providers: who serves which models. The prices are those of whoever answered, by its host.
         default_max_output_tokens, unknown_size_tokens, max_body_bytes: as Estimate takes them.
+        bound_coverage: of input bounds, which learn from each exchange that is played, as the stack's do.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Player:
         unknown_size_tokens: int,
         max_body_bytes: int,
         batches: Literal["refuse", "reserve"],
+        bound_coverage: float = 0.99,
     ) -> None:
         self._prices = prices
         self._providers = providers
@@ -75,6 +79,7 @@ class Player:
         self._unknown_size_tokens = unknown_size_tokens
         self._max_body_bytes = max_body_bytes
         self._batches = batches
+        self._calibrator = Calibrator(MemoryCalibration(), Metrics(), coverage=bound_coverage)
 
     async def play(self, exchange: Exchange, at: datetime) -> Played:
         """Raises RouteNotMetered where no protocol reads it, InvalidRequest for names that cannot be counted
@@ -93,14 +98,18 @@ class Player:
             default_max_output_tokens=self._default_max_output_tokens,
             unknown_size_tokens=self._unknown_size_tokens,
             batches=self._batches,
+            input_bound=self._calibrator.bound,
             clock=lambda: at,
         )
         await estimate(_scope(exchange, call), _body_of(exchange), _drop)
         if call.refusal is None:
             call.status = exchange.status
             charge = charge_for(call)
+            self._calibrator.settled(call, charge)
+            await self._calibrator.refresh()
             return Played(call, None, charge.usage, charge.settlement, charge.cost)
         read = await self._read(exchange, protocol, meter)
+        read.model_served = read.model_served or call.model
         return Played(call, call.refusal, *self._charge(exchange, read, at))
 
     async def _read(self, exchange: Exchange, protocol: WireProtocol, meter: Meter) -> Call:
@@ -121,6 +130,22 @@ class Player:
 
     def _as_recorded(self, provider: Provider, exchange: Exchange) -> Provider:
         return provider if exchange.host is None else replace(provider, url=_address(exchange))
+
+
+class MemoryCalibration:
+    """The port `core.calibration.CalibrationStore` for one replay, which nobody shares."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, dict[str, bytes]] = {}
+
+    async def read(self, workspace: str) -> Mapping[str, bytes]:
+        return dict(self._kept.get(workspace, {}))
+
+    async def replace(
+        self, workspace: str, seen: Mapping[str, bytes | None], changed: Mapping[str, bytes]
+    ) -> bool:
+        self._kept.setdefault(workspace, {}).update(changed)
+        return True
 
 
 class _Answer:

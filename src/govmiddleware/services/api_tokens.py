@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -20,6 +21,10 @@ from govmiddleware.errors import StoreLost, StoreUnavailable
 from govmiddleware.services.admission import store_unavailable
 
 _REMEMBERED = 10_000
+
+_SIGNED = re.compile(rb"AWS4-HMAC-SHA256\s+Credential=([^/,\s]+)/")
+"""AWS Signature Version 4. We cannot check the signature, which is by a secret that stays with the client: the id is
+taken for the token itself."""
 
 
 class ApiTokens:
@@ -143,10 +148,13 @@ def principal_of(token: StoredApiToken) -> Principal:
 
 def secret_in(headers: Iterable[tuple[bytes, bytes]], query: bytes = b"") -> str | None:
     """The credential a client sends: the rest of the Bearer line; `x-api-key`, which is Anthropic's, or Google's
-    `x-goog-api-key`; `?key=` of a raw query string."""
+    `x-goog-api-key`; the id of the key with which AWS's SDKs sign; `?key=` of a raw query string."""
     given = dict(headers)
-    scheme, _, secret = given.get(b"authorization", b"").partition(b" ")
+    authorization = given.get(b"authorization", b"")
+    scheme, _, secret = authorization.partition(b" ")
     if scheme.lower() == b"bearer" and secret.strip():
         return secret.strip().decode("utf-8", "surrogateescape")
     key = given.get(b"x-api-key", b"").strip() or given.get(b"x-goog-api-key", b"").strip()
+    if not key and (signed := _SIGNED.match(authorization)):
+        key = signed[1]
     return key.decode("utf-8", "surrogateescape") if key else next(keys_in(query), None)

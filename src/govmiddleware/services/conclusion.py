@@ -10,6 +10,7 @@ from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE, counts_by_model
 from govmiddleware.errors import StoreUnavailable
 from govmiddleware.metrics import Metrics
 from govmiddleware.services import records
+from govmiddleware.services.calibration import Calibrator
 from govmiddleware.services.settlement import NOTHING_USED, Charge, charge_for, shadow_charge
 from govmiddleware.services.settlement_watch import SentSettlement, SettlementWatch
 from govmiddleware.services.upkeep import Upkeep
@@ -20,6 +21,7 @@ class Conclusion:
 
     Args:
         price_version: goes into every record that has a price.
+        calibrator: learns from what is charged.
     """
 
     def __init__(
@@ -30,12 +32,14 @@ class Conclusion:
         metrics: Metrics,
         *,
         price_version: str | None,
+        calibrator: Calibrator | None = None,
     ) -> None:
         self._ledger = ledger
         self._upkeep = upkeep
         self._watch = watch
         self._metrics = metrics
         self._price_version = price_version
+        self._calibrator = calibrator
 
     async def conclude(
         self, call: Call, reservation: Reservation, ended: BaseException | None = None
@@ -48,7 +52,10 @@ class Conclusion:
         """
         if reservation.open:
             self._metrics.cut_streams.inc(call.was_cut)
-            await self._end(call, reservation, _charge(call, ended))
+            charge = _charge(call, ended)
+            await self._end(call, reservation, charge)
+            if charge is not None and self._calibrator is not None:
+                self._calibrator.settled(call, charge)
 
     async def release(self, call: Call, reservation: Reservation) -> None:
         """Give back what a call holds that was refused. Raises no more than `conclude`."""

@@ -17,6 +17,7 @@ from govmiddleware.core.refusals import BudgetExhausted, LimitRefusal, RateLimit
 from govmiddleware.errors import StoreUnavailable
 from govmiddleware.metrics import Metrics
 from govmiddleware.services.admission import Admission, store_unavailable
+from govmiddleware.services.calibration import Calibrator
 from govmiddleware.services.conclusion import Conclusion
 from govmiddleware.services.exposure import Exposure
 from govmiddleware.services.links import FindLink
@@ -47,6 +48,7 @@ class Reservations:
         link: finds the link of a refusal.
         raises: the overrides in force.
         wait: for what budgets refuse; None: it is refused at once.
+        calibrator: learns from what is settled.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Reservations:
         link: FindLink = lambda call, refusal: None,
         raises: Raises | None = None,
         wait: OverrideWait | None = None,
+        calibrator: Calibrator | None = None,
     ) -> None:
         self._upkeep = upkeep
         self._wait = wait
@@ -82,7 +85,9 @@ class Reservations:
             tell=tell,
             link=link,
         )
-        self._conclusion = Conclusion(ledger, upkeep, watch, metrics, price_version=price_version)
+        self._conclusion = Conclusion(
+            ledger, upkeep, watch, metrics, price_version=price_version, calibrator=calibrator
+        )
 
     @asynccontextmanager
     async def hold(

@@ -1,5 +1,5 @@
-"""A mock LLM provider that speaks the APIs of OpenAI, Anthropic, Google and Ollama, does as it is told and remembers what
-it was asked."""
+"""A mock LLM provider that speaks the APIs of OpenAI, Anthropic, Google, AWS and Ollama, does as it is told and remembers
+what it was asked."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from govmiddleware.testing import (
     anthropic_answers,
+    bedrock_answers,
     gemini_answers,
     ollama_answers,
     openai_answers,
@@ -34,6 +35,7 @@ _EVENTS = b"text/event-stream; charset=utf-8"
 _ARRAY = b"application/json; charset=UTF-8"
 """A stream as Google sends it where events are not asked for."""
 _LINES = b"application/x-ndjson"
+_FRAMES = b"application/vnd.amazon.eventstream"
 
 
 class BrokenOff(Exception):
@@ -111,6 +113,11 @@ class Exchange:
         """Whether the client takes the provider for Google."""
         return self.header(b"x-goog-api-key") is not None
 
+    @property
+    def asks_aws(self) -> bool:
+        """Whether the client takes the provider for Bedrock."""
+        return self.path.startswith("/model/")
+
 
 @dataclass
 class ScriptedProvider:
@@ -119,6 +126,8 @@ class ScriptedProvider:
     it is Anthropic: `*/messages`, `*/messages/count_tokens`, `*/models`, and its 404. To those that send
     `x-goog-api-key` it is Google: `*/models/MODEL:METHOD` for the generation of content, `countTokens` and
     `batchEmbedContents`, `*/models`, and its 404. Under `/api` it is an Ollama: `chat`, `generate`, `embed`, and its 404.
+    Under `/model` it is Bedrock: `MODEL/converse`, `converse-stream`, `invoke` and `invoke-with-response-stream` in
+    Anthropic's form, `count-tokens`, and its 404.
 
     It may run in a thread of its own: scripts, records and gates can be used from any other.
 
@@ -203,7 +212,7 @@ class ScriptedProvider:
             await asyncio.get_running_loop().create_future()
         await asyncio.sleep(script.delay)
         status, content_type, chunks = self._response(exchange, script)
-        streams = content_type in (_EVENTS, _ARRAY, _LINES)
+        streams = content_type in (_EVENTS, _ARRAY, _LINES, _FRAMES)
         if script.gate and not streams:
             await script.gate.passage()
         request_id = f"req_{secrets.token_hex(16)}".encode()
@@ -236,6 +245,8 @@ class ScriptedProvider:
             body = script.body or (
                 gemini_answers.error(scripted, code=script.status, status="INTERNAL")
                 if exchange.asks_google
+                else bedrock_answers.error(scripted)
+                if exchange.asks_aws
                 else anthropic_answers.error(scripted, kind="api_error")
                 if exchange.asks_anthropic
                 else openai_answers.error(scripted, kind="server_error")
@@ -245,6 +256,8 @@ class ScriptedProvider:
             return self._as_google(exchange, script)
         if exchange.path.startswith("/api/"):
             return _as_ollama(exchange, script)
+        if exchange.asks_aws:
+            return self._as_aws(exchange, script)
         return (self._as_anthropic if exchange.asks_anthropic else self._as_openai)(exchange, script)
 
     def _as_openai(self, exchange: Exchange, script: Script) -> tuple[int, bytes, Iterable[bytes]]:
@@ -336,6 +349,33 @@ class ScriptedProvider:
             case "POST", "batchEmbedContents" if "requests" in body:
                 return 200, _JSON, [gemini_answers.embed(body)]
         return 404, _JSON, [gemini_answers.error("Not found.", code=404, status="NOT_FOUND")]
+
+    def _as_aws(self, exchange: Exchange, script: Script) -> tuple[int, bytes, Iterable[bytes]]:
+        key = exchange.header(b"authorization")
+        if self.api_key is not None and key != f"Bearer {self.api_key}".encode():
+            return (
+                403,
+                _JSON,
+                [bedrock_answers.error("The security token included in the request is invalid.")],
+            )
+        body = exchange.body or {}
+        model, _, operation = exchange.path.removeprefix("/model/").rpartition("/")
+        match exchange.method, operation:
+            case "POST", "converse" | "converse-stream" if "messages" in body:
+                answer = bedrock_answers.answer(body, text=script.text, tool=script.tool, usage=script.usage)
+                if operation == "converse":
+                    return 200, _JSON, [answer.as_json()]
+                return 200, _FRAMES, answer.as_frames(pieces=script.pieces)
+            case "POST", "invoke" | "invoke-with-response-stream" if {
+                "messages",
+                "max_tokens",
+            } <= body.keys():
+                streams = operation != "invoke"
+                _, _, chunks = self._message({**body, "model": model, "stream": streams}, script)
+                return (200, _FRAMES, bedrock_answers.as_chunks(chunks)) if streams else (200, _JSON, chunks)
+            case "POST", "count-tokens" if "input" in body:
+                return 200, _JSON, [bedrock_answers.count(body)]
+        return 404, _JSON, [bedrock_answers.error("Not found.")]
 
     def _message(self, body: Json, script: Script) -> tuple[int, bytes, Iterator[bytes]]:
         answer = anthropic_answers.answer(

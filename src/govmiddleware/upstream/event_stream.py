@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from govmiddleware.core.ports import Headers
+from govmiddleware.protocols.aws_frames import CONTENT_TYPE, FrameSplitter
 
 _ENDS = {
     b"text/event-stream": (b"\n\n", b"\r\n\r\n", b"\r\r"),
@@ -14,8 +15,8 @@ _ENDS = {
 class EventStreamEnd:
     """Follows a response to know, at any time, whether one more event may be written after it.
 
-    It may in an event stream (WHATWG HTML 9.2), or one of lines, whose bytes are neither encoded nor counted
-    beforehand, and only between two events: behind half an event it would read as part of that one.
+    It may in an event stream (WHATWG HTML 9.2), one of lines, or one of AWS's frames, whose bytes are neither encoded
+    nor counted beforehand, and only between two events: behind half an event it would read as part of that one.
     """
 
     def __init__(self, headers: Headers) -> None:
@@ -28,12 +29,15 @@ class EventStreamEnd:
                 fixed = True
         self._ends = () if fixed else _ENDS.get(content_type, ())
         self._tail = b"\n\n"
+        self._frames = FrameSplitter() if content_type == CONTENT_TYPE and not fixed else None
 
     def feed(self, chunk: bytes) -> None:
         """Note what was sent."""
         if self._ends:
             self._tail = (self._tail + chunk)[-4:]
+        elif self._frames is not None:
+            self._frames.feed(chunk)
 
     @property
     def takes_an_event(self) -> bool:
-        return self._tail.endswith(self._ends)
+        return self._tail.endswith(self._ends) if self._frames is None else self._frames.between_frames

@@ -45,6 +45,8 @@ _STEERING = frozenset(
         b"x-litellm-stream-timeout",
         b"x-goog-fieldmask",  # the answer would come without its usage
         b"x-vertex-ai-llm-shared-request-type",  # Vertex AI: at the price of priority
+        b"x-amzn-bedrock-service-tier",  # Bedrock: the same, of a model called in its maker's form
+        b"x-amzn-bedrock-performanceconfig-latency",
         b"proxy",  # CGI scripts take it for HTTP_PROXY: CVE-2016-5385
     }
 )
@@ -59,6 +61,7 @@ _CREDENTIALS = frozenset(
         b"x-goog-api-key",  # Gemini
         b"x-litellm-api-key",
         b"ocp-apim-subscription-key",  # Azure API Management
+        b"x-amz-security-token",  # AWS, beside the signature in `authorization`
         b"cookie",  # a browser's session with us, such as the console's
     }
 )
