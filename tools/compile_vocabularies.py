@@ -5,7 +5,7 @@
 
 The LiteLLM wheel carries them under the SHA-1 of the address that tiktoken would load them from. They are
 checked against the SHA-256 that tiktoken_ext/openai_public.py expects. The form of the files is described
-in src/govmiddleware/core/tokens.py, which reads them.
+in src/govmiddleware/core/reference_counter.py, which reads them.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ from govmiddleware.core.addresses import TrustedProxies
 from govmiddleware.core.call import Attribution, Principal
 from govmiddleware.core.limits import Limit
 from govmiddleware.core.prices import PriceBook
+from govmiddleware.core.reference_counter import CL100K, O200K
 from govmiddleware.core.refusals import Unavailable
-from govmiddleware.core.tokens import CL100K, O200K
 from govmiddleware.core.tokens import load as load_encoding
 from govmiddleware.core.webhook_signature import read_secret
 from govmiddleware.errors import HistoryUnavailable, StoreLost, StoreUnavailable
@@ -54,6 +54,7 @@ from govmiddleware.services.api_tokens import ApiTokens
 from govmiddleware.services.audit import Findings, audit
 from govmiddleware.services.backfill import BACKFILL_SECONDS, Backfill
 from govmiddleware.services.calibration import CALIBRATION_SECONDS, Calibrator
+from govmiddleware.services.counting import TokenCounter
 from govmiddleware.services.drain import DRAIN_SECONDS, Drainer
 from govmiddleware.services.limit_events import LimitEvents
 from govmiddleware.services.limits import REFRESH_SECONDS, Fields, LimitRegistry
@@ -101,6 +102,7 @@ class Governance:
         self.metrics = metrics or Metrics()
         self.providers = tuple(upstream.provider() for upstream in settings.all_upstreams)
         self.prices = PriceBook(tuple(price.configured() for price in settings.prices))
+        self.token_counter = TokenCounter(self.metrics)
         self.trusted_proxies = TrustedProxies(settings.trusted_proxies)
 
         self.storage = Storage(settings, clock, self._told_of_loss)
@@ -475,4 +477,5 @@ class Governance:
             unknown_size_tokens=settings.unknown_size_tokens,
             batches=settings.batches,
             input_bound=self.calibrator.bound,
+            counter=self.token_counter,
         )

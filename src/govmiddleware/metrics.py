@@ -141,6 +141,12 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self.counted_characters = Counter(
+            "govmiddleware_counted_characters",
+            "Characters of long texts in prompts, by where their count is from: counter or memory.",
+            ["source"],
+            registry=registry,
+        )
         self.dry_run_refusals = Counter(
             "govmiddleware_dry_run_refusals",
             "Requests that limits in dry_run would have refused. limit: the one that would have answered.",

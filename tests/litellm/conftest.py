@@ -5,8 +5,6 @@ LiteLLM and the sidecar run as long as the tests do: they are told apart by requ
 
 from __future__ import annotations
 
-import os
-import runpy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,19 +13,19 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+from tests.built import built
 from tests.litellm.proxy import MASTER_KEY, LiteLLM
 from tests.sidecar.books import Books
 from tests.sidecar.processes import serve_processes
 from tests.sidecar.waiting import until
 
+import litellm_env
 from govmiddleware.core.ids import hash_api_token
 from govmiddleware.ledger.embedded import EmbeddedStore
 from govmiddleware.services.records import Record
 from govmiddleware.testing import Script, ScriptedProvider, serve_in_thread
 
 SECRET = "a-secret-of-any-shape"
-
-TOOL = Path(__file__).parents[2] / "tools/litellm_env.py"
 
 CONFIGURATION = f"""
 upstream_api_key = "{MASTER_KEY}"
@@ -103,14 +101,7 @@ class Gateway:
 
 @pytest.fixture(scope="session")
 def litellm_command() -> Path:
-    tool = runpy.run_path(str(TOOL))
-    command: Path = tool["directory"]() / tool["COMMAND"]
-    if not command.exists():
-        reason = "python tools/litellm_env.py builds LiteLLM, then these run"
-        if "GOVMIDDLEWARE_LITELLM" in os.environ:  # who says where it is wants them run
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return command
+    return built(litellm_env.COMMAND, litellm_env)
 
 
 @pytest.fixture(scope="session")

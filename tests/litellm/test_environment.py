@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.litellm.conftest import TOOL
+
+import litellm_env
 
 UV = """#!/bin/sh
 echo "$2" >> "{log}"
@@ -38,7 +39,7 @@ class Builder:
             "PATH": f"{self._bin}{os.pathsep}{os.environ['PATH']}",
             "XDG_CACHE_HOME": str(self.cache),
         }
-        command = [sys.executable, str(TOOL)]
+        command = [sys.executable, litellm_env.__file__]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
     def uv_calls(self) -> list[str]:

@@ -287,3 +287,9 @@ def test_any_json_is_read_or_refused(fields: dict[str, Any], blocks: list[Any]) 
     for protocol in (MESSAGES, COUNT):
         with suppress(InvalidRequest):
             assert all(isinstance(text, str) for text in protocol.read_request(body).texts)
+
+
+def test_a_user_that_is_nested_too_deeply_is_a_name_like_others() -> None:
+    nested = '{"device_id": "d", "x": ' + "[" * 5_000
+    with pytest.raises(InvalidRequest, match="longer than 128"):
+        read(metadata={"user_id": nested})

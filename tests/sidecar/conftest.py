@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import openai
 import pytest
+from starlette.types import ASGIApp
 
 from govmiddleware.app import Governance
 from govmiddleware.core.ids import hash_api_token
@@ -34,11 +35,11 @@ class RunningSidecar:
 def run_sidecar(
     make_governance: Callable[..., Governance], gov_provider: tuple[ScriptedProvider, str]
 ) -> Iterator[Callable[..., RunningSidecar]]:
-    """Starts sidecars with settings given as keywords; they end with the test."""
+    """Starts sidecars with settings given as keywords, inside what `around` makes of them; they end with the test."""
     provider, upstream = gov_provider
     with ExitStack() as running:
 
-        def run(**settings: object) -> RunningSidecar:
+        def run(around: Callable[[ASGIApp], ASGIApp] = lambda app: app, **settings: object) -> RunningSidecar:
             given = {
                 "upstream": upstream,
                 "api_tokens": [TOKEN],
@@ -46,7 +47,7 @@ def run_sidecar(
                 **settings,
             }
             governance = make_governance(**given)
-            server = running.enter_context(serve_in_thread(Sidecar(governance)))
+            server = running.enter_context(serve_in_thread(around(Sidecar(governance))))
             return RunningSidecar(server.url, governance, provider)
 
         yield run

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from govmiddleware.cli import worker
-from govmiddleware.core.tokens import CL100K, O200K, load
+from govmiddleware.core.reference_counter import CL100K, O200K
+from govmiddleware.core.tokens import load
 
 __all__ = ["worker"]
 

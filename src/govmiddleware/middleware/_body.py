@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import AsyncIterator, Iterable, Iterator
+from functools import partial
 
 from starlette.types import Message, Receive, Scope
 
@@ -16,6 +17,7 @@ from govmiddleware.core.refusals import (
     InvalidRequest,
     UnsupportedEncoding,
 )
+from govmiddleware.services.turns import compute
 
 _REPLACED_HEADERS = frozenset({b"content-length", b"content-encoding", b"transfer-encoding", b"trailer"})
 
@@ -35,7 +37,7 @@ async def read_body(scope: Scope, receive: Receive, *, max_bytes: int, timeout_s
             )
         ]
     )
-    return _decode(decoder, raw, max_bytes) if decoder else raw
+    return await compute(partial(_decode, decoder, raw, max_bytes)) if decoder else raw
 
 
 async def body_chunks(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import zlib
+import asyncio
+import logging
 
 from starlette.types import Message, Send
 
@@ -11,18 +12,19 @@ from govmiddleware.core.estimate import family_of
 from govmiddleware.core.ports import UsageReader
 from govmiddleware.core.tokens import count_tokens, encoding_for
 from govmiddleware.core.usage import Usage
+from govmiddleware.middleware._codings import PIECE, Decoder, Undecodable, can_decode, codings_of
 from govmiddleware.protocols import litellm
 
-READABLE_ENCODINGS = frozenset({b"gzip", b"deflate", b"identity"})
-"""Of answers: what an upstream may be asked for, as the tap can read it."""
+logger = logging.getLogger("govmiddleware.meter")
 
 _COUNT_AT_CHARACTERS = 16_384
 """Delivered text is counted in pieces of this size: about a millisecond each, and bounded memory."""
 
 
-_COUNT_AT_MOST = 262_144
-"""Of one piece, characters that are counted; the rest is taken to be like them. Only an answer that
-came in one piece and without usage is ever so long."""
+_WINDOWS = 4
+_WINDOW = 8_192
+"""Of a longer piece, so many windows of so many characters are counted, and the rest is taken to be like them: some
+5 % off. Only an answer that came in one piece and without usage is ever so long."""
 
 _PIECE_BYTES = 1024
 """A stream that is reserved in slices is looked at in pieces of this size, whatever the upstream's chunks."""
@@ -52,7 +54,7 @@ class Tap:
         self._send = send
         self._injected = usage_was_injected
         self._reader: UsageReader | None = None
-        self._decoder: zlib._Decompress | None = None
+        self._decoder: Decoder | None = None
         self._sliced = False
         self._covered = 0
         self._has_room = True
@@ -99,18 +101,17 @@ class Tap:
         call.model_served = litellm.model_served(headers)
         length = values.get(b"content-length", b"")
         self._left = int(length) if length.isdigit() else None
-        encoding = values.get(b"content-encoding", b"identity")
+        codings = codings_of([value for name, value in headers if name.lower() == b"content-encoding"])
         content_type = values.get(b"content-type", b"")
         call.stream = content_type.startswith(b"text/event-stream") or (
             call.stream and (call.protocol.streams_json or not content_type.startswith(b"application/json"))
         )
         if call.trusts_cost and not call.stream:
             call.told_cost = litellm.response_cost(values)
-        if encoding not in READABLE_ENCODINGS:
-            call.reading = Reading.UNREAD
+        if not can_decode(codings):
+            self._give_up(f"its coding is {b', '.join(codings).decode('latin-1')}")
             return {**message, "headers": headers}
-        if encoding != b"identity":
-            self._decoder = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)
+        self._decoder = Decoder(codings) if codings else None
         plain_stream = call.stream and self._decoder is None
         self._sliced = plain_stream and call.grow is not None
         self._covered = call.reserved.output_tokens if call.reserved else 0
@@ -130,11 +131,14 @@ class Tap:
         if self._left is not None:
             self._left -= len(body)
         self._ended = not more or self._left == 0
+        if self._reader is not None and self._decoder is not None:
+            await self._read_encoded(self._reader, self._decoder, body)
         if (reader := self._reader) is not None:
+            passed = b""
             if self._sliced:
                 passed = await self._feed_within_reservation(reader, body)
-            else:
-                passed = reader.feed(body if self._decoder is None else self._decode(self._decoder, body))
+            elif self._decoder is None:
+                passed = reader.feed(body)
                 self._take(reader)
             if self._call.was_cut:
                 return {**message, "body": passed, "more_body": False}
@@ -210,11 +214,23 @@ class Tap:
         if call.conclude is not None and (call.status or 0) < 400:
             await call.conclude()
 
-    def _decode(self, decoder: zlib._Decompress, chunk: bytes) -> bytes:
+    async def _read_encoded(self, reader: UsageReader, decoder: Decoder, chunk: bytes) -> None:
+        """Beside the relay: the client gets the chunk as it came, whatever it decodes to."""
         try:
-            return decoder.decompress(chunk)
-        except zlib.error:  # not what it says it is: the client sees it as it came, its usage is unknown
-            return b""
+            for piece in decoder.feed(chunk):
+                reader.feed(piece)
+                self._take(reader)
+                if self._pending_characters >= _COUNT_AT_CHARACTERS:
+                    self._count()
+                if len(piece) >= PIECE:  # there may be many more in this chunk
+                    await asyncio.sleep(0)
+        except Undecodable as problem:
+            self._give_up(str(problem))
+
+    def _give_up(self, problem: str) -> None:
+        """The client sees the answer as it came; its usage is unknown."""
+        self._reader, self._call.reading = None, Reading.UNREAD
+        logger.warning("The answer to %s cannot be read: %s.", self._call.request_id, problem)
 
     def _take(self, reader: UsageReader) -> None:
         texts = reader.take_delivered()
@@ -225,8 +241,15 @@ class Tap:
 
     def _count(self) -> None:
         text = "".join(self._pending)
-        sample = text[:_COUNT_AT_MOST]
+        sample = _windows_of(text)
         counted = count_tokens([sample], encoding=encoding_for(self._call.model or ""))
         self._call.delivered_output_tokens += -(-counted * len(text) // max(1, len(sample)))
         self._pending.clear()
         self._pending_characters = self._pending_bytes = 0
+
+
+def _windows_of(text: str) -> str:
+    if len(text) <= _WINDOWS * _WINDOW:
+        return text
+    starts = (number * (len(text) - _WINDOW) // (_WINDOWS - 1) for number in range(_WINDOWS))
+    return "".join(text[start : start + _WINDOW] for start in starts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -34,10 +33,11 @@ from govmiddleware.middleware._enter import enter
 from govmiddleware.middleware._form import is_form, read_form
 from govmiddleware.middleware._refuse import refuse
 from govmiddleware.protocols.escapes import refuse_dear_tier
-from govmiddleware.services.counting import count
+from govmiddleware.services.counting import TokenCounter
+from govmiddleware.services.turns import compute
 
-_INLINE_BYTES = 262_144
-"""Up to here a body is parsed in a millisecond or two; larger ones in a thread, which takes turns."""
+_INLINE_BYTES = 16_384
+"""Up to here a body is read in a millisecond, and in a few where it is made to take long; larger ones in a thread."""
 
 
 class Estimate:
@@ -53,6 +53,7 @@ class Estimate:
         batches: whether calls are refused that submit requests to be answered later, or reserved where it shows what
             they may cost.
         input_bound: what to reserve for a prompt, by its estimate; without it, as shipped.
+        counter: counts the prompts.
         clock: tells the time for which prices are asked.
     """
 
@@ -68,6 +69,7 @@ class Estimate:
         unknown_size_tokens: int = 2000,
         batches: Literal["refuse", "reserve"] = "refuse",
         input_bound: Callable[[Call, RequestInfo, int], int] | None = None,
+        counter: TokenCounter | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.app = app
@@ -79,6 +81,7 @@ class Estimate:
         self.unknown_size_tokens = unknown_size_tokens
         self.batches = batches
         self._input_bound = input_bound or _shipped_bound
+        self.counter = counter or TokenCounter()
         self._now = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -124,7 +127,7 @@ class Estimate:
             body = RequestBody(raw)
             return body, call.protocol.read_request(body, path=scope["path"], query=query)
 
-        return parse() if len(raw) <= _INLINE_BYTES else await asyncio.to_thread(parse)
+        return parse() if len(raw) <= _INLINE_BYTES else await compute(parse)
 
     async def estimate(self, call: Call, body: RequestBody, info: RequestInfo) -> None:
         """Fill the Call from what a request says. Raises ModelNotFound, ModelNotPriced, InvalidRequest."""
@@ -147,6 +150,7 @@ class Estimate:
         call.expected = info.expected
         refuse_dear_tier(info.reach.service_tier, price.service_tiers)
         call.price, call.find_price, call.service_tier = price, find_price, info.reach.service_tier
+        count = partial(self.counter.count, workspace=call.principal.workspace if call.principal else "")
         counted = await count(info.texts, info.model)
         estimate = input_estimate(info, counted, self.unknown_size_tokens)
         call.estimated_input_tokens = estimate

@@ -7,8 +7,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from govmiddleware.core.body import RequestBody
 from govmiddleware.errors import MissingPredecessor
 from govmiddleware.middleware._body import with_body_headers
+from govmiddleware.middleware._codings import READABLE
 from govmiddleware.middleware._enter import enter
-from govmiddleware.middleware._tap import READABLE_ENCODINGS, Tap
+from govmiddleware.middleware._tap import Tap
 
 
 class Meter:
@@ -42,8 +43,6 @@ def _readable(scope: Scope, body: RequestBody, *, is_edited: bool) -> Scope:
     """The scope with the body's headers as it stands now, accepting only answers that can be read: what
     has to be edited must not be compressed."""
     offered = dict(scope["headers"]).get(b"accept-encoding", b"identity").lower().split(b",")
-    readable = [
-        encoding.strip() for encoding in offered if encoding.split(b";")[0].strip() in READABLE_ENCODINGS
-    ]
+    readable = [coding.strip() for coding in offered if coding.split(b";")[0].strip() in READABLE]
     accept = b"identity" if is_edited or not readable else b", ".join(readable)
     return with_body_headers(scope, body, replace=[(b"accept-encoding", accept)])

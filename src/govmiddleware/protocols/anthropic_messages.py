@@ -13,7 +13,7 @@ from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.core.usage import Reach, Usage
 from govmiddleware.protocols.anthropic_base import AnthropicRoute
-from govmiddleware.protocols.anthropic_prompt import MessagesPrompt
+from govmiddleware.protocols.anthropic_prompt import MESSAGE_TOKENS, MessagesPrompt
 from govmiddleware.protocols.anthropic_reader import JsonReader, StreamReader
 from govmiddleware.protocols.anthropic_user import read_user
 from govmiddleware.protocols.escapes import (
@@ -22,6 +22,7 @@ from govmiddleware.protocols.escapes import (
     refuse_other_output_limits,
 )
 from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, read, read_count, read_name, refuse_fields
+from govmiddleware.protocols.large_json import plain_texts
 from govmiddleware.protocols.models import OTHER_MODELS, read_model
 from govmiddleware.protocols.prompt import SEARCHES
 
@@ -82,7 +83,8 @@ class AnthropicMessages(AnthropicRoute):
     def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
         body.refuse_look_alikes(JUDGED)
         model = self.read_address(body, path, query)
-        messages = read(body, "messages", list[Any])
+        plain = plain_texts(body.raw("messages") or b"")
+        messages = read(body, "messages", list[Any]) if plain is None else []
         if messages is None:
             raise InvalidRequest("'messages' is missing.", param="messages")
         output_tokens = _read_output_limit(body)
@@ -90,6 +92,7 @@ class AnthropicMessages(AnthropicRoute):
         prompt = MessagesPrompt(model, keeps_thinking=_edits(body, "clear_thinking"))
         prompt.add_system(read(body, "system", object))
         prompt.add_messages(messages)
+        prompt.add_plain(plain or [], MESSAGE_TOKENS)
         tools = _read_tools(body)
         choice = read(body, "tool_choice", object)
         forced = isinstance(choice, dict) and choice.get("type") in ("any", "tool")
@@ -113,7 +116,7 @@ class AnthropicMessages(AnthropicRoute):
             hides_output=thinks,  # at best, a summary of it is shown
             reach=Reach(
                 media=prompt.has_media,
-                cache_1h=may_cache_for_an_hour(body),
+                cache_1h=may_cache_for_an_hour(body, plain=plain is not None),
                 service_tier="fast" if read_name(body, "speed") == "fast" else None,
                 beside_tokens=Usage(web_searches=sum(map(_searches, tools))),
             ),

@@ -9,6 +9,7 @@ import msgspec
 
 from govmiddleware.core.body import RequestBody
 from govmiddleware.protocols.fields import LONGEST_CALLER, bounded_name, read
+from govmiddleware.protocols.readers import UNREADABLE
 
 _CLAUDE_CODE = re.compile(r"user_([0-9a-f]{64})_account_(.*)_session_.*", re.DOTALL)
 
@@ -33,6 +34,6 @@ def read_user(body: RequestBody) -> str | None:
         try:
             caller = msgspec.json.decode(named, type=_Caller)
             named = caller.account_uuid or caller.device_id
-        except msgspec.DecodeError:
+        except UNREADABLE:
             pass  # somebody else's name
     return bounded_name(named, "metadata.user_id", LONGEST_CALLER)

@@ -59,7 +59,11 @@ _HOUR_CACHE = (b'"ttl"', rb"\u006", rb"\u007")
 are escaped."""
 
 
-def may_cache_for_an_hour(body: RequestBody) -> bool:
-    """Whether any `cache_control` may say how long: looked for in the bytes, which is quick."""
-    fields = [body.raw(name) or b"" for name in body.names()]
+def may_cache_for_an_hour(body: RequestBody, *, plain: bool = False) -> bool:
+    """Whether any `cache_control` may say how long: looked for in the bytes, which is quick.
+
+    Args:
+        plain: whether the messages are known to have nothing but a role and a text.
+    """
+    fields = [body.raw(name) or b"" for name in body.names() if not (plain and name == "messages")]
     return any(mark in field for mark in _HOUR_CACHE for field in fields)

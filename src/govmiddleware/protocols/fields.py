@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import msgspec
 
 from govmiddleware.core.attribution import is_too_long
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.refusals import InvalidRequest
+from govmiddleware.protocols import large_json
 
 T = TypeVar("T")
 
@@ -35,7 +36,9 @@ def read(body: RequestBody, name: str, kind: type[T]) -> T | None:
     if raw is None or raw == b"null":
         return None
     try:
-        return msgspec.json.decode(raw, type=kind, strict=body.typed)
+        if not body.typed:
+            return msgspec.json.decode(raw, type=kind, strict=False)
+        return cast(T, large_json.decode(raw, kind))
     except _UNREADABLE as error:
         raise _invalid(name, error) from error
 

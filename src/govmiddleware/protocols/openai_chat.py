@@ -21,11 +21,12 @@ from govmiddleware.protocols.fields import (
     read,
     read_count,
 )
+from govmiddleware.protocols.large_json import plain_texts
 from govmiddleware.protocols.models import OTHER_MODELS, read_model
 from govmiddleware.protocols.openai_base import OpenAIRoute
 from govmiddleware.protocols.openai_chat_reader import JsonReader, StreamReader
 from govmiddleware.protocols.openai_models import wants_completion_limit
-from govmiddleware.protocols.openai_prompt import ChatPrompt
+from govmiddleware.protocols.openai_prompt import MESSAGE_TOKENS, ChatPrompt
 from govmiddleware.protocols.openai_usage import ask_for_usage
 from govmiddleware.protocols.openai_user import read_user
 from govmiddleware.protocols.prompt import SEARCHES
@@ -84,12 +85,14 @@ class OpenAIChat(OpenAIRoute):
     def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
         body.refuse_look_alikes(JUDGED)
         model = read_model(body, path, query)
-        messages = read(body, "messages", list[Any])
+        plain = plain_texts(body.raw("messages") or b"")
+        messages = read(body, "messages", list[Any]) if plain is None else []
         if messages is None:
             raise InvalidRequest("'messages' is missing.", param="messages")
         read(body, "stream_options", dict[str, Any])
         prompt = ChatPrompt(model)
         prompt.add_messages(messages)
+        prompt.add_plain(plain or [], MESSAGE_TOKENS)
         _add_tools(body, prompt)
         if _thinks(body) or model.endswith(":thinking"):
             prompt.add_thinking()
@@ -114,7 +117,7 @@ class OpenAIChat(OpenAIRoute):
             hides_output=True if predicted or any(name in HIDING for name in body.names()) else None,
             reach=Reach(
                 media=prompt.has_media,
-                cache_1h=may_cache_for_an_hour(body),
+                cache_1h=may_cache_for_an_hour(body, plain=plain is not None),
                 service_tier=read_service_tier(body),
                 beside_tokens=Usage(web_searches=SEARCHES if _searches(body) else 0),
             ),

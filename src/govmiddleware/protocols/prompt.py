@@ -100,6 +100,11 @@ class Prompt:
             if name not in known:
                 self.add_unknown(body.raw(name) or b"")
 
+    def add_plain(self, texts: list[str], message_tokens: int) -> None:
+        """Messages that are nothing but a role and a text (see `large_json.plain_texts`)."""
+        self.texts += texts
+        self.overhead_tokens += len(texts) * message_tokens
+
     def add(self, value: object) -> None:
         """All strings in a decoded JSON value, however deep."""
         pending = [value]

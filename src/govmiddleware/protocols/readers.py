@@ -31,7 +31,7 @@ class JsonReader(ABC):
         self.usage: Usage | None = None
         self.model: str | None = None
         self.service_tier: str | None = None
-        self._chunks: list[bytes] = []
+        self._kept = bytearray()
         self._size = 0
         self._finished = False
         self._delivered: list[str] = []
@@ -39,20 +39,19 @@ class JsonReader(ABC):
     def feed(self, chunk: bytes) -> bytes:
         self._size += len(chunk)
         if self._size <= LARGEST_ANSWER:
-            self._chunks.append(chunk)
+            self._kept += chunk
         else:
-            self._chunks.clear()
+            self._kept.clear()
         return chunk
 
     def close(self) -> bytes:
-        raw = b"".join(self._chunks)
-        self._chunks.clear()
+        raw, self._kept = self._kept, bytearray()
         try:
             answer = members.decode(raw)
             self._finished = True
             self._read(answer)
         except UNREADABLE:
-            self._finished = self._finished or self._read_other(raw)
+            self._finished = self._finished or self._read_other(bytes(raw))
         return b""
 
     def cut(self, usage: Usage, *, model: str, request_id: str) -> bytes:

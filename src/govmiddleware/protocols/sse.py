@@ -11,7 +11,7 @@ import re
 LARGEST_EVENT = 8 * 1024 * 1024
 """Bytes of one event that are kept; a larger one passes in pieces that nobody reads."""
 
-_END_OF_EVENT = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+_END_OF_EVENT = re.compile(rb"(?:\r\n?+|\n)(?:\r\n?+|\n)")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
