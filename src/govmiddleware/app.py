@@ -475,6 +475,7 @@ class Governance:
             body_timeout=settings.body_timeout,
             default_max_output_tokens=settings.default_max_output_tokens,
             unknown_size_tokens=settings.unknown_size_tokens,
+            batches=settings.batches,
             input_bound=self.calibrator.bound,
             counter=self.token_counter,
         )

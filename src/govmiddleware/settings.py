@@ -281,6 +281,7 @@ class Settings(BaseSettings):
     slice_output_tokens: Annotated[int, BeforeValidator(no_bool), Field(ge=0)] = 1024
     bound_coverage: Annotated[float, BeforeValidator(no_bool), Field(ge=0.5, le=0.9999)] = 0.99
     unknown_size_tokens: PositiveInt = 2000
+    batches: Literal["refuse", "reserve"] = "refuse"
     body_timeout: Positive = 30
     journal_url: Annotated[SecretStr, AfterValidator(_journal_url)] | None = None
     journal_max_records: PositiveInt = 5_000_000

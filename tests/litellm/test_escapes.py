@@ -32,7 +32,7 @@ def test_no_client_has_litellm_cut_and_repeat_a_call(http: httpx.Client, field: 
     assert http.post(CHAT, json=BODY, headers={f"x-litellm-{field.replace('_', '-')}": "0.001"}).is_success
 
 
-@pytest.mark.parametrize("path", ["/v1/images/generations", "/v1/rerank", "/openai/v1/chat"])
+@pytest.mark.parametrize("path", ["/v1/ocr", "/v1/rerank", "/openai/v1/chat"])
 def test_litellms_other_ways_to_a_model_are_not_open(http: httpx.Client, path: str) -> None:
     answer = http.post(path, json=BODY)
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "route_not_metered")

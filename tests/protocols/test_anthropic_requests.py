@@ -56,7 +56,7 @@ def refused(**fields: Any) -> InvalidRequest:
         ("GET", "/v1/messages", None),
         ("POST", "/v1/threads/thread_1/messages", None),  # OpenAI's assistants
         ("POST", "/messages", None),
-        ("POST", "/v1/messages/batches", None),
+        ("POST", "/v1/messages/batches", "anthropic.batches"),
         ("POST", "/v1/messages/1/count_tokens", None),
     ],
 )
@@ -192,11 +192,11 @@ def test_everything_that_is_said_counts() -> None:
 
 
 def test_what_is_not_text_is_a_part_of_unknown_size() -> None:
-    data = "iVBORw0KGgo" * 1000
+    data = "AAAA" * 3000
     blocks = [
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}},
         {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}},
-        {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": data}},
+        {"type": "document", "source": {"type": "base64", "media_type": "application/zip", "data": data}},
         {"type": "document", "source": {"type": "file", "file_id": "file_1"}},
         {"type": "container_upload", "file_id": "file_1"},
         {"type": "web_search_tool_result", "content": [{"type": "web_search_result", "encrypted_content": data}]},

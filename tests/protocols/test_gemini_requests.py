@@ -56,7 +56,7 @@ def refused(**fields: Any) -> InvalidRequest:
         (VERTEX + "computeTokens", "gemini.count_tokens"),
         (API + "embedContent", "gemini.embeddings"),
         (API + "batchEmbedContents", "gemini.embeddings"),
-        (API + "batchGenerateContent", None),
+        (API + "batchGenerateContent", "gemini.batches"),
         (API + "predict", None),
         ("/v1beta/models", None),
     ],

@@ -288,12 +288,12 @@ def test_everything_that_reaches_the_model_is_counted() -> None:
 
 
 def test_media_are_parts_of_unknown_size_and_never_text() -> None:
-    data = "data:image/png;base64," + "iVBORw0KGgo" * 1000
+    data = "data:image/png;base64," + "AAAA" * 3000
     parts: list[dict[str, Any]] = [
         {"type": "image_url", "image_url": {"url": data, "detail": "high"}},
         {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
         {"type": "image_url", "image_url": data},
-        {"type": "input_audio", "input_audio": {"data": "UklGR" * 1000, "format": "wav"}},
+        {"type": "video_url", "video_url": {"url": "https://example.org/a.mp4"}},
         {"type": "file", "file": {"file_id": "file-1"}},
         {"type": "other", "payload": data},
     ]

@@ -146,7 +146,7 @@ def test_everything_that_reaches_the_model_is_counted(model: str) -> None:
         {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "data:image/png;base64,x"}]}]},
         {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "file_1"}]}]},
         {"input": [{"role": "user", "content": [{"type": "input_file", "file_data": "x" * 9999}]}]},
-        {"input": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "x" * 9999}}]}]},
+        {"input": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"id": "audio_1"}}]}]},
         *({"tools": [{"type": kind}]} for kind in ("web_search", "file_search", "code_interpreter", "mcp")),
     ],
 )  # fmt: skip

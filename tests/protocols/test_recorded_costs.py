@@ -39,6 +39,7 @@ def played(file: str) -> list[tuple[dict[str, Any], Played]]:
         [Provider()],
         default_max_output_tokens=4096,
         unknown_size_tokens=2000,
+        batches="refuse",
         max_body_bytes=2**25,
     )
 

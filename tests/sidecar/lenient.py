@@ -41,9 +41,9 @@ def readings(target: str) -> set[str]:
     return found
 
 
-def is_image(path: str) -> bool:
-    """Whether a path is that of an image, which costs more than its few tokens and is metered by nobody."""
-    return re.search(r"/images/generations/*\Z", path) is not None
+def is_ranking(path: str) -> bool:
+    """Whether a path is that of a ranking, which costs and is metered by nobody."""
+    return re.search(r"/rerank/*\Z", path) is not None
 
 
 def is_metered(path: str) -> bool:

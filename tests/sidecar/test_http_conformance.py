@@ -15,7 +15,7 @@ import pytest
 from redis import Redis
 from tests.sidecar.books import Books
 from tests.sidecar.http_corpus import CASES, SECRET, Case, Fate
-from tests.sidecar.lenient import is_image, is_metered, readings
+from tests.sidecar.lenient import is_metered, is_ranking, readings
 from tests.sidecar.processes import serve_processes
 from tests.sidecar.recording_upstream import PROMPT_TOKENS, Received, RecordingUpstream, recording_upstream
 
@@ -149,7 +149,7 @@ def test_nothing_passes_that_should_not(target: Target, case: Case) -> None:
         elif could_cost:
             assert target.forwards
         if request_id in metered:
-            assert not any(map(is_image, paths)), "judged as one thing, and served as another"
+            assert not any(map(is_ranking, paths)), "judged as one thing, and served as another"
 
 
 def _check_fate(case: Case, answer: bytes, target: Target) -> None:

@@ -68,7 +68,7 @@ def test_embeddings_and_models_work(run_sidecar: Run) -> None:
 
 def test_a_route_that_nobody_meters_is_refused_by_name(run_sidecar: Run) -> None:
     with run_sidecar().client() as client, pytest.raises(openai.PermissionDeniedError) as refused:
-        client.images.generate(model="gpt-image-1", prompt="a cat")
+        client.post("/rerank", cast_to=object, body={"model": "m", "query": "a cat"})
     assert refused.value.code == "route_not_metered"
 
 

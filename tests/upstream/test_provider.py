@@ -144,7 +144,7 @@ async def test_what_openai_refuses_is_refused(provider: ScriptedProvider, sdk) -
         await sdk.models.list()
     provider.api_key = "sk-x"
     with pytest.raises(openai.NotFoundError):
-        await sdk.images.generate(prompt="x", model="x")
+        await sdk.post("/rerank", cast_to=object, body={"query": "x"})
     with pytest.raises(openai.BadRequestError):
         await sdk.post("/chat/completions", cast_to=object, body={})
 

@@ -68,6 +68,7 @@ async def _replay(file: Path, settings: Settings) -> Summary:
         default_max_output_tokens=settings.default_max_output_tokens,
         unknown_size_tokens=settings.unknown_size_tokens,
         max_body_bytes=settings.max_body_bytes,
+        batches=settings.batches,
         bound_coverage=settings.bound_coverage,
     )
     at = datetime.now(UTC) - _SECOND

@@ -1,12 +1,16 @@
-"""The JSON body of a governed request: what was judged is what is sent on."""
+"""The body of a governed request: what was judged is what is sent on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from govmiddleware.core.refusals import InvalidRequest
+
+if TYPE_CHECKING:
+    from govmiddleware.core.form import FormFile
 
 _decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -16,9 +20,18 @@ class RequestBody:
 
     Of duplicate keys the last wins (as in most parsers), and only that one is sent on, so that what
     was judged and what the upstream reads cannot differ. Values that nobody edits stay byte for byte.
+
+    Attributes:
+        content_type: as what it is sent on.
+        typed: whether its values have types; else all are texts.
+        files: what was uploaded with it.
     """
 
     __slots__ = ("_fields", "_serialised")
+
+    content_type: bytes = b"application/json"
+    typed = True
+    files: Sequence[FormFile] = ()
 
     def __init__(self, raw: bytes) -> None:
         """Raises InvalidRequest where `raw` is not one JSON object."""
@@ -60,8 +73,15 @@ class RequestBody:
             self._serialised = b"{" + b",".join(members) + b"}"
         return self._serialised
 
+    def pieces(self) -> Iterator[bytes]:
+        """The body to send on, piece by piece."""
+        yield self.serialise()
+
+    def close(self) -> None:
+        """Let go of what was uploaded."""
+
     def __len__(self) -> int:
-        """The length of `serialise()` in bytes, without building it."""
+        """The length of `pieces()` in bytes, without building them."""
         if self._serialised is not None:
             return len(self._serialised)
         members = sum(len(msgspec.json.encode(name)) + 1 + len(value) for name, value in self._fields.items())

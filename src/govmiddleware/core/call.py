@@ -14,7 +14,7 @@ from govmiddleware.core.demand import Bound, Demand
 from govmiddleware.core.limits import Counter, Limit, Meter
 from govmiddleware.core.refusals import Evaluation, LimitRefusal, Refusal
 from govmiddleware.core.scopes import ANONYMOUS, TAG, Scope, counts_by_model
-from govmiddleware.core.usage import Usage
+from govmiddleware.core.usage import NO_USAGE, Usage
 
 if TYPE_CHECKING:
     from govmiddleware.core.ports import WireProtocol
@@ -157,6 +157,8 @@ class Call:
     shows_its_size: bool = False
     """Whether its estimate covers all of its prompt, so that its true input says how good estimates are."""
     demand: Demand | None = None
+    expected: Usage = NO_USAGE
+    """What it is settled at where the answer does not say, beside its input as estimated."""
 
     # RateLimit and Budget
     reservation: Reservation | None = None

@@ -8,10 +8,11 @@ tools/measure_estimates.py measures it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from govmiddleware.core.ports import RequestInfo
+from govmiddleware.core.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +154,17 @@ def input_estimate(info: RequestInfo, counted: int, unknown_size: int) -> int:
     """
     likely = counted * family_of(info.model).likely // 100
     return info.overhead_tokens + info.input_tokens + likely + info.unknown_parts * unknown_size
+
+
+def without_tokens(info: RequestInfo) -> RequestInfo:
+    """Of a model that is not billed in tokens: it uses none."""
+    expected = info.expected
+    beside = Usage(
+        audio_ms=expected.audio_ms, input_characters=expected.input_characters, images=expected.images
+    )
+    return replace(
+        info, texts=(), input_tokens=0, overhead_tokens=0, unknown_parts=0, generates=False, expected=beside
+    )
 
 
 def input_bound(estimate: int, model: str) -> int:

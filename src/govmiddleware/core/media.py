@@ -26,6 +26,14 @@ def decoded(data: str) -> bytes:
     return binascii.a2b_base64(digits + b"=" * (-len(digits) % 4))
 
 
+def head_of_data_url(url: str) -> bytes:
+    """The beginning of the file in a `data:` URL (RFC 2397); empty for another URL."""
+    if not url.startswith("data:"):
+        return b""
+    _, separator, data = url[: HEAD + 256].partition(";base64,")
+    return decoded(data) if separator else b""
+
+
 def image_size(head: bytes) -> tuple[int, int] | None:
     """Width and height in pixels of a PNG, JPEG, GIF or WebP file; None for what is none, or hides it."""
     try:

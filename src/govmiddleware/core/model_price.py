@@ -159,6 +159,13 @@ class ModelPrice:
         rates = self.rates[0]
         return bool(rates.input or rates.output) or not (rates.audio_hour or rates.character or rates.image)
 
+    def charges(self, usage: Usage) -> bool:
+        """Whether this kind of use, in tokens or beside them, is what the model is billed by. Of one that is free, or
+        billed by the request, any is."""
+        rates = self.rates[0]
+        in_tokens = usage.total_tokens > 0 or not (rates.input or rates.output)
+        return (in_tokens and self.counts_tokens) or rates.of_others(usage) > rates.request
+
     def cost(self, usage: Usage, *, service_tier: str | None = None, round_up: bool = False) -> int:
         """nano-USD, rounded once: half-even, or up.
 
@@ -178,11 +185,12 @@ class ModelPrice:
         """femto-USD: of the request with its whole input, and of each output token, at the worst.
 
         A smaller input may fall into another tier, so every one within reach is considered; a tier of service
-        that was asked for may turn out to be the standard one.
+        that was asked for may turn out to be the standard one, unless it is sure.
         """
+        asked = self._tier(reach.service_tier)
         reachable = [
             rates
-            for tier in (self.rates, self._tier(reach.service_tier))
+            for tier in ((asked,) if reach.is_served else (self.rates, asked))
             for rates in tier
             if rates.above < max(input_tokens, 1)
         ]

@@ -11,7 +11,7 @@ from typing import Protocol
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.limits import Counter, Hold
 from govmiddleware.core.refusals import Refusal
-from govmiddleware.core.usage import ANYTHING, Reach, Usage
+from govmiddleware.core.usage import ANYTHING, NO_USAGE, Reach, Usage
 
 Headers = list[tuple[bytes, bytes]]
 """Lower-case names, in order, duplicates kept: as in ASGI."""
@@ -81,6 +81,7 @@ class RequestInfo:
         can_be_limited: whether the provider takes an output limit at all; else the call is made as a whole or not.
         runs_on: whether the provider goes on generating, and bills it, when the client is gone.
         reach: what it may be billed for beside text; without it, the dearest that its tokens can be is reserved.
+        expected: what it is settled at where the answer does not say, beside its input as estimated.
     """
 
     model: str
@@ -100,6 +101,7 @@ class RequestInfo:
     can_be_limited: bool = True
     runs_on: bool = False
     reach: Reach = ANYTHING
+    expected: Usage = NO_USAGE
 
 
 class UsageReader(Protocol):
@@ -163,6 +165,16 @@ class WireProtocol(Protocol):
     def streams_json(self) -> bool:
         """Whether a stream that was asked for may come as `application/json`; elsewhere that is an answer as a
         whole."""
+        ...
+
+    @property
+    def takes_forms(self) -> bool:
+        """Whether requests may be forms with files in them (RFC 7578)."""
+        ...
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether a call submits requests that are answered later."""
         ...
 
     @property

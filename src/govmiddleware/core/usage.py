@@ -23,7 +23,7 @@ class Usage:
         audio_ms: of sound that is billed by its length, in milliseconds.
         input_characters: of text that is billed by its length.
         web_searches, file_searches: what hosted tools were asked for, billed by the number.
-        images: pictures that were made, where they are billed by the number.
+        images: pictures that were made.
     """
 
     input_tokens: int = 0
@@ -49,11 +49,18 @@ class Usage:
     def total_tokens(self) -> int:
         return self.input_tokens + self.output_tokens
 
+    def completed_by(self, other: Usage) -> Usage:
+        """With the figures of `other` where this one has none."""
+        return Usage(*(mine or theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+
     def __add__(self, other: Usage) -> Usage:
         return Usage(*map(add, astuple(self), astuple(other)))
 
     def __sub__(self, other: Usage) -> Usage:
         return Usage(*map(sub, astuple(self), astuple(other)))
+
+
+NO_USAGE = Usage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +71,14 @@ class Reach:
         media: whether tokens of sound, pictures or video may be in its prompt.
         cache_1h: whether its prompt may be written to a cache that is kept for an hour.
         service_tier: the one that the request asks for (`flex`, `priority`, `batch`); None for the standard.
+        is_served: whether it is sure that this tier serves it.
         beside_tokens: the most of what is not counted in tokens: searches, sound by its length, pictures.
     """
 
     media: bool = True
     cache_1h: bool = True
     service_tier: str | None = None
+    is_served: bool = False
     beside_tokens: Usage = Usage()
 
 

@@ -83,7 +83,11 @@ class Exchange:
 
     async def converse(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What the innermost app does."""
-        self.headers, self.body = scope["headers"], (await receive())["body"]
+        self.headers, self.body, more = scope["headers"], b"", True
+        while more:
+            message = await receive()
+            self.body += message["body"]
+            more = message["more_body"]
         more = True
         while more:
             self._callers_turn.set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from functools import partial
 
 from starlette.types import Message, Receive, Scope
@@ -28,30 +28,64 @@ async def read_body(scope: Scope, receive: Receive, *, max_bytes: int, timeout_s
     Raises BodyTooLarge, before or after decoding; BodyTooSlow; UnsupportedEncoding; ClientClosed where
     the client left before its end.
     """
-    headers = dict(scope["headers"])
-    length = headers.get(b"content-length", b"")
+    decoder = _decoder(dict(scope["headers"]).get(b"content-encoding", b"").decode("latin-1"))
+    raw = b"".join(
+        [
+            chunk
+            async for chunk in body_chunks(
+                scope, receive, max_bytes=max_bytes, timeout_seconds=timeout_seconds
+            )
+        ]
+    )
+    return await compute(partial(_decode, decoder, raw, max_bytes)) if decoder else raw
+
+
+async def body_chunks(
+    scope: Scope, receive: Receive, *, max_bytes: int, timeout_seconds: float
+) -> AsyncIterator[bytes]:
+    """The body as it arrives. Raises as `read_body`, but for the encoding."""
+    length = dict(scope["headers"]).get(b"content-length", b"")
     if length.isdigit() and (len(length) > 20 or int(length) > max_bytes):
         raise _too_large(max_bytes)
-    decoder = _decoder(headers.get(b"content-encoding", b"").decode("latin-1"))
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            raw = await _collect(receive, max_bytes)
-    except TimeoutError:
-        raise BodyTooSlow(f"The request body did not arrive within {timeout_seconds:g} s.") from None
-    return await compute(partial(_decode, decoder, raw, max_bytes)) if decoder else raw
+    size, more = 0, True
+    ends = asyncio.get_running_loop().time() + timeout_seconds
+    while more:
+        try:
+            async with asyncio.timeout_at(ends):
+                message = await receive()
+        except TimeoutError:
+            raise BodyTooSlow(f"The request body did not arrive within {timeout_seconds:g} s.") from None
+        if message["type"] == "http.disconnect":
+            raise ClientClosed("The client closed the connection before its request was complete.")
+        chunk: bytes = message.get("body", b"")
+        more = message.get("more_body", False)
+        size += len(chunk)
+        if size > max_bytes:
+            raise _too_large(max_bytes)
+        yield chunk
+
+
+def refuse_encoding(scope: Scope) -> None:
+    """Raises UnsupportedEncoding for a body that is encoded: of forms none is."""
+    if _decoder(dict(scope["headers"]).get(b"content-encoding", b"").decode("latin-1")):
+        raise UnsupportedEncoding("A form must not be encoded.", param="content-encoding")
 
 
 def replay(body: RequestBody, receive: Receive) -> Receive:
     """A `receive` that gives the body as it stands when the app asks for it, then the client's own
     messages, so that its disconnect arrives."""
-    given = False
+    pieces: Iterator[bytes] | None = None
+    piece: bytes | None = b""
 
     async def replayed() -> Message:
-        nonlocal given
-        if given:
+        nonlocal pieces, piece
+        if pieces is None:
+            pieces = body.pieces()
+            piece = next(pieces, b"")
+        if piece is None:
             return await receive()
-        given = True
-        return {"type": "http.request", "body": body.serialise(), "more_body": False}
+        given, piece = piece, next(pieces, None)
+        return {"type": "http.request", "body": given, "more_body": piece is not None}
 
     return replayed
 
@@ -61,10 +95,10 @@ def with_body_headers(
 ) -> Scope:
     """A copy of the scope whose headers fit the body, with further headers replaced.
 
-    The content type is JSON, as which it was judged: an upstream that took the same bytes for a form would
-    read other fields. A name with an underscore goes with its twin: CGI and WSGI make both one variable.
+    The content type is the one as which it was judged: an upstream that took JSON for a form, of the same bytes,
+    would read other fields. A name with an underscore goes with its twin: CGI and WSGI make both one variable.
     """
-    replaced = {b"content-type": b"application/json", **dict(replace)}
+    replaced = {b"content-type": body.content_type, **dict(replace)}
     headers = [
         (name, value)
         for name, value in scope["headers"]
@@ -72,22 +106,6 @@ def with_body_headers(
     ]
     headers += [*replaced.items(), (b"content-length", str(len(body)).encode())]
     return {**scope, "headers": headers}
-
-
-async def _collect(receive: Receive, max_bytes: int) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientClosed("The client closed the connection before its request was complete.")
-        chunk: bytes = message.get("body", b"")
-        size += len(chunk)
-        if size > max_bytes:
-            raise _too_large(max_bytes)
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return b"".join(chunks)
 
 
 def _decoder(encoding: str) -> zlib._Decompress | None:

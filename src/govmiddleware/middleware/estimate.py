@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import Literal
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -13,17 +14,23 @@ from govmiddleware.core.attribution import refuse_unprintable
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.call import Call
 from govmiddleware.core.demand import NOTHING, Demand
-from govmiddleware.core.estimate import family_of, input_bound, input_estimate
+from govmiddleware.core.estimate import family_of, input_bound, input_estimate, without_tokens
 from govmiddleware.core.model_price import nano_from_femto
 from govmiddleware.core.ports import RequestInfo
 from govmiddleware.core.prices import ModelPrice, PriceBook
 from govmiddleware.core.providers import Provider, provider_for
-from govmiddleware.core.refusals import ModelNotFound, ModelNotPriced, Refusal
+from govmiddleware.core.refusals import ModelNotFound, ModelNotPriced, Refusal, RouteNotMetered
 from govmiddleware.core.scopes import ANONYMOUS
-from govmiddleware.core.usage import Usage
-from govmiddleware.middleware._body import read_body, replay, with_body_headers
+from govmiddleware.middleware._body import (
+    body_chunks,
+    read_body,
+    refuse_encoding,
+    replay,
+    with_body_headers,
+)
 from govmiddleware.middleware._client import watch_client
 from govmiddleware.middleware._enter import enter
+from govmiddleware.middleware._form import is_form, read_form
 from govmiddleware.middleware._refuse import refuse
 from govmiddleware.protocols.escapes import refuse_dear_tier
 from govmiddleware.services.counting import TokenCounter
@@ -43,6 +50,8 @@ class Estimate:
         max_body_bytes, body_timeout: 413 and 408 past them; after decoding too.
         default_max_output_tokens: written into a request whose output nothing else bounds.
         unknown_size_tokens: for each part whose size the request does not show.
+        batches: whether calls are refused that submit requests to be answered later, or reserved where it shows what
+            they may cost.
         input_bound: what to reserve for a prompt, by its estimate; without it, as shipped.
         counter: counts the prompts.
         clock: tells the time for which prices are asked.
@@ -58,6 +67,7 @@ class Estimate:
         body_timeout: float = 30,
         default_max_output_tokens: int = 4096,
         unknown_size_tokens: int = 2000,
+        batches: Literal["refuse", "reserve"] = "refuse",
         input_bound: Callable[[Call, RequestInfo, int], int] | None = None,
         counter: TokenCounter | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -69,6 +79,7 @@ class Estimate:
         self.body_timeout = body_timeout
         self.default_max_output_tokens = default_max_output_tokens
         self.unknown_size_tokens = unknown_size_tokens
+        self.batches = batches
         self._input_bound = input_bound or _shipped_bound
         self.counter = counter or TokenCounter()
         self._now = clock
@@ -80,6 +91,10 @@ class Estimate:
             return
         receive = watch_client(call, receive)
         try:
+            if call.protocol.is_batch and self.batches == "refuse":
+                raise RouteNotMetered(
+                    'Batches are refused here. batches = "reserve" admits those whose requests are in the call.'
+                )
             if call.model_call:
                 body, info = await self._read(call, scope, receive)
                 await self.estimate(call, body, info)
@@ -88,17 +103,28 @@ class Estimate:
                 call.provider = self._provider_for(None).name
         except Refusal as refusal:
             await refuse(call, refusal, scope, send)
-            return
-        await self.app(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+        finally:
+            if call.body is not None:
+                call.body.close()
 
     async def _read(self, call: Call, scope: Scope, receive: Receive) -> tuple[RequestBody, RequestInfo]:
+        query = scope.get("query_string", b"")
+        content_type = dict(scope["headers"]).get(b"content-type", b"")
+        if call.protocol.takes_forms and is_form(content_type):
+            refuse_encoding(scope)
+            chunks = body_chunks(
+                scope, receive, max_bytes=self.max_body_bytes, timeout_seconds=self.body_timeout
+            )
+            call.body = form = await read_form(content_type, chunks)
+            return form, call.protocol.read_request(form, path=scope["path"], query=query)
         raw = await read_body(
             scope, receive, max_bytes=self.max_body_bytes, timeout_seconds=self.body_timeout
         )
 
         def parse() -> tuple[RequestBody, RequestInfo]:
             body = RequestBody(raw)
-            query = scope.get("query_string", b"")
             return body, call.protocol.read_request(body, path=scope["path"], query=query)
 
         return parse() if len(raw) <= _INLINE_BYTES else await compute(parse)
@@ -117,9 +143,11 @@ class Estimate:
             return
         find_price = partial(self.prices.find, at=self._now(), url=provider.url)
         price = find_price(info.model)
-        in_tokens = info.reach.beside_tokens == Usage()
-        if price is None or (in_tokens and not price.counts_tokens):
+        if price is None or not (price.counts_tokens or price.charges(info.reach.beside_tokens)):
             raise ModelNotPriced(f"The model {info.model!r} has no price here.", param="model")
+        if not price.counts_tokens:
+            info = without_tokens(info)
+        call.expected = info.expected
         refuse_dear_tier(info.reach.service_tier, price.service_tiers)
         call.price, call.find_price, call.service_tier = price, find_price, info.reach.service_tier
         count = partial(self.counter.count, workspace=call.principal.workspace if call.principal else "")

@@ -9,7 +9,7 @@ from govmiddleware.core.paths import folded, is_plain, is_under, raw_path
 from govmiddleware.core.refusals import Forbidden, InvalidRequest, Refusal, RouteNotMetered
 from govmiddleware.middleware._enter import enter
 from govmiddleware.middleware._refuse import refuse
-from govmiddleware.protocols.registry import recognise
+from govmiddleware.protocols.registry import costs_nothing, recognise
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _NEVER = frozenset({"CONNECT", "TRACE", "TRACK"})
@@ -59,7 +59,8 @@ class Routes:
         has_body = _has_body(scope)
         if has_body and recognise("POST", call.path):
             raise InvalidRequest(f"A model is called with POST, not with {call.method} and a body.")
-        if self.refuse_unmetered and (has_body or call.method not in _READS):
+        could_cost = has_body or call.method not in _READS
+        if self.refuse_unmetered and could_cost and not costs_nothing(call.method, call.path):
             raise RouteNotMetered(
                 f"{call.method} {call.path} could cost, and no protocol here can meter it."
                 ' unmetered_routes = "forward" lets such routes pass.'

@@ -115,7 +115,7 @@ class AnthropicMessages(AnthropicRoute):
             user=read_user(body),
             hides_output=thinks,  # at best, a summary of it is shown
             reach=Reach(
-                media=prompt.unknown_parts > 0,
+                media=prompt.has_media,
                 cache_1h=may_cache_for_an_hour(body, plain=plain is not None),
                 service_tier="fast" if read_name(body, "speed") == "fast" else None,
                 beside_tokens=Usage(web_searches=sum(map(_searches, tools))),

@@ -41,6 +41,7 @@ system prompt); for `memory` the recordings."""
 _STEERS = frozenset({"cache_control", "defer_loading", "strict"})
 """Of a tool, what is no prompt."""
 
+_FILES = frozenset({"image", "document"})
 _CALLS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 _THOUGHTS = {"thinking": "signature", "redacted_thinking": "data"}
 _FORGETS = re.compile(
@@ -59,6 +60,7 @@ class MessagesPrompt(Prompt):
 
     def __init__(self, model: str, *, keeps_thinking: bool = False) -> None:
         super().__init__()
+        self._model = model
         self._family = family_of(model)
         self._defers_tools = "claude" in model.lower()
         self._forgets_thinking = not keeps_thinking and _FORGETS.search(model.lower()) is not None
@@ -133,6 +135,8 @@ class MessagesPrompt(Prompt):
             self.overhead_tokens += RESULT_TOKENS
         elif unread is None or unread not in part or _is_text(part[unread]):
             unread = None
+        elif kind in _FILES and isinstance(source := part[unread], dict):
+            self.add_data(self._model, source.get("data"), str(source.get("media_type") or ""))
         else:
             self.unknown_parts += 1
         return super()._said({name: member for name, member in part.items() if name != unread})

@@ -21,6 +21,8 @@ class BedrockRoute:
     """Of a model, that are this protocol's."""
 
     streams_json = False
+    takes_forms = False
+    is_batch = False
     key_in_query = False
 
     def recognises(self, method: str, path: str) -> bool:

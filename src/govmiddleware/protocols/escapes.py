@@ -9,7 +9,7 @@ from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols.fields import read_name, refuse_fields
 
 STANDARD_TIERS = frozenset(
-    {"auto", "default", "flex", "scale", "on_demand", "standard", "standard_only", "unspecified"}
+    {"auto", "default", "batch", "flex", "scale", "on_demand", "standard", "standard_only", "unspecified"}
 )
 """Tiers that cost at most the standard price, whatever the model."""
 

@@ -36,6 +36,8 @@ def read(body: RequestBody, name: str, kind: type[T]) -> T | None:
     if raw is None or raw == b"null":
         return None
     try:
+        if not body.typed:
+            return msgspec.json.decode(raw, type=kind, strict=False)
         return cast(T, large_json.decode(raw, kind))
     except _UNREADABLE as error:
         raise _invalid(name, error) from error

@@ -28,6 +28,8 @@ class GeminiRoute:
     """Of the model, in lower case, that are this protocol's."""
 
     streams_json = True
+    takes_forms = False
+    is_batch = False
     key_in_query = True
 
     def recognises(self, method: str, path: str) -> bool:

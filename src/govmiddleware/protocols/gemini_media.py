@@ -40,9 +40,9 @@ def media_tokens(model: str, inline: dict[str, Any]) -> int | None:
     match kind.partition("/"):  # it is read as what it is said to be: a document may begin like a picture
         case "image", _, _:
             size = image_size(decoded(data[:HEAD]))
-            return _image_tokens(model, *size) if size else None
+            return image_tokens(model, *size) if size else None
         case "application", _, "pdf":
-            return len(_PAGE.findall(decoded(data))) * _page_tokens(model) or None
+            return len(_PAGE.findall(decoded(data))) * page_tokens(model) or None
         case "audio" | "video", _, _:
             seconds = wav_seconds(decoded(data[:HEAD]), length)
             return ceil(length / BYTES_A_TOKEN if seconds is None else seconds * SOUND_TOKENS)
@@ -57,11 +57,13 @@ def text_of(inline: dict[str, Any]) -> str | None:
     return decoded(data).decode("utf-8", "replace")
 
 
-def _page_tokens(model: str) -> int:
+def page_tokens(model: str) -> int:
+    """The tokens of a page of a document."""
     return TILE_TOKENS if _TILED.search(model) or _WHOLE.search(model) else PAGE_TOKENS
 
 
-def _image_tokens(model: str, width: int, height: int) -> int:
+def image_tokens(model: str, width: int, height: int) -> int:
+    """The tokens of a picture of so many pixels."""
     if _WHOLE.search(model):
         return TILE_TOKENS
     if not _TILED.search(model):

@@ -43,7 +43,8 @@ _GOOGLES_MODEL = re.compile(r"/(?:models/|(?=(?:tunedModels|endpoints)/))(.+):[a
 it is not taken for a model of that name. A body names the same model as `models/NAME`, or longer."""
 
 _BEHIND_A_MODEL = re.compile(
-    r"(?:(?:/chat)?/completions|/responses|/embeddings|/moderations)\Z", re.IGNORECASE
+    r"(?:(?:/chat)?/completions|/responses|/embeddings|/moderations|/images/[a-z]+|/audio/[a-z]+)\Z",
+    re.IGNORECASE,
 )
 
 

@@ -23,6 +23,8 @@ class OllamaRoute:
     """Ends of paths, in lower case, that are this protocol's."""
 
     streams_json = False
+    takes_forms = False
+    is_batch = False
     key_in_query = False
 
     def recognises(self, method: str, path: str) -> bool:

@@ -13,6 +13,8 @@ class OpenAIRoute:
     """Most of a WireProtocol, for those that add their name, what they recognise and how they are read."""
 
     streams_json = False
+    takes_forms = False
+    is_batch = False
     key_in_query = False
 
     def bound_output(self, body: RequestBody, tokens: int) -> None:

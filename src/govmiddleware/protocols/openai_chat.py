@@ -116,7 +116,7 @@ class OpenAIChat(OpenAIRoute):
             # What is rejected of a prediction is billed too.
             hides_output=True if predicted or any(name in HIDING for name in body.names()) else None,
             reach=Reach(
-                media=prompt.unknown_parts > 0,
+                media=prompt.has_media,
                 cache_1h=may_cache_for_an_hour(body, plain=plain is not None),
                 service_tier=read_service_tier(body),
                 beside_tokens=Usage(web_searches=SEARCHES if _searches(body) else 0),

@@ -20,6 +20,9 @@ OpenAI's cookbook, "How to count tokens with tiktoken"."""
 FORMAT_TOKENS = 7
 """What is added to a structured output: `# Response Formats` and the like. Source: github.com/openai/harmony."""
 
+_FILES = ("image_url", "input_audio", "file")
+"""Members of parts that are files, or name them."""
+
 
 class OpenAIPrompt(Prompt):
     """What chat completions and responses have in common."""
@@ -67,6 +70,20 @@ class ChatPrompt(OpenAIPrompt):
             if isinstance(calls, list):
                 self.overhead_tokens += self._family.calls * len(calls)
             self.add(message)
+
+    def _said(self, part: dict[str, Any]) -> list[Any]:
+        for name in _FILES:
+            if isinstance(given := part.get(name), str | dict):
+                self._add_given(given)
+                part = {key: member for key, member in part.items() if key != name}
+        return super()._said(part)
+
+    def _add_given(self, given: str | dict[str, Any]) -> None:
+        """A picture, a sound or a document: `{url, detail}`, `{data, format}` or `{file_data}`."""
+        given = {"url": given} if isinstance(given, str) else given
+        data = next((given[name] for name in ("url", "data", "file_data") if given.get(name)), None)
+        kind = f"audio/{given.get('format')}" if "data" in given else ""
+        self.add_data(self._model, data, kind, given.get("detail"))
 
     def add_thinking(self) -> None:
         """The request asks for it."""

@@ -140,13 +140,21 @@ class ResponsesPrompt(OpenAIPrompt):
         kind, tools = part.get("type"), part.get("tools")
         elsewhere = _ELSEWHERE.get(kind, ()) if isinstance(kind, str) else ()
         if elsewhere:
-            self.unknown_parts += any(part.get(name) for name in elsewhere)
+            if given := next((part[name] for name in elsewhere if part.get(name)), None):
+                self._add_given(given, part.get("detail"))
             part = {name: member for name, member in part.items() if name not in elsewhere}
         if isinstance(tools, list):
             self.overhead_tokens += LATE_TOOLS_TOKENS
             self.add_tools(tools, "input")
             part = {name: member for name, member in part.items() if name != "tools"}
         return super()._said(part)
+
+    def _add_given(self, given: object, detail: object) -> None:
+        """A picture, a sound or a document, or what names one."""
+        kind = ""
+        if isinstance(given, dict):
+            kind, given = f"audio/{given.get('format')}", given.get("data")
+        self.add_data(self._model, given, kind, detail)
 
 
 def _list(value: object) -> list[Any]:

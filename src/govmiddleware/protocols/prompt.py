@@ -6,11 +6,14 @@ field that we do not know but the upstream does.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 import msgspec
 
+from govmiddleware.core.body import RequestBody
 from govmiddleware.core.refusals import InvalidRequest
+from govmiddleware.protocols.inline_media import file_text, file_tokens
 
 _MARKS = frozenset(
     {
@@ -68,6 +71,15 @@ class Prompt:
         self.overhead_tokens += tokens or 0
         self.unknown_parts += tokens is None
 
+    def add_data(self, model: str, data: object, kind: str = "", detail: object = None) -> None:
+        """A file in base64 or at a URL, as the model reads it: see `file_tokens`."""
+        if not isinstance(data, str) or "://" in data[:16]:
+            self.add_file(None)
+        elif (text := file_text(data)) is not None:
+            self.texts.append(text)
+        else:
+            self.add_file(file_tokens(model, data, kind, detail if isinstance(detail, str) else "auto"))
+
     def add_schema(self, schema: object, *, spaced: bool = False) -> None:
         """Counted as its JSON, keys and all, perhaps with a space after each comma and colon. Raises InvalidRequest
         where it has no such form."""
@@ -81,6 +93,12 @@ class Prompt:
         """A field that nobody here knows: counted as its JSON, where it is more than a mark."""
         if len(raw) > _LONGEST_MARK:
             self.texts.append(raw.decode("utf-8", "replace"))
+
+    def add_unknown_fields(self, body: RequestBody, known: Container[str]) -> None:
+        """All fields of a request that are none of `known`."""
+        for name in body.names():
+            if name not in known:
+                self.add_unknown(body.raw(name) or b"")
 
     def add_plain(self, texts: list[str], message_tokens: int) -> None:
         """Messages that are nothing but a role and a text (see `large_json.plain_texts`)."""

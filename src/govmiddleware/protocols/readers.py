@@ -51,7 +51,7 @@ class JsonReader(ABC):
             self._finished = True
             self._read(answer)
         except UNREADABLE:
-            pass  # cut, or not JSON: nothing is known of it
+            self._finished = self._finished or self._read_other(bytes(raw))
         return b""
 
     def cut(self, usage: Usage, *, model: str, request_id: str) -> bytes:
@@ -68,6 +68,10 @@ class JsonReader(ABC):
     @abstractmethod
     def _read(self, answer: dict[str, msgspec.Raw]) -> None:
         """Take what the answer says. May raise what is in UNREADABLE."""
+
+    def _read_other(self, raw: bytes) -> bool:
+        """Take what an answer says that is cut, or not an object; whether it may be whole."""
+        return False
 
 
 class NothingUsed(JsonReader):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from govmiddleware.core.body import RequestBody
@@ -9,6 +10,7 @@ from govmiddleware.core.paths import folded
 from govmiddleware.core.ports import RequestInfo, WireProtocol
 from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols.anthropic_base import AnthropicRoute
+from govmiddleware.protocols.anthropic_batches import AnthropicBatches
 from govmiddleware.protocols.anthropic_count_tokens import AnthropicCountTokens
 from govmiddleware.protocols.anthropic_messages import AnthropicMessages
 from govmiddleware.protocols.bedrock_base import BedrockRoute
@@ -16,18 +18,24 @@ from govmiddleware.protocols.bedrock_converse import BedrockConverse
 from govmiddleware.protocols.bedrock_count_tokens import BedrockCountTokens
 from govmiddleware.protocols.bedrock_invoke import BedrockInvoke
 from govmiddleware.protocols.gemini_base import GeminiRoute
+from govmiddleware.protocols.gemini_batches import GeminiBatches
 from govmiddleware.protocols.gemini_count_tokens import GeminiCountTokens
 from govmiddleware.protocols.gemini_embeddings import GeminiEmbeddings
 from govmiddleware.protocols.gemini_generate import GeminiGenerate
 from govmiddleware.protocols.ollama import OllamaEmbed, OllamaGenerate, OllamaShow
+from govmiddleware.protocols.openai_audio import OpenAISpeech, OpenAITranscriptions
 from govmiddleware.protocols.openai_base import OpenAIRoute
+from govmiddleware.protocols.openai_batches import OpenAIBatches
 from govmiddleware.protocols.openai_chat import OpenAIChat
 from govmiddleware.protocols.openai_compact import OpenAICompact
 from govmiddleware.protocols.openai_completions import OpenAICompletions
 from govmiddleware.protocols.openai_embeddings import OpenAIEmbeddings
+from govmiddleware.protocols.openai_images import OpenAIImages
 from govmiddleware.protocols.openai_input_tokens import OpenAIInputTokens
 from govmiddleware.protocols.openai_moderations import OpenAIModerations
 from govmiddleware.protocols.openai_responses import OpenAIResponses
+
+_CANCELS = re.compile(r"/v1(?:beta)?/(?:messages/)?batches/[^/:]+[/:]cancel\Z")
 
 _GOOGLE_HEADERS = (b"x-goog-api-key", b"x-goog-api-client")
 _AWS_HEADERS = (b"amz-sdk-request", b"amz-sdk-invocation-id", b"x-amz-date")
@@ -82,11 +90,20 @@ PROTOCOLS: tuple[WireProtocol, ...] = (
     OpenAICompletions(),
     OpenAIEmbeddings(),
     OpenAIModerations(),
+    OpenAIImages("generations"),
+    OpenAIImages("edits"),
+    OpenAIImages("variations"),
+    OpenAITranscriptions("transcriptions"),
+    OpenAITranscriptions("translations"),
+    OpenAISpeech(),
+    OpenAIBatches(),
     AnthropicMessages(),
     AnthropicCountTokens(),
+    AnthropicBatches(),
     GeminiGenerate(),
     GeminiCountTokens(),
     GeminiEmbeddings(),
+    GeminiBatches(),
     BedrockConverse(),
     BedrockCountTokens(),
     BedrockInvoke(),
@@ -111,6 +128,11 @@ def recognise(method: str, path: str, *, in_app: bool = False) -> WireProtocol |
         if protocol.recognises(method, path) and not (in_app and protocol in _OLLAMAS):
             return protocol
     return None
+
+
+def costs_nothing(method: str, path: str) -> bool:
+    """Whether a request that no protocol reads is known to be free although it is no read: to cancel a batch."""
+    return method.upper() == "POST" and _CANCELS.search(folded(path)) is not None
 
 
 def unrecognised(headers: Iterable[tuple[bytes, bytes]], path: str = "") -> WireProtocol:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Literal
 from urllib.parse import unquote
 
 from starlette.types import Message, Receive, Scope, Send
@@ -69,6 +70,7 @@ class Player:
         default_max_output_tokens: int,
         unknown_size_tokens: int,
         max_body_bytes: int,
+        batches: Literal["refuse", "reserve"],
         bound_coverage: float = 0.99,
     ) -> None:
         self._prices = prices
@@ -76,6 +78,7 @@ class Player:
         self._default_max_output_tokens = default_max_output_tokens
         self._unknown_size_tokens = unknown_size_tokens
         self._max_body_bytes = max_body_bytes
+        self._batches = batches
         self._calibrator = Calibrator(MemoryCalibration(), Metrics(), coverage=bound_coverage)
 
     async def play(self, exchange: Exchange, at: datetime) -> Played:
@@ -94,6 +97,7 @@ class Player:
             max_body_bytes=self._max_body_bytes,
             default_max_output_tokens=self._default_max_output_tokens,
             unknown_size_tokens=self._unknown_size_tokens,
+            batches=self._batches,
             input_bound=self._calibrator.bound,
             clock=lambda: at,
         )

@@ -82,7 +82,7 @@ def charge_for(call: Call, *, crashed: bool = False, cancelled: bool = False) ->
     if answered and (call.status or 0) >= 300 and call.usage is None:
         return Charge(_NOTHING, 0, Settlement.EXACT, outcome)
     match call.reading:
-        case Reading.WHOLE if call.usage is not None:
+        case Reading.WHOLE if call.usage is not None and _is_priced(call, call.usage):
             return _priced(call, call.usage, Settlement.EXACT, outcome)
         case Reading.WHOLE:
             return _priced(call, _delivered(call), Settlement.ESTIMATED, outcome)
@@ -112,9 +112,16 @@ def shadow_charge(call: Call, charge: Charge) -> Charge:
     return replace(charge, usage=usage, cost=price.cost(usage, service_tier=call.service_tier))
 
 
+def _is_priced(call: Call, usage: Usage) -> bool:
+    """Whether what was reported is what the model is billed by: a picture of a model that is billed in tokens would
+    be free."""
+    price = call.settled_price
+    return price is None or usage == _NOTHING or price.charges(usage)
+
+
 def _delivered(call: Call) -> Usage:
     """The input as reported or else as estimated, and the output as counted on its way."""
-    reported = call.usage or _NOTHING
+    reported = (call.usage or _NOTHING).completed_by(call.expected)
     return replace(
         reported,
         input_tokens=reported.input_tokens or call.estimated_input_tokens or 0,

@@ -22,6 +22,7 @@ from govmiddleware.testing import (
     ollama_answers,
     openai_answers,
     openai_completions_answers,
+    openai_media_answers,
     openai_responses_answers,
 )
 from govmiddleware.testing.bell import Bell, Gate
@@ -121,7 +122,7 @@ class Exchange:
 @dataclass
 class ScriptedProvider:
     """An ASGI app: `*/chat/completions`, `*/responses`, `*/responses/{compact,input_tokens,ID}`, `*/completions`,
-    `*/embeddings`, `*/moderations`, `*/models`, and OpenAI's 404 for the rest. To clients that send `anthropic-version`
+    `*/embeddings`, `*/moderations`, `*/images/…`, `*/audio/…`, `*/models`, and OpenAI's 404 for the rest. To clients that send `anthropic-version`
     it is Anthropic: `*/messages`, `*/messages/count_tokens`, `*/models`, and its 404. To those that send
     `x-goog-api-key` it is Google: `*/models/MODEL:METHOD` for the generation of content, `countTokens` and
     `batchEmbedContents`, `*/models`, and its 404. Under `/api` it is an Ollama: `chat`, `generate`, `embed`, and its 404.
@@ -264,6 +265,16 @@ class ScriptedProvider:
         if self.api_key is not None and key != f"Bearer {self.api_key}".encode():
             message = "Incorrect API key provided."
             return 401, _JSON, [openai_answers.error(message, code="invalid_api_key")]
+        media = openai_media_answers.answer(
+            exchange.path,
+            exchange.body,
+            exchange.raw_body,
+            text=script.text,
+            pieces=script.pieces,
+            usage=script.usage,
+        )
+        if media is not None:
+            return 200, *media
         match exchange.method, exchange.path.rpartition("/")[2]:
             case "GET", "models":
                 return 200, _JSON, [openai_answers.list_models(self.models)]
