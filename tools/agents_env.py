@@ -2,8 +2,8 @@
 
     python tools/agents_env.py
 
-tests/sidecar/test_coding_agents.py runs them. requirements/agents pins them, to the digests of their packages: npm has to be there, and
-700 MB of room. They lie in $GOVMIDDLEWARE_AGENTS, else in the user's cache under a digest of the pins. Where they
+tests/sidecar/test_coding_agents.py runs them. requirements/agents pins them, to the digests of their packages (`pins.json`
+is npm's lock without addresses): npm has to be there, and 700 MB of room. They lie in $GOVMIDDLEWARE_AGENTS, else in the user's cache under a digest of the pins. Where they
 are there already, nothing is done. Their install scripts are not run: what is used comes whole in the packages.
 """
 
@@ -24,12 +24,14 @@ CLAUDE_CODE = Path("node_modules/@anthropic-ai/claude-code/cli-wrapper.cjs")
 
 def directory() -> Path:
     """Where the agents are, or would be."""
-    return cached_build.directory(VARIABLE, "agents", (PINS / "package-lock.json").read_bytes())
+    return cached_build.directory(VARIABLE, "agents", (PINS / "pins.json").read_bytes())
 
 
 def commands(aside: Path) -> list[cached_build.Command]:
     return [
-        ["cp", "-R", PINS, aside],
+        ["mkdir", aside],
+        ["cp", PINS / "package.json", aside],
+        ["cp", PINS / "pins.json", aside / "package-lock.json"],
         ["npm", "--prefix", aside, "--silent", "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
     ]
 
