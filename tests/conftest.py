@@ -5,10 +5,30 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.journal.postgres import Postgres, binaries, running_postgres
+
+_STARTS_PROCESSES = {"cli", "embedded", "sidecar"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs in one process where pytest-xdist has several (`--dist loadgroup`): a file, and all that needs LiteLLM,
+    which takes long to start. What starts processes of its own takes longest, and goes wherever there is room."""
+    for item in items:
+        if item.get_closest_marker("xdist_group"):
+            continue
+        room = item.path.parent.name
+        if room in _STARTS_PROCESSES and not _shares_a_fixture(item):
+            continue
+        item.add_marker(pytest.mark.xdist_group("litellm" if room == "litellm" else str(item.path)))
+
+
+def _shares_a_fixture(item: pytest.Item) -> bool:
+    definitions: dict[str, list[Any]] = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
+    return any(fixture[-1].scope in ("class", "module") for fixture in definitions.values())
 
 
 @pytest.fixture(scope="session")

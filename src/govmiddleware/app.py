@@ -30,7 +30,7 @@ from govmiddleware.core.addresses import TrustedProxies
 from govmiddleware.core.call import Attribution, Principal
 from govmiddleware.core.limits import Limit
 from govmiddleware.core.prices import PriceBook
-from govmiddleware.core.reference_counter import CL100K, O200K
+from govmiddleware.core.reference_counter import O200K
 from govmiddleware.core.refusals import Unavailable
 from govmiddleware.core.tokens import load as load_encoding
 from govmiddleware.core.webhook_signature import read_secret
@@ -250,11 +250,8 @@ class Governance:
             return
         async with self._opening:
             if not self._is_open:
-                # Now, not in the first request: loading the vocabularies takes a third of a second.
-                await asyncio.gather(
-                    *(asyncio.to_thread(load_encoding, encoding) for encoding in (O200K, CL100K)),
-                    self.storage.open(),
-                )
+                # Now, not in the first request: loading the vocabulary of most models takes half a second.
+                await asyncio.gather(asyncio.to_thread(load_encoding, O200K), self.storage.open())
                 with suppress(StoreUnavailable):  # no call passes until they are read
                     await self.limits.refresh()
                     await self._raises.refresh()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from govmiddleware.core import tokens
 from govmiddleware.core.tokens import count_each, count_tokens
 from govmiddleware.metrics import Metrics
 from govmiddleware.services import counting
@@ -90,3 +91,18 @@ async def test_threads_that_compute_take_short_turns_until_the_last_is_done() ->
     both.abort()
     await fail()
     assert sys.getswitchinterval() == usual
+
+
+async def test_a_vocabulary_is_read_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    readers: list[threading.Thread] = []
+
+    def make(encoding: str) -> Callable[[Sequence[str]], list[int]]:
+        readers.append(threading.current_thread())
+        return lambda texts: [1 for _ in texts]
+
+    monkeypatch.setattr(tokens, "_counters", {})
+    monkeypatch.setattr(tokens, "ReferenceCounter", make)
+    monkeypatch.setattr(tokens, "FastCounter", make)
+    assert await TokenCounter().count(["Hello"], "gpt-4") == 1
+    [reader] = readers
+    assert reader is not threading.main_thread()

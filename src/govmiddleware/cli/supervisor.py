@@ -16,10 +16,12 @@ import logging
 import os
 import signal
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from multiprocessing import get_context, resource_tracker
+from multiprocessing.context import ForkServerContext, SpawnContext
 
 from govmiddleware import metrics
 from govmiddleware.cli.server import COULD_NOT_START
@@ -47,7 +49,19 @@ _BEAT_SECONDS = 5.0
 _BEATS_MISSED = 6
 """A worker whose event loop did not run for so many beats hangs, and is killed."""
 
-_processes = get_context("forkserver")
+_LONGEST_SOCKET_PATH = 107
+"""Bytes (unix(7)), of which the process that workers are forked from adds these to the temporary folder's."""
+_ADDED = len("/pymp-12345678/listener-12345678")
+
+
+def _context() -> ForkServerContext | SpawnContext:
+    """Workers are forked, but where the temporary folder's path is too long for the socket that this takes."""
+    path = os.fsencode(tempfile.gettempdir())
+    fits = len(path) + _ADDED <= _LONGEST_SOCKET_PATH
+    return get_context("forkserver") if fits else get_context("spawn")
+
+
+_processes = _context()
 _processes.set_forkserver_preload(["govmiddleware.cli.worker_base"])
 
 

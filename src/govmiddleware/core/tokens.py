@@ -36,6 +36,11 @@ def count_each(texts: Sequence[str], *, encoding: str = O200K) -> list[int]:
     return load(encoding)(texts)
 
 
+def is_loaded(encoding: str) -> bool:
+    """Whether counting in it takes no time but its own."""
+    return encoding in _counters
+
+
 def load(encoding: str) -> Callable[[Sequence[str]], list[int]]:
     """The counter of an encoding, made at the first call in a process. Safe in threads. Raises KeyError."""
     loaded = _counters.get(encoding)

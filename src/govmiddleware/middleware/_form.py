@@ -106,9 +106,8 @@ class _Reader:
         disposition, self._named = parse_options_header(self._headers.get(b"content-disposition", b""))
         if disposition != b"form-data" or b"name" not in self._named:
             raise InvalidRequest("A part of the form has no name.")
-        if (
-            b"content-transfer-encoding" in self._headers
-        ):  # obsolete (RFC 7578, 4.7), and some would decode it
+        # Obsolete (RFC 7578, 4.7), and some would decode it.
+        if b"content-transfer-encoding" in self._headers:
             raise InvalidRequest("A part of the form has a Content-Transfer-Encoding.")
         if b"filename" in self._named:
             self._file = SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - the form closes it

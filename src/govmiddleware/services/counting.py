@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from govmiddleware.core.count_memory import CountMemory
-from govmiddleware.core.tokens import count_each, count_tokens, encoding_for
+from govmiddleware.core.tokens import count_each, count_tokens, encoding_for, is_loaded
 from govmiddleware.metrics import Metrics
 from govmiddleware.services.turns import compute
 
@@ -31,10 +31,10 @@ class TokenCounter:
 
     async def count(self, texts: Sequence[str], model: str, *, workspace: str = "") -> int:
         """The tokens of `texts` in the encoding of `model`; long ones are remembered for the workspace."""
-        work = partial(self._count, texts, encoding_for(model), workspace)
-        if sum(map(len, texts)) <= _INLINE_CHARACTERS and len(texts) <= _INLINE_TEXTS:
-            return work()
-        return await compute(work)
+        encoding = encoding_for(model)
+        work = partial(self._count, texts, encoding, workspace)
+        is_short = sum(map(len, texts)) <= _INLINE_CHARACTERS and len(texts) <= _INLINE_TEXTS
+        return work() if is_short and is_loaded(encoding) else await compute(work)
 
     def _count(self, texts: Sequence[str], encoding: str, workspace: str) -> int:
         long = [text for text in texts if len(text) >= _LEAST_REMEMBERED]
