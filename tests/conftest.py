@@ -14,6 +14,7 @@ from tests.journal.postgres import Postgres, binaries, running_postgres
 _STARTS_PROCESSES = {"cli", "embedded", "sidecar"}
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What runs in one process where pytest-xdist has several (`--dist loadgroup`): a file, and all that needs LiteLLM,
     which takes long to start. What starts processes of its own takes longest, and goes wherever there is room."""

@@ -101,7 +101,7 @@ async def test_no_limit_ever_holds_more_than_its_hard_value_and_the_debt(
     ended = asyncio.ensure_future(crowd.stdout.read())
     while not ended.done():
         await sampler.look()
-        if victims and sampler.kinds["outcome"] > 30 * (KILLS - len(victims) + 1):
+        if victims and sampler.kinds["outcome"] > 10 * (KILLS - len(victims) + 1):
             os.kill(victims.pop(), signal.SIGKILL)
         await asyncio.wait([ended], timeout=0.02)
     assert not victims

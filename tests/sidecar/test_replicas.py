@@ -29,7 +29,7 @@ from govmiddleware.testing import Script, ScriptedProvider
 
 BODY = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello there"}], "max_tokens": 40}
 HEADERS = {"authorization": f"Bearer {SECRET}", "x-gov-user": "ann"}
-REQUESTS = 200
+REQUESTS = 100
 
 
 @dataclass(frozen=True, slots=True)
