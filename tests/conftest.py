@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
+from xdist.scheduler.protocol import Scheduling
 
 from tests.journal.postgres import Postgres, binaries, running_postgres
 
-_STARTS_PROCESSES = {"cli", "embedded", "sidecar"}
+_FREE_ROOMS = ("tests/cli/", "tests/sidecar/")
+"""Their tests start processes of their own and take longest."""
+_SHARES_PROCESSES = re.compile(
+    r"test_(bedrock_sdk|genai_sdk|http_conformance|large_bodies|pages|upstreams)\.py"
+)
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in its own
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What runs in one process where pytest-xdist has several (`--dist loadgroup`): a file, and all that needs LiteLLM,
-    which takes long to start. What starts processes of its own takes longest, and goes wherever there is room."""
-    for item in items:
-        if item.get_closest_marker("xdist_group"):
-            continue
-        room = item.path.parent.name
-        if room in _STARTS_PROCESSES and not _shares_a_fixture(item):
-            continue
-        item.add_marker(pytest.mark.xdist_group("litellm" if room == "litellm" else str(item.path)))
+class _Schedule(LoadScopeScheduling):
+    """Which tests go to the same process where pytest-xdist has several: those of a file, and all that need LiteLLM,
+    which takes long to start. What starts processes for one test alone goes wherever there is room."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        if path.startswith("tests/litellm/"):
+            return "litellm"
+        if path.startswith(_FREE_ROOMS) and not _SHARES_PROCESSES.search(path):
+            return nodeid
+        return path
 
 
-def _shares_a_fixture(item: pytest.Item) -> bool:
-    definitions: dict[str, list[Any]] = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
-    return any(fixture[-1].scope in ("class", "module") for fixture in definitions.values())
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    return _Schedule(config, log)
 
 
 @pytest.fixture(scope="session")
