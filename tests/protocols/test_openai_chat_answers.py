@@ -16,6 +16,7 @@ from govmiddleware.protocols.openai_chat_reader import (
     JsonReader,
     StreamReader,
 )
+from govmiddleware.protocols.openai_usage import read_usage
 from govmiddleware.protocols.readers import LARGEST_ANSWER
 
 USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
@@ -269,6 +270,27 @@ def test_cached_tokens_are_found_where_each_provider_puts_them(usage: dict[str, 
     reader.feed(json.dumps({"usage": usage}).encode())
     reader.close()
     assert reader.usage == Usage(input_tokens=10, cached_tokens=cached)
+
+
+@pytest.mark.parametrize(
+    ("total", "output"),
+    [
+        (340, 320),  # xAI: reasoning stands beside the completion
+        (30, 10),
+        (341, 10),  # other sums say nothing
+        (None, 10),
+    ],
+)
+def test_reasoning_that_only_the_total_includes_is_output_too(total: int | None, output: int) -> None:
+    usage = {
+        "prompt_tokens": 20,
+        "completion_tokens": 10,
+        "total_tokens": total,
+        "completion_tokens_details": {"reasoning_tokens": 310},
+    }
+    _, streamed = read(sse(delta("4", usage=usage)) + DONE, strip=False)
+    expected = Usage(20, output_tokens=output, reasoning_tokens=min(310, output))
+    assert (streamed.usage, read_usage(usage)) == (expected, expected)
 
 
 def test_groqs_stream_reports_usage_in_a_place_of_its_own() -> None:

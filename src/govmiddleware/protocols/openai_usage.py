@@ -1,7 +1,7 @@
 """OpenAI's `usage` object, and its dialects at other providers, normalised.
 
-`prompt_tokens` includes cached and cache-write tokens and `completion_tokens` includes reasoning, as
-reported; providers differ only in where they say how much of the prompt came from the cache.
+`prompt_tokens` includes cached and cache-write tokens, and `completion_tokens` includes reasoning, but for xAI. Providers
+differ in where they say how much of the prompt came from the cache.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ def read_usage(reported: dict[str, Any]) -> Usage | None:
         _details(reported, "server_tool_use_details").get("web_search_requests"),  # OpenRouter
     )
     reasoning = _first(of_completion.get("reasoning_tokens"))
+    if reasoning and count_or_none(reported.get("total_tokens")) == prompt + completion + reasoning:
+        completion += reasoning  # xAI counts it beside the completion, and in the total alone
     # A part can not exceed its whole. Two parts can overlap: OpenRouter reports tokens of Gemini's cache as
     # both read and written; what that costs is for `ModelPrice.cost` to say.
     return Usage(
