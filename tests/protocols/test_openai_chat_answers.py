@@ -344,6 +344,17 @@ def test_a_chunk_costs_microseconds() -> None:
         reader.take_delivered()
 
 
+def test_pictures_seen_and_drawn_over_chat_are_read() -> None:
+    usage = {
+        **USAGE,
+        "prompt_tokens_details": {"image_tokens": 4},
+        "completion_tokens_details": {"image_tokens": 2},
+    }
+    assert read_usage(usage) == Usage(9, output_tokens=3, input_image_tokens=4, output_image_tokens=2)
+    usage["prompt_tokens_details"] = usage["completion_tokens_details"] = {"image_tokens": 40}
+    assert read_usage(usage) == Usage(9, output_tokens=3, input_image_tokens=9, output_image_tokens=3)
+
+
 def test_sound_and_the_tier_of_service_are_read() -> None:
     usage = {
         **USAGE,

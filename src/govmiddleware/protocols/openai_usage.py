@@ -67,8 +67,10 @@ def read_usage(reported: dict[str, Any]) -> Usage | None:
         output_tokens=completion,
         reasoning_tokens=min(reasoning, completion),
         input_audio_tokens=min(_first(of_prompt.get("audio_tokens")), prompt),
+        input_image_tokens=min(_first(of_prompt.get("image_tokens")), prompt),
         web_searches=searches,
         output_audio_tokens=min(_first(of_completion.get("audio_tokens")), completion),
+        output_image_tokens=min(_first(of_completion.get("image_tokens")), completion),
     )
 
 
