@@ -293,6 +293,31 @@ def test_reasoning_that_only_the_total_includes_is_output_too(total: int | None,
     assert (streamed.usage, read_usage(usage)) == (expected, expected)
 
 
+@pytest.mark.parametrize(
+    ("told", "searches"),
+    [
+        ({"server_tool_use": {"web_search_requests": 2}}, 2),  # LiteLLM, of Anthropic
+        ({"prompt_tokens_details": {"web_search_requests": 3}}, 3),  # LiteLLM, of Gemini and xAI
+        ({"server_tool_use": None, "prompt_tokens_details": {"web_search_requests": 3}}, 3),
+        ({"server_tool_use": {"tool_search_requests": 1, "web_search_requests": None}}, 0),
+        ({"server_tool_use_details": {"web_search_requests": 4}}, 4),  # OpenRouter
+        ({"num_search_queries": 5}, 5),  # Perplexity
+    ],
+)
+def test_web_searches_are_found_where_each_provider_and_litellm_put_them(
+    told: dict[str, Any], searches: int
+) -> None:
+    assert read_usage({**USAGE, **told}) == Usage(9, output_tokens=3, web_searches=searches)
+
+
+@pytest.mark.parametrize(("kept", "expected"), [(2, 2), (60, 4), (None, 0)])
+def test_cache_writes_for_an_hour_are_read_as_litellm_says_them(kept: int | None, expected: int) -> None:
+    details = {"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": kept}
+    prompt = {"cache_creation_tokens": 4, "cache_creation_token_details": details}
+    usage = read_usage({**USAGE, "prompt_tokens_details": prompt})
+    assert usage == Usage(9, output_tokens=3, cache_write_tokens=4, cache_write_1h_tokens=expected)
+
+
 def test_groqs_stream_reports_usage_in_a_place_of_its_own() -> None:
     _, reader = read(sse({"choices": [], "x_groq": {"usage": USAGE}}) + DONE, strip=False)
     assert reader.usage == Usage(input_tokens=9, output_tokens=3)

@@ -50,10 +50,13 @@ def read_usage(reported: dict[str, Any]) -> Usage | None:
         reported.get("cached_tokens"),  # Moonshot
         reported.get("num_cached_tokens"),  # Mistral
     )
-    written = _first(of_prompt.get("cache_write_tokens"), of_prompt.get("cache_creation_tokens"))
+    written = min(_first(of_prompt.get("cache_write_tokens"), of_prompt.get("cache_creation_tokens")), prompt)
+    of_written = _details(of_prompt, "cache_creation_token_details")  # LiteLLM
     searches = _first(
         reported.get("num_search_queries"),  # Perplexity
         _details(reported, "server_tool_use_details").get("web_search_requests"),  # OpenRouter
+        _details(reported, "server_tool_use").get("web_search_requests"),  # LiteLLM, of Anthropic
+        of_prompt.get("web_search_requests"),  # LiteLLM, of Gemini and xAI
     )
     reasoning = _first(of_completion.get("reasoning_tokens"))
     if reasoning and count_or_none(reported.get("total_tokens")) == prompt + completion + reasoning:
@@ -63,7 +66,8 @@ def read_usage(reported: dict[str, Any]) -> Usage | None:
     return Usage(
         input_tokens=prompt,
         cached_tokens=min(cached, prompt),
-        cache_write_tokens=min(written, prompt),
+        cache_write_tokens=written,
+        cache_write_1h_tokens=min(_first(of_written.get("ephemeral_1h_input_tokens")), written),
         output_tokens=completion,
         reasoning_tokens=min(reasoning, completion),
         input_audio_tokens=min(_first(of_prompt.get("audio_tokens")), prompt),
