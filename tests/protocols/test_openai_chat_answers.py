@@ -16,6 +16,7 @@ from govmiddleware.protocols.openai_chat_reader import (
     JsonReader,
     StreamReader,
 )
+from govmiddleware.protocols.openai_usage import read_usage
 from govmiddleware.protocols.readers import LARGEST_ANSWER
 
 USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
@@ -271,6 +272,52 @@ def test_cached_tokens_are_found_where_each_provider_puts_them(usage: dict[str, 
     assert reader.usage == Usage(input_tokens=10, cached_tokens=cached)
 
 
+@pytest.mark.parametrize(
+    ("total", "output"),
+    [
+        (340, 320),  # xAI: reasoning stands beside the completion
+        (30, 10),
+        (341, 10),  # other sums say nothing
+        (None, 10),
+    ],
+)
+def test_reasoning_that_only_the_total_includes_is_output_too(total: int | None, output: int) -> None:
+    usage = {
+        "prompt_tokens": 20,
+        "completion_tokens": 10,
+        "total_tokens": total,
+        "completion_tokens_details": {"reasoning_tokens": 310},
+    }
+    _, streamed = read(sse(delta("4", usage=usage)) + DONE, strip=False)
+    expected = Usage(20, output_tokens=output, reasoning_tokens=min(310, output))
+    assert (streamed.usage, read_usage(usage)) == (expected, expected)
+
+
+@pytest.mark.parametrize(
+    ("told", "searches"),
+    [
+        ({"server_tool_use": {"web_search_requests": 2}}, 2),  # LiteLLM, of Anthropic
+        ({"prompt_tokens_details": {"web_search_requests": 3}}, 3),  # LiteLLM, of Gemini and xAI
+        ({"server_tool_use": None, "prompt_tokens_details": {"web_search_requests": 3}}, 3),
+        ({"server_tool_use": {"tool_search_requests": 1, "web_search_requests": None}}, 0),
+        ({"server_tool_use_details": {"web_search_requests": 4}}, 4),  # OpenRouter
+        ({"num_search_queries": 5}, 5),  # Perplexity
+    ],
+)
+def test_web_searches_are_found_where_each_provider_and_litellm_put_them(
+    told: dict[str, Any], searches: int
+) -> None:
+    assert read_usage({**USAGE, **told}) == Usage(9, output_tokens=3, web_searches=searches)
+
+
+@pytest.mark.parametrize(("kept", "expected"), [(2, 2), (60, 4), (None, 0)])
+def test_cache_writes_for_an_hour_are_read_as_litellm_says_them(kept: int | None, expected: int) -> None:
+    details = {"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": kept}
+    prompt = {"cache_creation_tokens": 4, "cache_creation_token_details": details}
+    usage = read_usage({**USAGE, "prompt_tokens_details": prompt})
+    assert usage == Usage(9, output_tokens=3, cache_write_tokens=4, cache_write_1h_tokens=expected)
+
+
 def test_groqs_stream_reports_usage_in_a_place_of_its_own() -> None:
     _, reader = read(sse({"choices": [], "x_groq": {"usage": USAGE}}) + DONE, strip=False)
     assert reader.usage == Usage(input_tokens=9, output_tokens=3)
@@ -320,6 +367,17 @@ def test_a_chunk_costs_microseconds() -> None:
             reader.feed(chunk)
         assert (time.perf_counter() - begun) / 5_000 < 100e-6  # about 5 and 10 when nothing else runs
         reader.take_delivered()
+
+
+def test_pictures_seen_and_drawn_over_chat_are_read() -> None:
+    usage = {
+        **USAGE,
+        "prompt_tokens_details": {"image_tokens": 4},
+        "completion_tokens_details": {"image_tokens": 2},
+    }
+    assert read_usage(usage) == Usage(9, output_tokens=3, input_image_tokens=4, output_image_tokens=2)
+    usage["prompt_tokens_details"] = usage["completion_tokens_details"] = {"image_tokens": 40}
+    assert read_usage(usage) == Usage(9, output_tokens=3, input_image_tokens=9, output_image_tokens=3)
 
 
 def test_sound_and_the_tier_of_service_are_read() -> None:

@@ -17,6 +17,11 @@ _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _RATES = range(4_000, 384_001)
 """Samples a second that sounds have."""
 
+_WAV_SAMPLES = (1, 3)
+_WAV_EXTENSIBLE = 0xFFFE
+"""Format tags of what is not compressed, integers and floats, and of what says its own further on (Microsoft's
+`mmreg.h`)."""
+
 
 def decoded(data: str) -> bytes:
     """A file in base64 of either alphabet, with or without line ends and padding. What is cut ends early."""
@@ -51,14 +56,24 @@ def image_size(head: bytes) -> tuple[int, int] | None:
 
 
 def wav_seconds(head: bytes, length: int) -> float | None:
-    """How long a WAV file of `length` bytes sounds; None for what is none, or claims an odd sample rate."""
+    """How long a WAV file of `length` bytes sounds; None for what is none, is compressed, or claims what no samples have:
+    an odd rate, or frames of more bytes than their channels take."""
     if not (head.startswith(b"RIFF") and head[8:12] == b"WAVE"):
         return None
-    place = head.find(b"fmt ", 12)
-    if place < 0 or len(head) < place + 24:
+    place = 12
+    while (name := head[place : place + 4]) != b"fmt ":  # other chunks may hold anything
+        if not name:
+            return None
+        size = int.from_bytes(head[place + 4 : place + 8], "little")
+        place += 8 + size + size % 2
+    if len(head) < place + 24:
         return None
-    rate, _, frame = struct.unpack_from("<IIH", head, place + 12)
-    return length / (rate * frame) if rate in _RATES and frame else None
+    form, channels, rate, _, frame, bits = struct.unpack_from("<HHIIHH", head, place + 8)
+    if form == _WAV_EXTENSIBLE:
+        form = int.from_bytes(head[place + 32 : place + 34], "little")
+    most = channels * -(-bits // 8)
+    is_plain = form in _WAV_SAMPLES and rate in _RATES and bits <= 64 and 0 < frame <= most
+    return length / (rate * frame) if is_plain else None
 
 
 def _pair(form: str, head: bytes, place: int) -> tuple[int, int]:

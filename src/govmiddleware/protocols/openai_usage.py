@@ -1,7 +1,7 @@
 """OpenAI's `usage` object, and its dialects at other providers, normalised.
 
-`prompt_tokens` includes cached and cache-write tokens and `completion_tokens` includes reasoning, as
-reported; providers differ only in where they say how much of the prompt came from the cache.
+`prompt_tokens` includes cached and cache-write tokens, and `completion_tokens` includes reasoning, but for xAI. Providers
+differ in where they say how much of the prompt came from the cache.
 """
 
 from __future__ import annotations
@@ -50,23 +50,31 @@ def read_usage(reported: dict[str, Any]) -> Usage | None:
         reported.get("cached_tokens"),  # Moonshot
         reported.get("num_cached_tokens"),  # Mistral
     )
-    written = _first(of_prompt.get("cache_write_tokens"), of_prompt.get("cache_creation_tokens"))
+    written = min(_first(of_prompt.get("cache_write_tokens"), of_prompt.get("cache_creation_tokens")), prompt)
+    of_written = _details(of_prompt, "cache_creation_token_details")  # LiteLLM
     searches = _first(
         reported.get("num_search_queries"),  # Perplexity
         _details(reported, "server_tool_use_details").get("web_search_requests"),  # OpenRouter
+        _details(reported, "server_tool_use").get("web_search_requests"),  # LiteLLM, of Anthropic
+        of_prompt.get("web_search_requests"),  # LiteLLM, of Gemini and xAI
     )
     reasoning = _first(of_completion.get("reasoning_tokens"))
+    if reasoning and count_or_none(reported.get("total_tokens")) == prompt + completion + reasoning:
+        completion += reasoning  # xAI counts it beside the completion, and in the total alone
     # A part can not exceed its whole. Two parts can overlap: OpenRouter reports tokens of Gemini's cache as
     # both read and written; what that costs is for `ModelPrice.cost` to say.
     return Usage(
         input_tokens=prompt,
         cached_tokens=min(cached, prompt),
-        cache_write_tokens=min(written, prompt),
+        cache_write_tokens=written,
+        cache_write_1h_tokens=min(_first(of_written.get("ephemeral_1h_input_tokens")), written),
         output_tokens=completion,
         reasoning_tokens=min(reasoning, completion),
         input_audio_tokens=min(_first(of_prompt.get("audio_tokens")), prompt),
+        input_image_tokens=min(_first(of_prompt.get("image_tokens")), prompt),
         web_searches=searches,
         output_audio_tokens=min(_first(of_completion.get("audio_tokens")), completion),
+        output_image_tokens=min(_first(of_completion.get("image_tokens")), completion),
     )
 
 
