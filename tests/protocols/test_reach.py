@@ -12,6 +12,7 @@ from govmiddleware.core.usage import Reach, Usage
 from govmiddleware.protocols.anthropic_messages import AnthropicMessages
 from govmiddleware.protocols.gemini_generate import GeminiGenerate
 from govmiddleware.protocols.openai_chat import OpenAIChat
+from govmiddleware.protocols.openai_completions import OpenAICompletions
 from govmiddleware.protocols.openai_embeddings import OpenAIEmbeddings
 from govmiddleware.protocols.openai_responses import OpenAIResponses
 from govmiddleware.protocols.prompt import SEARCHES
@@ -40,6 +41,11 @@ def gemini(*parts: Any) -> Reach:
 def response(**fields: Any) -> Reach:
     body = json.dumps({"model": "m", "input": "Who?", **fields}).encode()
     return OpenAIResponses().read_request(RequestBody(body)).reach
+
+
+def completion(**fields: Any) -> Reach:
+    body = json.dumps({"model": "m", "prompt": "Who?", **fields}).encode()
+    return OpenAICompletions().read_request(RequestBody(body)).reach
 
 
 def test_plain_text_reaches_nothing_else() -> None:
@@ -91,7 +97,8 @@ def test_a_chat_that_searches_reserves_an_allowance() -> None:
 
 
 def test_the_tier_of_service_that_is_asked_for_is_read() -> None:
-    assert chat(service_tier="Priority").service_tier == "priority"
-    assert chat(service_tier="flex").service_tier == "flex"
+    for reach in (chat, response, completion):
+        assert reach(service_tier="Priority").service_tier == "priority"
+        assert reach(service_tier="flex").service_tier == "flex"
     assert message(speed="fast").service_tier == "fast"
     assert message(speed="standard").service_tier is None

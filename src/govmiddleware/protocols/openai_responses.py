@@ -13,7 +13,7 @@ from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.refusals import Refusal
 from govmiddleware.core.usage import Reach
 from govmiddleware.protocols import openai_errors
-from govmiddleware.protocols.escapes import refuse_dear_tiers, refuse_other_output_limits
+from govmiddleware.protocols.escapes import read_service_tier, refuse_other_output_limits
 from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, read, read_count, refuse_fields
 from govmiddleware.protocols.models import OTHER_MODELS, read_model
 from govmiddleware.protocols.openai_base import OpenAIRoute
@@ -75,7 +75,6 @@ class OpenAIResponses(OpenAIRoute):
     def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
         body.refuse_look_alikes(JUDGED)
         model = read_model(body, path, query)
-        refuse_dear_tiers(body)
         refuse_other_output_limits(body, own=OUTPUT_LIMIT)
         refuse_fields(body, REPEATED_OUTPUT, f"it may lift the output limit. Use '{OUTPUT_LIMIT}'.")
         prompt = ResponsesPrompt(model)
@@ -103,7 +102,7 @@ class OpenAIResponses(OpenAIRoute):
             user=read_user(body),
             hides_output=True if hides else None,
             runs_on=read(body, "background", bool) or False,
-            reach=Reach(media=prompt.has_media),
+            reach=Reach(media=prompt.has_media, service_tier=read_service_tier(body)),
         )
 
     def bound_output(self, body: RequestBody, tokens: int) -> None:
