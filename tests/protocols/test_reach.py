@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from govmiddleware.core.body import RequestBody
+from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.core.usage import Reach, Usage
 from govmiddleware.protocols.anthropic_messages import AnthropicMessages
 from govmiddleware.protocols.gemini_generate import GeminiGenerate
@@ -102,3 +104,30 @@ def test_the_tier_of_service_that_is_asked_for_is_read() -> None:
         assert reach(service_tier="flex").service_tier == "flex"
     assert message(speed="fast").service_tier == "fast"
     assert message(speed="standard").service_tier is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"extra_headers": {"X-Amzn-Bedrock-Service-Tier": "priority"}},
+        {"headers": {"anthropic-beta": "fast-mode-2026-02-01"}},
+        {"serviceTier": {"type": "priority"}},
+        {"performanceConfig": {"latency": "optimized"}},
+        {"speed": "ludicrous"},
+        {"inference_geo": "us"},
+    ],
+)
+@pytest.mark.parametrize("reach", [chat, response, completion, message])
+def test_a_dear_mode_is_refused_whichever_protocol_asks_for_it(
+    reach: Callable[..., Reach], fields: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        reach(**fields)
+    assert refused.value.param == next(iter(fields))
+
+
+@pytest.mark.parametrize("reach", [chat, response, completion])
+def test_a_fast_mode_is_for_messages_whose_answers_tell_it(reach: Callable[..., Reach]) -> None:
+    with pytest.raises(InvalidRequest, match="'speed' is supported as standard"):
+        reach(speed="fast")
+    assert reach(speed="standard", inference_geo="global") == reach()

@@ -17,7 +17,9 @@ from govmiddleware.protocols.anthropic_prompt import MESSAGE_TOKENS, MessagesPro
 from govmiddleware.protocols.anthropic_reader import JsonReader, StreamReader
 from govmiddleware.protocols.anthropic_user import read_user
 from govmiddleware.protocols.escapes import (
+    DEAR_MODES,
     may_cache_for_an_hour,
+    refuse_dear_modes,
     refuse_dear_tiers,
     refuse_other_output_limits,
 )
@@ -36,8 +38,8 @@ REPEATED_OUTPUT = ("n", "best_of", "max_completion_tokens")
 MOST_SEARCHES = 1000
 """A larger `max_uses` bounds nothing."""
 
-KNOWN = {"speed": ("standard", "fast"), "inference_geo": ("global",)}
-"""Fields by which a call can cost more, with the values whose price is known."""
+KNOWN_MODES = {**DEAR_MODES, "speed": ("standard", "fast")}
+"""The fast mode has a price, and answers tell it."""
 
 JUDGED = frozenset(
     {
@@ -55,8 +57,7 @@ JUDGED = frozenset(
         "thread",
         "context_management",
         "service_tier",
-        "speed",
-        "inference_geo",
+        *KNOWN_MODES,
         *REPEATED_OUTPUT,
         *OTHER_MODELS,
     }
@@ -163,10 +164,7 @@ def _read_output_limit(body: RequestBody) -> int:
 def refuse_what_costs_more(body: RequestBody) -> None:
     """Refuse the fields by which a call costs more than its tokens show. Raises InvalidRequest."""
     refuse_dear_tiers(body)
-    for name, known in KNOWN.items():
-        if read_name(body, name) not in (None, *known):
-            problem = f"'{name}' is supported as {' and '.join(known)} alone: others may cost more."
-            raise InvalidRequest(problem, param=name)
+    refuse_dear_modes(body, KNOWN_MODES)
     if _edits(body, "compact"):
         problem = "Compaction as an edit is not supported here: what it generates is not in 'max_tokens'."
         raise InvalidRequest(problem, param="context_management.edits")

@@ -13,7 +13,12 @@ from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.refusals import Refusal
 from govmiddleware.core.usage import Reach
 from govmiddleware.protocols import openai_errors
-from govmiddleware.protocols.escapes import read_service_tier, refuse_other_output_limits
+from govmiddleware.protocols.escapes import (
+    DEAR_MODES,
+    read_service_tier,
+    refuse_dear_modes,
+    refuse_other_output_limits,
+)
 from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, read, read_count, refuse_fields
 from govmiddleware.protocols.models import OTHER_MODELS, read_model
 from govmiddleware.protocols.openai_base import OpenAIRoute
@@ -48,6 +53,7 @@ JUDGED = frozenset(
         *ELSEWHERE,
         *HIDING,
         *REPEATED_OUTPUT,
+        *DEAR_MODES,
         *OTHER_MODELS,
     }
 )
@@ -75,6 +81,7 @@ class OpenAIResponses(OpenAIRoute):
     def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
         body.refuse_look_alikes(JUDGED)
         model = read_model(body, path, query)
+        refuse_dear_modes(body)
         refuse_other_output_limits(body, own=OUTPUT_LIMIT)
         refuse_fields(body, REPEATED_OUTPUT, f"it may lift the output limit. Use '{OUTPUT_LIMIT}'.")
         prompt = ResponsesPrompt(model)
