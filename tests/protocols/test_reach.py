@@ -34,9 +34,10 @@ def message(raw: bytes | None = None, **fields: Any) -> Reach:
     return AnthropicMessages().read_request(RequestBody(raw or json.dumps(body).encode())).reach
 
 
-def gemini(*parts: Any) -> Reach:
-    body = json.dumps({"contents": [{"role": "user", "parts": [{"text": "Who?"}, *parts]}]}).encode()
-    path = "/v1beta/models/gemini-2.5-flash:generateContent"
+def gemini(*parts: Any, model: str = "gemini-2.5-flash", **fields: Any) -> Reach:
+    said = {"contents": [{"role": "user", "parts": [{"text": "Who?"}, *parts]}], **fields}
+    body = json.dumps(said).encode()
+    path = f"/v1beta/models/{model}:generateContent"
     return GeminiGenerate().read_request(RequestBody(body), path=path).reach
 
 
@@ -96,6 +97,46 @@ def test_searches_are_reserved_as_many_as_a_tool_may_make(tool: dict[str, Any], 
 def test_a_chat_that_searches_reserves_an_allowance() -> None:
     assert chat(web_search_options={}).beside_tokens == Usage(web_searches=SEARCHES)
     assert chat(web_search_options=None).beside_tokens == Usage()
+
+
+@pytest.mark.parametrize(
+    ("tool", "usage"),
+    [
+        ({"type": "web_search"}, Usage(web_searches=SEARCHES)),
+        ({"type": "web_search_preview_2025_03_11"}, Usage(web_searches=SEARCHES)),
+        ({"type": "openrouter:web_search"}, Usage(web_searches=SEARCHES)),
+        ({"type": "openrouter:web_search", "parameters": {"max_uses": 1}}, Usage(web_searches=1)),
+        ({"type": "web_search_20250305", "name": "web_search", "max_uses": 3}, Usage(web_searches=3)),
+        ({"type": "file_search", "vector_store_ids": ["vs_1"]}, Usage(file_searches=SEARCHES)),
+        ({"type": "code_interpreter"}, Usage()),
+        ({"type": ["web_search"]}, Usage()),
+    ],
+)
+@pytest.mark.parametrize("reach", [chat, response])
+def test_hosted_searches_are_reserved_in_openais_protocols(
+    reach: Callable[..., Reach], tool: dict[str, Any], usage: Usage
+) -> None:
+    assert reach(tools=[tool]).beside_tokens == usage
+    assert reach(tools=[tool, tool]).beside_tokens == usage + usage
+
+
+def test_a_response_searches_no_more_often_than_it_may_call_tools() -> None:
+    tools = [{"type": "web_search"}, {"type": "file_search"}]
+    assert response(tools=tools, max_tool_calls=2).beside_tokens == Usage(web_searches=2, file_searches=2)
+    assert response(tools=tools, max_tool_calls=99).beside_tokens == Usage(
+        web_searches=SEARCHES, file_searches=SEARCHES
+    )
+    late = [{"type": "additional_tools", "tools": tools[:1]}]
+    assert response(input=late).beside_tokens == Usage(web_searches=SEARCHES)
+
+
+@pytest.mark.parametrize(
+    "tool", ["googleSearch", "google_search", "googleSearchRetrieval", "enterpriseWebSearch"]
+)
+def test_what_google_is_asked_is_reserved_as_it_is_billed(tool: str) -> None:
+    assert gemini(model="gemini-3-pro", tools=[{tool: {}}]).beside_tokens == Usage(web_searches=SEARCHES)
+    assert gemini(tools=[{tool: {}}, {tool: {}}]).beside_tokens == Usage(web_searches=1), "all as one"
+    assert gemini(tools=[{"urlContext": {}}]).beside_tokens == Usage()
 
 
 def test_the_tier_of_service_that_is_asked_for_is_read() -> None:

@@ -26,7 +26,7 @@ from govmiddleware.protocols.escapes import (
 from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, read, read_count, read_name, refuse_fields
 from govmiddleware.protocols.large_json import plain_texts
 from govmiddleware.protocols.models import OTHER_MODELS, read_model
-from govmiddleware.protocols.prompt import SEARCHES
+from govmiddleware.protocols.prompt import searches_of
 
 LEAST_THINKING = 1024
 """The smallest `thinking.budget_tokens` that is accepted."""
@@ -34,9 +34,6 @@ LEAST_THINKING = 1024
 REPEATED_OUTPUT = ("n", "best_of", "max_completion_tokens")
 """Fields of OpenAI's by which an upstream that translates may generate more than `max_tokens`. Refused."""
 
-
-MOST_SEARCHES = 1000
-"""A larger `max_uses` bounds nothing."""
 
 KNOWN_MODES = {**DEAR_MODES, "speed": ("standard", "fast")}
 """The fast mode has a price, and answers tell it."""
@@ -189,10 +186,7 @@ def _read_tools(body: RequestBody) -> list[dict[str, Any]]:
 
 def _searches(tool: dict[str, Any]) -> int:
     """How many searches to reserve for a tool."""
-    if not str(tool.get("type")).startswith("web_search"):
-        return 0
-    most = tool.get("max_uses")
-    return most if isinstance(most, int) and 0 <= most < MOST_SEARCHES else SEARCHES
+    return searches_of(tool) if str(tool.get("type")).startswith("web_search") else 0
 
 
 def _unseen(body: RequestBody) -> int:

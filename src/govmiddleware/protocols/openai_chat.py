@@ -123,7 +123,7 @@ class OpenAIChat(OpenAIRoute):
                 media=prompt.has_media,
                 cache_1h=may_cache_for_an_hour(body, plain=plain is not None),
                 service_tier=read_service_tier(body),
-                beside_tokens=Usage(web_searches=SEARCHES if _searches(body) else 0),
+                beside_tokens=prompt.searches,
             ),
         )
 
@@ -168,6 +168,7 @@ def _add_tools(body: RequestBody, prompt: ChatPrompt) -> None:
         prompt.add_format(response_format["json_schema"])
     if _searches(body):
         prompt.unknown_parts += 1  # what the search finds becomes prompt
+        prompt.searches += Usage(web_searches=SEARCHES)
 
 
 def _thinks(body: RequestBody) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.refusals import Refusal
-from govmiddleware.core.usage import Reach
+from govmiddleware.core.usage import Reach, Usage
 from govmiddleware.protocols import openai_errors
 from govmiddleware.protocols.escapes import (
     DEAR_MODES,
@@ -43,6 +43,7 @@ JUDGED = frozenset(
         "input",
         "instructions",
         "tools",
+        "max_tool_calls",
         "text",
         "stream",
         OUTPUT_LIMIT,
@@ -61,7 +62,7 @@ JUDGED = frozenset(
 
 SETTINGS = frozenset(
     {
-        "access_programs", "background_options", "client_metadata", "image", "include", "max_tool_calls",
+        "access_programs", "background_options", "client_metadata", "image", "include",
         "moderation", "parallel_tool_calls", "prompt_cache_key", "prompt_cache_options",
         "prompt_cache_retention", "provider", "store", "stream_options", "temperature", "tool_choice",
         "top_logprobs", "top_p", "truncation",
@@ -109,7 +110,11 @@ class OpenAIResponses(OpenAIRoute):
             user=read_user(body),
             hides_output=True if hides else None,
             runs_on=read(body, "background", bool) or False,
-            reach=Reach(media=prompt.has_media, service_tier=read_service_tier(body)),
+            reach=Reach(
+                media=prompt.has_media,
+                service_tier=read_service_tier(body),
+                beside_tokens=_bounded(prompt.searches, body),
+            ),
         )
 
     def bound_output(self, body: RequestBody, tokens: int) -> None:
@@ -122,6 +127,16 @@ class OpenAIResponses(OpenAIRoute):
 
     def stream_error(self, refusal: Refusal, request_id: str) -> bytes:
         return openai_errors.stream_error_event(refusal)
+
+
+def _bounded(searches: Usage, body: RequestBody) -> Usage:
+    """No more of each kind than all calls of hosted tools may be."""
+    most = read_count(body, "max_tool_calls", least=0, most=LARGEST_TOKEN_LIMIT)
+    if most is None:
+        return searches
+    return Usage(
+        web_searches=min(searches.web_searches, most), file_searches=min(searches.file_searches, most)
+    )
 
 
 def _add_what_is_elsewhere(body: RequestBody, prompt: ResponsesPrompt) -> None:

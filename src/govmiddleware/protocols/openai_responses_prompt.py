@@ -118,7 +118,7 @@ class ResponsesPrompt(OpenAIPrompt):
             return
         if kind not in ("function", None):  # None in the list of an MCP server's
             self.has_hosted_tools = True
-            self.unknown_parts += 1
+            self._add_hosted(tool)
         text = _rendered(tool) if kind == "function" and reads_typescript(self._model) else None
         self.add_schema(tool) if text is None else self.texts.append(text)
 
