@@ -81,6 +81,7 @@ def test_what_could_lift_the_limit_or_the_price_is_refused_by_name(fields: dict[
     "fields",
     [
         {"tools": [{"type": "image_generation"}]},
+        {"tools": [{"type": "openrouter:image_generation"}]},
         {"tools": [{"type": "namespace", "tools": [{"type": "image_generation"}]}]},
         {"input": [{"type": "additional_tools", "tools": [{"type": "image_generation"}]}]},
         {"input": [{"type": "tool_search_output", "tools": [{"type": "image_generation"}]}]},

@@ -46,11 +46,15 @@ class OpenAIPrompt(Prompt):
         else:
             self.add_schema(form)
 
-    def _add_hosted(self, tool: dict[str, Any]) -> None:
-        """A tool that the provider runs: what it finds becomes prompt, and its searches are billed by the number."""
-        self.unknown_parts += 1
+    def _add_hosted(self, tool: dict[str, Any], param: str) -> None:
+        """A tool that the provider runs: what it finds becomes prompt, and its searches are billed by the number.
+        Raises InvalidRequest for one that calls another model."""
         kind = tool.get("type")
         name = kind.removeprefix("openrouter:") if isinstance(kind, str) else ""
+        if name == "image_generation":
+            problem = f"{kind!r} is not supported here: it calls another model, which would go unpriced."
+            raise InvalidRequest(problem, param=param)
+        self.unknown_parts += 1
         if name.startswith("web_search"):
             self.searches += Usage(web_searches=searches_of(tool))
         elif name.startswith("file_search"):
@@ -106,7 +110,8 @@ class ChatPrompt(OpenAIPrompt):
         self.overhead_tokens += self._family.thinking
 
     def add_tools(self, tools: list[dict[str, Any]], *, forced: bool = False) -> None:
-        """Definitions of tools, or of functions as they were before tools.
+        """Definitions of tools, or of functions as they were before tools. Raises InvalidRequest for one that calls
+        another model.
 
         Args:
             forced: whether one has to be called.
@@ -117,7 +122,7 @@ class ChatPrompt(OpenAIPrompt):
         for tool in tools:
             function = tool.get("function", tool)
             if tool.get("type", "function") != "function" or not isinstance(function, dict):
-                self._add_hosted(tool)
+                self._add_hosted(tool, "tools")
             text = (
                 rendered(function) if reads_typescript(self._model) and isinstance(function, dict) else None
             )
