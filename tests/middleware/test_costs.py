@@ -60,9 +60,27 @@ async def test_the_tier_that_answers_is_charged_and_else_the_one_asked_for(
     )
 
 
-async def test_a_dear_tier_without_a_price_is_refused(governed, inside, post) -> None:
+@pytest.mark.parametrize("served", ["flex", "priority", "default"])
+async def test_a_response_costs_what_the_tier_that_served_it_does(
+    governed, inside, post, journal, served: str
+) -> None:
     governance = await governed()
-    refused = await post(govern(inside, governance), model="m", service_tier="priority")
+    usage = {"input_tokens": 1000, "output_tokens": 100}
+    said = {"model": PRICED, "status": "completed", "output": [], "usage": usage, "service_tier": served}
+    inside.provider.next(Script(body=json.dumps(said).encode(), status=200))
+    content = json.dumps({"model": PRICED, "input": "Hi", "service_tier": "priority"})
+    app = govern(inside, governance)
+    assert (await post(app, path="/v1/responses", content=content)).status_code == 200
+    [record] = await journal(governance)
+    assert record["cost_usd"] == cost(served)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/completions"])
+async def test_a_dear_tier_without_a_price_is_refused(governed, inside, post, path: str) -> None:
+    governance = await governed()
+    app = govern(inside, governance)
+    content = json.dumps({"model": "m", "messages": [], "service_tier": "priority"})
+    refused = await post(app, path=path, content=content)
     assert refused.status_code == 400
     assert refused.json()["error"]["param"] == "service_tier"
     assert inside.reached == 0

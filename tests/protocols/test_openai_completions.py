@@ -60,7 +60,7 @@ def test_what_is_said_is_counted() -> None:
         {"prompt_embeds": ["x"]},
         {"n": 129},
         {"best_of": 0},
-        {"service_tier": "priority"},
+        {"service_tier": 7},
         {"fallbacks": ["gpt-4"]},
         {"model": "a,b"},
     ],

@@ -427,3 +427,10 @@ def test_embeddings_of_other_models_are_refused_too() -> None:
 def test_output_that_is_billed_and_not_shown_as_text_is_hidden(fields: dict[str, Any]) -> None:
     assert read(**fields).hides_output is True
     assert read().hides_output is None
+
+
+@pytest.mark.parametrize("kind", ["image_generation", "openrouter:image_generation"])
+def test_a_tool_that_has_another_model_draw_is_refused(kind: str) -> None:
+    error = refused(json.dumps({"model": "gpt-4o", "messages": HELLO, "tools": [{"type": kind}]}).encode())
+    assert "unpriced" in str(error)
+    assert error.param == "tools"

@@ -58,8 +58,7 @@ def test_what_a_request_asks_for_is_read() -> None:
         {"num_predict": 9},
         {"maxOutputTokens": 9},
         {"additional_drop_params": ["max_output_tokens"]},
-        {"service_tier": "priority"},
-        {"service_tier": "ultrafast"},
+        {"service_tier": 7},
         {"fallbacks": ["gpt-5-pro"]},
         {"Max_Output_Tokens": 9},
         {"MAX_TOKENS": 9},
@@ -82,6 +81,7 @@ def test_what_could_lift_the_limit_or_the_price_is_refused_by_name(fields: dict[
     "fields",
     [
         {"tools": [{"type": "image_generation"}]},
+        {"tools": [{"type": "openrouter:image_generation"}]},
         {"tools": [{"type": "namespace", "tools": [{"type": "image_generation"}]}]},
         {"input": [{"type": "additional_tools", "tools": [{"type": "image_generation"}]}]},
         {"input": [{"type": "tool_search_output", "tools": [{"type": "image_generation"}]}]},
@@ -288,6 +288,14 @@ def test_an_error_ends_a_stream() -> None:
         {"type": "response.created", "response": {"usage": None}}, {"type": "error", "message": "no"}
     )
     assert (reader.finished, reader.usage) == (True, None)
+
+
+def test_the_tier_that_served_is_told() -> None:
+    assert read_json({"status": "completed", "usage": USAGE, "service_tier": "flex"}).service_tier == "flex"
+    created = {"type": "response.created", "response": {"usage": None, "service_tier": "auto"}}
+    completed = {"type": "response.completed", "response": {"usage": USAGE, "service_tier": "priority"}}
+    assert read_events(created).service_tier is None, "which one is not decided"
+    assert read_events(created, completed).service_tier == "priority"
 
 
 def test_searches_are_as_told_or_else_counted() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from govmiddleware.core.body import RequestBody
+from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.core.usage import Reach, Usage
 from govmiddleware.protocols.anthropic_messages import AnthropicMessages
 from govmiddleware.protocols.gemini_generate import GeminiGenerate
 from govmiddleware.protocols.openai_chat import OpenAIChat
+from govmiddleware.protocols.openai_completions import OpenAICompletions
 from govmiddleware.protocols.openai_embeddings import OpenAIEmbeddings
 from govmiddleware.protocols.openai_responses import OpenAIResponses
 from govmiddleware.protocols.prompt import SEARCHES
@@ -31,15 +34,21 @@ def message(raw: bytes | None = None, **fields: Any) -> Reach:
     return AnthropicMessages().read_request(RequestBody(raw or json.dumps(body).encode())).reach
 
 
-def gemini(*parts: Any) -> Reach:
-    body = json.dumps({"contents": [{"role": "user", "parts": [{"text": "Who?"}, *parts]}]}).encode()
-    path = "/v1beta/models/gemini-2.5-flash:generateContent"
+def gemini(*parts: Any, model: str = "gemini-2.5-flash", **fields: Any) -> Reach:
+    said = {"contents": [{"role": "user", "parts": [{"text": "Who?"}, *parts]}], **fields}
+    body = json.dumps(said).encode()
+    path = f"/v1beta/models/{model}:generateContent"
     return GeminiGenerate().read_request(RequestBody(body), path=path).reach
 
 
 def response(**fields: Any) -> Reach:
     body = json.dumps({"model": "m", "input": "Who?", **fields}).encode()
     return OpenAIResponses().read_request(RequestBody(body)).reach
+
+
+def completion(**fields: Any) -> Reach:
+    body = json.dumps({"model": "m", "prompt": "Who?", **fields}).encode()
+    return OpenAICompletions().read_request(RequestBody(body)).reach
 
 
 def test_plain_text_reaches_nothing_else() -> None:
@@ -90,8 +99,76 @@ def test_a_chat_that_searches_reserves_an_allowance() -> None:
     assert chat(web_search_options=None).beside_tokens == Usage()
 
 
+@pytest.mark.parametrize(
+    ("tool", "usage"),
+    [
+        ({"type": "web_search"}, Usage(web_searches=SEARCHES)),
+        ({"type": "web_search_preview_2025_03_11"}, Usage(web_searches=SEARCHES)),
+        ({"type": "openrouter:web_search"}, Usage(web_searches=SEARCHES)),
+        ({"type": "openrouter:web_search", "parameters": {"max_uses": 1}}, Usage(web_searches=1)),
+        ({"type": "web_search_20250305", "name": "web_search", "max_uses": 3}, Usage(web_searches=3)),
+        ({"type": "file_search", "vector_store_ids": ["vs_1"]}, Usage(file_searches=SEARCHES)),
+        ({"type": "code_interpreter"}, Usage()),
+        ({"type": ["web_search"]}, Usage()),
+    ],
+)
+@pytest.mark.parametrize("reach", [chat, response])
+def test_hosted_searches_are_reserved_in_openais_protocols(
+    reach: Callable[..., Reach], tool: dict[str, Any], usage: Usage
+) -> None:
+    assert reach(tools=[tool]).beside_tokens == usage
+    assert reach(tools=[tool, tool]).beside_tokens == usage + usage
+
+
+def test_a_response_searches_no_more_often_than_it_may_call_tools() -> None:
+    tools = [{"type": "web_search"}, {"type": "file_search"}]
+    assert response(tools=tools, max_tool_calls=2).beside_tokens == Usage(web_searches=2, file_searches=2)
+    assert response(tools=tools, max_tool_calls=99).beside_tokens == Usage(
+        web_searches=SEARCHES, file_searches=SEARCHES
+    )
+    late = [{"type": "additional_tools", "tools": tools[:1]}]
+    assert response(input=late).beside_tokens == Usage(web_searches=SEARCHES)
+
+
+@pytest.mark.parametrize(
+    "tool", ["googleSearch", "google_search", "googleSearchRetrieval", "enterpriseWebSearch"]
+)
+def test_what_google_is_asked_is_reserved_as_it_is_billed(tool: str) -> None:
+    assert gemini(model="gemini-3-pro", tools=[{tool: {}}]).beside_tokens == Usage(web_searches=SEARCHES)
+    assert gemini(tools=[{tool: {}}, {tool: {}}]).beside_tokens == Usage(web_searches=1), "all as one"
+    assert gemini(tools=[{"urlContext": {}}]).beside_tokens == Usage()
+
+
 def test_the_tier_of_service_that_is_asked_for_is_read() -> None:
-    assert chat(service_tier="Priority").service_tier == "priority"
-    assert chat(service_tier="flex").service_tier == "flex"
+    for reach in (chat, response, completion):
+        assert reach(service_tier="Priority").service_tier == "priority"
+        assert reach(service_tier="flex").service_tier == "flex"
     assert message(speed="fast").service_tier == "fast"
     assert message(speed="standard").service_tier is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"extra_headers": {"X-Amzn-Bedrock-Service-Tier": "priority"}},
+        {"headers": {"anthropic-beta": "fast-mode-2026-02-01"}},
+        {"serviceTier": {"type": "priority"}},
+        {"performanceConfig": {"latency": "optimized"}},
+        {"speed": "ludicrous"},
+        {"inference_geo": "us"},
+    ],
+)
+@pytest.mark.parametrize("reach", [chat, response, completion, message])
+def test_a_dear_mode_is_refused_whichever_protocol_asks_for_it(
+    reach: Callable[..., Reach], fields: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        reach(**fields)
+    assert refused.value.param == next(iter(fields))
+
+
+@pytest.mark.parametrize("reach", [chat, response, completion])
+def test_a_fast_mode_is_for_messages_whose_answers_tell_it(reach: Callable[..., Reach]) -> None:
+    with pytest.raises(InvalidRequest, match="'speed' is supported as standard"):
+        reach(speed="fast")
+    assert reach(speed="standard", inference_geo="global") == reach()

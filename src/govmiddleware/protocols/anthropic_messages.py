@@ -17,14 +17,16 @@ from govmiddleware.protocols.anthropic_prompt import MESSAGE_TOKENS, MessagesPro
 from govmiddleware.protocols.anthropic_reader import JsonReader, StreamReader
 from govmiddleware.protocols.anthropic_user import read_user
 from govmiddleware.protocols.escapes import (
+    DEAR_MODES,
     may_cache_for_an_hour,
+    refuse_dear_modes,
     refuse_dear_tiers,
     refuse_other_output_limits,
 )
 from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, read, read_count, read_name, refuse_fields
 from govmiddleware.protocols.large_json import plain_texts
 from govmiddleware.protocols.models import OTHER_MODELS, read_model
-from govmiddleware.protocols.prompt import SEARCHES
+from govmiddleware.protocols.prompt import searches_of
 
 LEAST_THINKING = 1024
 """The smallest `thinking.budget_tokens` that is accepted."""
@@ -33,11 +35,8 @@ REPEATED_OUTPUT = ("n", "best_of", "max_completion_tokens")
 """Fields of OpenAI's by which an upstream that translates may generate more than `max_tokens`. Refused."""
 
 
-MOST_SEARCHES = 1000
-"""A larger `max_uses` bounds nothing."""
-
-KNOWN = {"speed": ("standard", "fast"), "inference_geo": ("global",)}
-"""Fields by which a call can cost more, with the values whose price is known."""
+KNOWN_MODES = {**DEAR_MODES, "speed": ("standard", "fast")}
+"""The fast mode has a price, and answers tell it."""
 
 JUDGED = frozenset(
     {
@@ -55,8 +54,7 @@ JUDGED = frozenset(
         "thread",
         "context_management",
         "service_tier",
-        "speed",
-        "inference_geo",
+        *KNOWN_MODES,
         *REPEATED_OUTPUT,
         *OTHER_MODELS,
     }
@@ -163,10 +161,7 @@ def _read_output_limit(body: RequestBody) -> int:
 def refuse_what_costs_more(body: RequestBody) -> None:
     """Refuse the fields by which a call costs more than its tokens show. Raises InvalidRequest."""
     refuse_dear_tiers(body)
-    for name, known in KNOWN.items():
-        if read_name(body, name) not in (None, *known):
-            problem = f"'{name}' is supported as {' and '.join(known)} alone: others may cost more."
-            raise InvalidRequest(problem, param=name)
+    refuse_dear_modes(body, KNOWN_MODES)
     if _edits(body, "compact"):
         problem = "Compaction as an edit is not supported here: what it generates is not in 'max_tokens'."
         raise InvalidRequest(problem, param="context_management.edits")
@@ -191,10 +186,7 @@ def _read_tools(body: RequestBody) -> list[dict[str, Any]]:
 
 def _searches(tool: dict[str, Any]) -> int:
     """How many searches to reserve for a tool."""
-    if not str(tool.get("type")).startswith("web_search"):
-        return 0
-    most = tool.get("max_uses")
-    return most if isinstance(most, int) and 0 <= most < MOST_SEARCHES else SEARCHES
+    return searches_of(tool) if str(tool.get("type")).startswith("web_search") else 0
 
 
 def _unseen(body: RequestBody) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.refusals import InvalidRequest
@@ -52,6 +52,23 @@ def refuse_dear_tiers(body: RequestBody, field: str = "service_tier") -> None:
     """Refuse all that may cost more. Raises InvalidRequest."""
     tier = read_name(body, field)
     refuse_dear_tier(None if tier is None else tier.lower(), (), field)
+
+
+DEAR_MODES = {"speed": ("standard",), "inference_geo": ("global",)}
+"""Anthropic's fields by which a call can cost more, which LiteLLM and OpenRouter hand on from other protocols, with the
+values that cost no more."""
+
+BEDROCKS_MODES = ("serviceTier", "performanceConfig")
+"""Converse's fields of the kind, which LiteLLM hands on. Refused in all protocols but its own."""
+
+
+def refuse_dear_modes(body: RequestBody, known: Mapping[str, tuple[str, ...]] = DEAR_MODES) -> None:
+    """Raises InvalidRequest. `known` are the fields with the values whose price is known."""
+    for name, values in known.items():
+        if read_name(body, name) not in (None, *values):
+            problem = f"'{name}' is supported as {' and '.join(values)} alone: others may cost more."
+            raise InvalidRequest(problem, param=name)
+    refuse_fields(body, BEDROCKS_MODES, "it may cost more than the standard.")
 
 
 _HOUR_CACHE = (b'"ttl"', rb"\u006", rb"\u007")

@@ -10,7 +10,7 @@ from govmiddleware.core.body import RequestBody
 from govmiddleware.core.paths import folded
 from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.refusals import InvalidRequest
-from govmiddleware.core.usage import Reach
+from govmiddleware.core.usage import Reach, Usage
 from govmiddleware.protocols.escapes import refuse_dear_tiers, refuse_other_output_limits
 from govmiddleware.protocols.fields import read, refuse_fields
 from govmiddleware.protocols.gemini_base import GeminiRoute
@@ -69,7 +69,7 @@ class GeminiGenerate(GeminiRoute):
             texts=prompt.texts,
             unknown_parts=prompt.unknown_parts,
             hides_output=config.hides_output(model),
-            reach=Reach(media=prompt.has_media),
+            reach=Reach(media=prompt.has_media, beside_tokens=Usage(web_searches=prompt.searches)),
         )
 
     def bound_output(self, body: RequestBody, tokens: int) -> None:

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from govmiddleware.protocols.gemini_media import media_tokens, text_of
-from govmiddleware.protocols.prompt import Prompt
+from govmiddleware.protocols.gemini_usage import bills_searches_as_one
+from govmiddleware.protocols.prompt import SEARCHES, Prompt
 from govmiddleware.protocols.proto_json import elements, members
 
 REQUEST_TOKENS = 1
@@ -31,6 +32,9 @@ _STEERS = frozenset({"type", "nullable", "additionalProperties", "title", "defau
 _CALLED = {"functionCall": "args", "functionResponse": "response"}
 _UNSAID = frozenset({"inlineData", "fileData", "thoughtSignature", *_CALLED})
 """Members of a part that do not reach the model as the text that they are."""
+
+_SEARCHING = frozenset({"googleSearch", "googleSearchRetrieval", "enterpriseWebSearch"})
+"""Tools whose queries are told and billed by their number."""
 
 _SPLITS = re.compile(r"(\d{2,})|_(?=[^\W_])|[^\w\s]\n")
 _SAMPLE = 65_536
@@ -94,10 +98,15 @@ class GeminiParts(Prompt):
 
 
 class GeminiPrompt(GeminiParts):
-    """Collects what one request of generateContent puts before the model."""
+    """Collects what one request of generateContent puts before the model.
+
+    Attributes:
+        searches: how many to reserve for the tools by which Google is searched.
+    """
 
     def __init__(self, model: str, path: str) -> None:
         super().__init__(model, path)
+        self.searches = 0
         self.overhead_tokens = 0 if self._texts_alone else REQUEST_TOKENS
 
     def add_tools(self, tools: object) -> None:
@@ -111,6 +120,8 @@ class GeminiPrompt(GeminiParts):
                 else:
                     self.unknown_parts += 1
                     self.add_schema(member)
+                    if name in _SEARCHING:
+                        self.searches = 1 if bills_searches_as_one(self._model) else self.searches + SEARCHES
 
     def add_format(self, schema: object) -> None:
         """The schema of a structured output, in Google's own form: one in JSON Schema is not counted."""

@@ -59,8 +59,12 @@ def with_searches(usage: Usage, queries: Collection[object], model: str | None) 
     before all of one answer as one. Source: ai.google.dev/gemini-api/docs/google-search#pricing."""
     if not queries:
         return usage
-    as_one = _BILLED_BY_ANSWER.search(model or "") is not None
-    return replace(usage, web_searches=1 if as_one else len(queries))
+    return replace(usage, web_searches=1 if bills_searches_as_one(model) else len(queries))
+
+
+def bills_searches_as_one(model: str | None) -> bool:
+    """Whether all searches for one answer are billed as one."""
+    return _BILLED_BY_ANSWER.search(model or "") is not None
 
 
 def _of(reported: dict[str, Any], lists: tuple[str, ...], *modalities: str) -> int:

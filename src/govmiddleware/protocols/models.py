@@ -22,6 +22,8 @@ OTHER_MODELS = (
     "content_policy_fallbacks",
     "router_settings_override",
     "extra_body",  # LiteLLM merges it into what it sends, `model` included
+    "extra_headers",  # and into its headers, by which a provider may take another model, or a dear mode
+    "headers",
     "user_config",  # LiteLLM: a whole router, with models of its own
     "model_list",
     "context_window_fallback_dict",

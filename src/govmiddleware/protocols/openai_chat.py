@@ -12,8 +12,10 @@ from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.core.usage import Reach, Usage
 from govmiddleware.protocols.escapes import (
+    DEAR_MODES,
     may_cache_for_an_hour,
     read_service_tier,
+    refuse_dear_modes,
     refuse_other_output_limits,
 )
 from govmiddleware.protocols.fields import (
@@ -55,6 +57,7 @@ JUDGED = frozenset(
         "metadata",
         "web_search_options",
         "service_tier",
+        *DEAR_MODES,
         *OTHER_MODELS,
     }
 )
@@ -90,6 +93,7 @@ class OpenAIChat(OpenAIRoute):
         if messages is None:
             raise InvalidRequest("'messages' is missing.", param="messages")
         read(body, "stream_options", dict[str, Any])
+        refuse_dear_modes(body)
         prompt = ChatPrompt(model)
         prompt.add_messages(messages)
         prompt.add_plain(plain or [], MESSAGE_TOKENS)
@@ -119,7 +123,7 @@ class OpenAIChat(OpenAIRoute):
                 media=prompt.has_media,
                 cache_1h=may_cache_for_an_hour(body, plain=plain is not None),
                 service_tier=read_service_tier(body),
-                beside_tokens=Usage(web_searches=SEARCHES if _searches(body) else 0),
+                beside_tokens=prompt.searches,
             ),
         )
 
@@ -164,6 +168,7 @@ def _add_tools(body: RequestBody, prompt: ChatPrompt) -> None:
         prompt.add_format(response_format["json_schema"])
     if _searches(body):
         prompt.unknown_parts += 1  # what the search finds becomes prompt
+        prompt.searches += Usage(web_searches=SEARCHES)
 
 
 def _thinks(body: RequestBody) -> bool:

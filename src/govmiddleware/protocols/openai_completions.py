@@ -11,7 +11,12 @@ from typing import Any
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.usage import Reach
-from govmiddleware.protocols.escapes import refuse_dear_tiers, refuse_other_output_limits
+from govmiddleware.protocols.escapes import (
+    DEAR_MODES,
+    read_service_tier,
+    refuse_dear_modes,
+    refuse_other_output_limits,
+)
 from govmiddleware.protocols.fields import (
     LARGEST_TOKEN_LIMIT,
     LONGEST_CALLER,
@@ -45,6 +50,7 @@ JUDGED = frozenset(
         "user",
         "service_tier",
         *LIFTING,
+        *DEAR_MODES,
         *OTHER_MODELS,
     }
 )
@@ -70,7 +76,7 @@ class OpenAICompletions(OpenAIRoute):
     def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
         body.refuse_look_alikes(JUDGED)
         model = read_model(body, path, query)
-        refuse_dear_tiers(body)
+        refuse_dear_modes(body)
         refuse_other_output_limits(body)
         refuse_fields(body, LIFTING, "it may lift the output limit. Use 'max_tokens'.")
         read(body, "stream_options", dict[str, Any])
@@ -91,7 +97,7 @@ class OpenAICompletions(OpenAIRoute):
             input_tokens=tokens,
             texts=prompt.texts,
             user=read_name(body, "user", LONGEST_CALLER),
-            reach=Reach(media=False),
+            reach=Reach(media=False, service_tier=read_service_tier(body)),
         )
 
     def bound_output(self, body: RequestBody, tokens: int) -> None:

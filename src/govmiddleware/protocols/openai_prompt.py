@@ -6,10 +6,11 @@ from typing import Any
 
 from govmiddleware.core.estimate import family_of
 from govmiddleware.core.refusals import InvalidRequest
+from govmiddleware.core.usage import Usage
 from govmiddleware.protocols.fields import bounded_name
 from govmiddleware.protocols.openai_models import reads_typescript
 from govmiddleware.protocols.openai_tools import format_schema, rendered
-from govmiddleware.protocols.prompt import Prompt
+from govmiddleware.protocols.prompt import Prompt, searches_of
 
 MESSAGE_TOKENS = 3
 NAME_TOKENS = 1
@@ -25,11 +26,16 @@ _FILES = ("image_url", "input_audio", "file")
 
 
 class OpenAIPrompt(Prompt):
-    """What chat completions and responses have in common."""
+    """What chat completions and responses have in common.
+
+    Attributes:
+        searches: how many to reserve for the tools that the provider runs.
+    """
 
     def __init__(self, model: str) -> None:
         super().__init__()
         self._model = model
+        self.searches = Usage()
 
     def add_format(self, form: object) -> None:
         """A structured output: its name, description and schema."""
@@ -39,6 +45,20 @@ class OpenAIPrompt(Prompt):
             self.add_schema(format_schema(form["schema"]))
         else:
             self.add_schema(form)
+
+    def _add_hosted(self, tool: dict[str, Any], param: str) -> None:
+        """A tool that the provider runs: what it finds becomes prompt, and its searches are billed by the number.
+        Raises InvalidRequest for one that calls another model."""
+        kind = tool.get("type")
+        name = kind.removeprefix("openrouter:") if isinstance(kind, str) else ""
+        if name == "image_generation":
+            problem = f"{kind!r} is not supported here: it calls another model, which would go unpriced."
+            raise InvalidRequest(problem, param=param)
+        self.unknown_parts += 1
+        if name.startswith("web_search"):
+            self.searches += Usage(web_searches=searches_of(tool))
+        elif name.startswith("file_search"):
+            self.searches += Usage(file_searches=searches_of(tool))
 
 
 class ChatPrompt(OpenAIPrompt):
@@ -90,7 +110,8 @@ class ChatPrompt(OpenAIPrompt):
         self.overhead_tokens += self._family.thinking
 
     def add_tools(self, tools: list[dict[str, Any]], *, forced: bool = False) -> None:
-        """Definitions of tools, or of functions as they were before tools.
+        """Definitions of tools, or of functions as they were before tools. Raises InvalidRequest for one that calls
+        another model.
 
         Args:
             forced: whether one has to be called.
@@ -101,7 +122,7 @@ class ChatPrompt(OpenAIPrompt):
         for tool in tools:
             function = tool.get("function", tool)
             if tool.get("type", "function") != "function" or not isinstance(function, dict):
-                self.unknown_parts += 1  # a hosted tool: what it finds becomes prompt
+                self._add_hosted(tool, "tools")
             text = (
                 rendered(function) if reads_typescript(self._model) and isinstance(function, dict) else None
             )

@@ -11,9 +11,14 @@ from typing import Any
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.refusals import Refusal
-from govmiddleware.core.usage import Reach
+from govmiddleware.core.usage import Reach, Usage
 from govmiddleware.protocols import openai_errors
-from govmiddleware.protocols.escapes import refuse_dear_tiers, refuse_other_output_limits
+from govmiddleware.protocols.escapes import (
+    DEAR_MODES,
+    read_service_tier,
+    refuse_dear_modes,
+    refuse_other_output_limits,
+)
 from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, read, read_count, refuse_fields
 from govmiddleware.protocols.models import OTHER_MODELS, read_model
 from govmiddleware.protocols.openai_base import OpenAIRoute
@@ -38,6 +43,7 @@ JUDGED = frozenset(
         "input",
         "instructions",
         "tools",
+        "max_tool_calls",
         "text",
         "stream",
         OUTPUT_LIMIT,
@@ -48,6 +54,7 @@ JUDGED = frozenset(
         *ELSEWHERE,
         *HIDING,
         *REPEATED_OUTPUT,
+        *DEAR_MODES,
         *OTHER_MODELS,
     }
 )
@@ -55,7 +62,7 @@ JUDGED = frozenset(
 
 SETTINGS = frozenset(
     {
-        "access_programs", "background_options", "client_metadata", "image", "include", "max_tool_calls",
+        "access_programs", "background_options", "client_metadata", "image", "include",
         "moderation", "parallel_tool_calls", "prompt_cache_key", "prompt_cache_options",
         "prompt_cache_retention", "provider", "store", "stream_options", "temperature", "tool_choice",
         "top_logprobs", "top_p", "truncation",
@@ -75,7 +82,7 @@ class OpenAIResponses(OpenAIRoute):
     def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
         body.refuse_look_alikes(JUDGED)
         model = read_model(body, path, query)
-        refuse_dear_tiers(body)
+        refuse_dear_modes(body)
         refuse_other_output_limits(body, own=OUTPUT_LIMIT)
         refuse_fields(body, REPEATED_OUTPUT, f"it may lift the output limit. Use '{OUTPUT_LIMIT}'.")
         prompt = ResponsesPrompt(model)
@@ -103,7 +110,11 @@ class OpenAIResponses(OpenAIRoute):
             user=read_user(body),
             hides_output=True if hides else None,
             runs_on=read(body, "background", bool) or False,
-            reach=Reach(media=prompt.has_media),
+            reach=Reach(
+                media=prompt.has_media,
+                service_tier=read_service_tier(body),
+                beside_tokens=_bounded(prompt.searches, body),
+            ),
         )
 
     def bound_output(self, body: RequestBody, tokens: int) -> None:
@@ -116,6 +127,16 @@ class OpenAIResponses(OpenAIRoute):
 
     def stream_error(self, refusal: Refusal, request_id: str) -> bytes:
         return openai_errors.stream_error_event(refusal)
+
+
+def _bounded(searches: Usage, body: RequestBody) -> Usage:
+    """No more of each kind than all calls of hosted tools may be."""
+    most = read_count(body, "max_tool_calls", least=0, most=LARGEST_TOKEN_LIMIT)
+    if most is None:
+        return searches
+    return Usage(
+        web_searches=min(searches.web_searches, most), file_searches=min(searches.file_searches, most)
+    )
 
 
 def _add_what_is_elsewhere(body: RequestBody, prompt: ResponsesPrompt) -> None:

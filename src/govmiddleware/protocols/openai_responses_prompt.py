@@ -107,18 +107,13 @@ class ResponsesPrompt(OpenAIPrompt):
 
     def _add_tool(self, tool: Any, param: str) -> None:
         kind = tool.get("type") if isinstance(tool, dict) else None
-        if kind == "image_generation":
-            problem = (
-                "'image_generation' is not supported here: it calls another model, which would go unpriced."
-            )
-            raise InvalidRequest(problem, param=param)
         if kind in ("custom", "namespace"):  # of text for the most part, which as JSON would count more
             for member in tool.values():
                 self.texts.append(member) if isinstance(member, str) else self.add_schema(member)
             return
         if kind not in ("function", None):  # None in the list of an MCP server's
             self.has_hosted_tools = True
-            self.unknown_parts += 1
+            self._add_hosted(tool, param)
         text = _rendered(tool) if kind == "function" and reads_typescript(self._model) else None
         self.add_schema(tool) if text is None else self.texts.append(text)
 

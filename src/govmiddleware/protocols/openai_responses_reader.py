@@ -16,7 +16,7 @@ from govmiddleware.protocols.openai_responses_usage import usage_of
 from govmiddleware.protocols.readers import text_or_none
 from govmiddleware.protocols.sse import data_of
 
-_HEAD = ("model", "status", "usage", "tool_usage", "output")
+_HEAD = ("model", "status", "service_tier", "usage", "tool_usage", "output")
 _ONGOING = ("queued", "in_progress")
 _LAST = frozenset({"response.completed", "response.incomplete", "response.failed", "error"})
 _SPOKEN = ("text", "refusal", "name", "arguments", "input", "code", "content", "summary")
@@ -29,6 +29,7 @@ class JsonReader(readers.JsonReader):
     def _read(self, answer: dict[str, msgspec.Raw]) -> None:
         head: dict[str, Any] = {name: msgspec.json.decode(answer[name]) for name in _HEAD if name in answer}
         self.model = text_or_none(head.get("model"))
+        self.service_tier = _tier_of(head)
         self.usage = usage_of(head)
         self._finished = head.get("status") not in _ONGOING
         if self.usage is None:
@@ -60,6 +61,7 @@ class StreamReader(readers.StreamReader):
         response, delta = said.get("response"), said.get("delta")
         if isinstance(response, dict):
             self.model = text_or_none(response.get("model")) or self.model
+            self.service_tier = _tier_of(response) or self.service_tier
             self.usage = usage_of(response) or self.usage
         if kind in _LAST:
             self._finished = True
@@ -71,6 +73,12 @@ class StreamReader(readers.StreamReader):
             if index == self._last_told and isinstance(item, dict):
                 item = item.get("name")  # the rest came in deltas
             collect_delivered(item, self._delivered)
+
+
+def _tier_of(response: dict[str, Any]) -> str | None:
+    """The tier that serves a response. One that begins says `auto` as long as that is not decided."""
+    tier = text_or_none(response.get("service_tier"))
+    return None if tier == "auto" else tier
 
 
 def collect_delivered(said: object, into: list[str]) -> None:

@@ -45,6 +45,17 @@ _MEDIA = frozenset(
 SEARCHES = 5
 """Reserved for a hosted search that does not say how many it makes at most: an allowance, not a bound."""
 
+MOST_SEARCHES = 1000
+"""A larger `max_uses` bounds nothing."""
+
+
+def searches_of(tool: dict[str, Any]) -> int:
+    """How many searches to reserve for a hosted tool that makes them: its `max_uses`, which OpenRouter has among the
+    tool's `parameters`."""
+    parameters = tool.get("parameters")
+    most = (parameters if isinstance(parameters, dict) else tool).get("max_uses")
+    return most if isinstance(most, int) and 0 <= most < MOST_SEARCHES else SEARCHES
+
 
 class Prompt:
     """Collects what one request puts before the model.
