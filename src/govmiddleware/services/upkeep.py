@@ -48,6 +48,7 @@ class Upkeep:
             (sweep_seconds, self._sweep_all),
         ]
         self._loops: list[asyncio.Task[None]] = []
+        self._is_running = False
 
     def also(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         """Further periodic work, from the next `start` on."""
@@ -55,12 +56,14 @@ class Upkeep:
 
     def start(self) -> None:
         """Start the loops on the running event loop."""
+        self._is_running = True
         self._loops = [asyncio.create_task(self._every(*work)) for work in self._work]
 
     async def stop(self, grace_seconds: float = 5.0) -> None:
         """Let what is under way finish, at most `grace_seconds`, then end the loops."""
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=grace_seconds)
+        self._is_running = False  # a loop whose work swallows the cancellation looks here
         for task in [*self._loops, *self._tasks]:
             task.cancel()
         await asyncio.gather(*self._loops, *self._tasks, return_exceptions=True)
@@ -170,7 +173,7 @@ class Upkeep:
             logger.warning("background work failed: %s", error)
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-        while True:
+        while self._is_running:
             await asyncio.sleep(seconds)
             try:
                 await work()
