@@ -100,9 +100,7 @@ class AnthropicMessages(AnthropicRoute):
         thinks = thinking.get("type") != "disabled" if thinking else None
         prompt.add_thinking((thinking or {}).get("type"))
         prompt.unknown_parts += _unseen(body)
-        for name in body.names():
-            if name not in JUDGED and name not in SETTINGS:
-                prompt.add_unknown(body.raw(name) or b"")
+        prompt.add_unknown_fields(body, JUDGED | SETTINGS)
         return RequestInfo(
             model=model,
             stream=self.streams(body, path),

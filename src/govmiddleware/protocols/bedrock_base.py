@@ -7,33 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RefusalResponse, UsageReader
 from govmiddleware.core.refusals import InvalidRequest, Refusal
 from govmiddleware.protocols import bedrock_errors
 from govmiddleware.protocols.readers import NothingUsed
+from govmiddleware.protocols.route import Route
 
 
-class BedrockRoute:
+class BedrockRoute(Route):
     """Most of a WireProtocol, for those that add their name, what they recognise and how they are read."""
 
     operations: tuple[str, ...] = ()
     """Of a model, that are this protocol's."""
 
-    streams_json = False
-    takes_forms = False
-    is_batch = False
-    key_in_query = False
-
     def recognises(self, method: str, path: str) -> bool:
         resource, _, operation = path.rpartition("/")
         return method == "POST" and operation in self.operations and "/model/" in resource
-
-    def bound_output(self, body: RequestBody, tokens: int) -> None:
-        """There is no output to bound."""
-
-    def request_usage(self, body: RequestBody) -> bool:
-        return False  # it is always reported
 
     def usage_reader(
         self, *, stream: bool, usage_was_injected: bool, may_be_cut: bool = False

@@ -56,9 +56,7 @@ class BedrockConverse(BedrockRoute):
         prompt.add_tools([*objects_in(tool_config.get("tools")), *config.tools], forced=forced)
         prompt.add_format(read(body, "outputConfig", dict[str, Any]) or {})
         prompt.add_thinking(config.thinking.get("type"))
-        for name in body.names():
-            if name not in JUDGED and name not in SETTINGS:
-                prompt.add_unknown(body.raw(name) or b"")
+        prompt.add_unknown_fields(body, JUDGED | SETTINGS)
         for raw in config.others:
             prompt.add_unknown(raw)
         return RequestInfo(

@@ -14,6 +14,7 @@ from govmiddleware.core.refusals import InvalidRequest, Refusal
 from govmiddleware.protocols import gemini_errors
 from govmiddleware.protocols.gemini_reader import JsonReader
 from govmiddleware.protocols.models import read_model
+from govmiddleware.protocols.route import Route
 
 _PARAMETERS = frozenset({"alt", "key", "prettyPrint"})
 """Of the query. Others are the system parameters of Google's APIs, by which an answer comes without its usage
@@ -21,15 +22,13 @@ _PARAMETERS = frozenset({"alt", "key", "prettyPrint"})
 (`access_token`). Source: cloud.google.com/apis/docs/system-parameters."""
 
 
-class GeminiRoute:
+class GeminiRoute(Route):
     """Most of a WireProtocol, for those that add their name, what they recognise and how they are read."""
 
     methods: tuple[str, ...] = ()
     """Of the model, in lower case, that are this protocol's."""
 
     streams_json = True
-    takes_forms = False
-    is_batch = False
     key_in_query = True
 
     def recognises(self, method: str, path: str) -> bool:
@@ -46,12 +45,6 @@ class GeminiRoute:
         if "/models/" in model:
             raise InvalidRequest("The address names a model twice.", param="model")
         return model
-
-    def bound_output(self, body: RequestBody, tokens: int) -> None:
-        """There is no output to bound."""
-
-    def request_usage(self, body: RequestBody) -> bool:
-        return False  # it is always reported
 
     def usage_reader(
         self, *, stream: bool, usage_was_injected: bool, may_be_cut: bool = False

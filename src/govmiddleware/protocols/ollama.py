@@ -72,9 +72,7 @@ class OllamaGenerate(OllamaRoute):
         for name in ("prompt", "system", "suffix", "template"):
             prompt.add(read(body, name, str))
         prompt.unknown_parts += len(read(body, "images", list[str]) or [])
-        for name in body.names():
-            if name not in JUDGED and name not in SETTINGS:
-                prompt.add_unknown(body.raw(name) or b"")
+        prompt.add_unknown_fields(body, JUDGED | SETTINGS)
         streams = read(body, "stream", bool)
         return RequestInfo(
             model=model,

@@ -9,32 +9,21 @@ from typing import Any
 
 import msgspec
 
-from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RefusalResponse, UsageReader
 from govmiddleware.core.refusals import LimitRefusal, Refusal
 from govmiddleware.protocols.ollama_reader import JsonReader, StreamReader
 from govmiddleware.protocols.refusal_parts import failed_limits, retry_headers
+from govmiddleware.protocols.route import Route
 
 
-class OllamaRoute:
+class OllamaRoute(Route):
     """Most of a WireProtocol, for those that add their name, their path and how they are read."""
 
     paths: tuple[str, ...] = ()
     """Ends of paths, in lower case, that are this protocol's."""
 
-    streams_json = False
-    takes_forms = False
-    is_batch = False
-    key_in_query = False
-
     def recognises(self, method: str, path: str) -> bool:
         return method == "POST" and path.endswith(self.paths)
-
-    def bound_output(self, body: RequestBody, tokens: int) -> None:
-        """There is no output to bound."""
-
-    def request_usage(self, body: RequestBody) -> bool:
-        return False  # it is always reported
 
     def usage_reader(
         self, *, stream: bool, usage_was_injected: bool, may_be_cut: bool = False

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RefusalResponse, UsageReader
 from govmiddleware.core.refusals import Refusal
 from govmiddleware.protocols import openai_errors
 from govmiddleware.protocols.openai_chat_reader import JsonReader
+from govmiddleware.protocols.route import Route
 
 
-class OpenAIRoute:
+class OpenAIRoute(Route):
     """Most of a WireProtocol, for those that add their name, what they recognise and how they are read."""
-
-    streams_json = False
-    takes_forms = False
-    is_batch = False
-    key_in_query = False
-
-    def bound_output(self, body: RequestBody, tokens: int) -> None:
-        """There is no output to bound."""
-
-    def request_usage(self, body: RequestBody) -> bool:
-        return False
 
     def usage_reader(
         self, *, stream: bool, usage_was_injected: bool, may_be_cut: bool = False

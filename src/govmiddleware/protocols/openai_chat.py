@@ -100,9 +100,7 @@ class OpenAIChat(OpenAIRoute):
         _add_tools(body, prompt)
         if _thinks(body) or model.endswith(":thinking"):
             prompt.add_thinking()
-        for name in body.names():
-            if name not in JUDGED and name not in SETTINGS:
-                prompt.add_unknown(body.raw(name) or b"")
+        prompt.add_unknown_fields(body, JUDGED | SETTINGS)
         predicted = _predicted(body)
         return RequestInfo(
             model=model,

@@ -85,9 +85,7 @@ class OpenAICompletions(OpenAIRoute):
         given, tokens, prompts = read_texts(body, "prompt") if has_prompt else ([], 0, 1)
         prompt.add(given)
         prompt.add(read(body, "suffix", str))
-        for name in body.names():
-            if name not in JUDGED and name not in SETTINGS:
-                prompt.add_unknown(body.raw(name) or b"")
+        prompt.add_unknown_fields(body, JUDGED | SETTINGS)
         choices = (read_count(body, name, least=1, most=MOST_CHOICES) or 1 for name in ("n", "best_of"))
         return RequestInfo(
             model=model,

@@ -96,9 +96,7 @@ class OpenAIResponses(OpenAIRoute):
         _add_what_is_elsewhere(body, prompt)
         if reasoning.get("mode") not in (None, "standard"):
             prompt.unknown_parts += 1  # it asks itself more than once
-        for name in body.names():
-            if name not in JUDGED and name not in SETTINGS:
-                prompt.add_unknown(body.raw(name) or b"")
+        prompt.add_unknown_fields(body, JUDGED | SETTINGS)
         hides = prompt.has_hosted_tools or any(read(body, name, object) for name in HIDING)
         return RequestInfo(
             model=model,
