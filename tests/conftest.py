@@ -12,6 +12,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 from xdist.scheduler.protocol import Scheduling
 
+from govmiddleware.ledger import connection
 from tests.journal.postgres import Postgres, binaries, running_postgres
 
 _FREE_ROOMS = ("tests/cli/", "tests/sidecar/")
@@ -51,6 +52,15 @@ def postgres() -> Iterator[Postgres]:
         pytest.skip("needs a PostgreSQL server: apt-get install postgresql")
     with running_postgres(folder) as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On cores that other tests keep busy a store that answers late is not a lost one. The tests of lost stores are
+    marked `impatient`: they keep the bounds of production."""
+    if "impatient" not in request.keywords:
+        monkeypatch.setattr(connection, "PATIENCE_SECONDS", 10.0)
+        monkeypatch.setattr(connection, "_NODE_SECONDS", 10.0)
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,8 @@ from govmiddleware.core import ids
 from govmiddleware.host import govern
 from govmiddleware.ledger.embedded import EmbeddedStore
 
+pytestmark = pytest.mark.impatient
+
 SOON = 0.5
 """Seconds of the event loop's time."""
 

@@ -28,6 +28,8 @@ from govmiddleware.services.audit import audit
 from govmiddleware.services.reservations import Reservations
 from govmiddleware.services.upkeep import Upkeep
 
+pytestmark = pytest.mark.impatient
+
 Outage = Callable[[], AbstractContextManager[None]]
 
 

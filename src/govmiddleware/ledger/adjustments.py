@@ -20,7 +20,7 @@ from govmiddleware.core.adjustments import (
 )
 from govmiddleware.core.limits import Counter, Meter
 from govmiddleware.ledger import scripts, sync_connection
-from govmiddleware.ledger.connection import LONG_PATIENCE_SECONDS, PATIENCE_SECONDS, Client, store_call
+from govmiddleware.ledger.connection import LONG_PATIENCE_SECONDS, Client, store_call
 from govmiddleware.ledger.epochs import Epochs, SyncEpochs
 from govmiddleware.ledger.keys import WORKSPACES, WorkspaceKeys
 from govmiddleware.ledger.ledger import late, window_arguments
@@ -77,7 +77,7 @@ class RedisAdjustments:
         now = _now_ms(self._clock)
         for _ in range(3):
             trip = trip_at(now)
-            async with store_call(PATIENCE_SECONDS):
+            async with store_call():
                 answer: list[bytes] = await trip.script(self._redis, trip.keys, trip.arguments)
             match answer[0]:
                 case b"lost":

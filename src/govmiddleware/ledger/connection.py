@@ -143,21 +143,22 @@ async def ask_each_node(redis: Client, *command: str) -> list[Any]:
 
 
 @asynccontextmanager
-async def store_call(patience: float = PATIENCE_SECONDS) -> AsyncIterator[None]:
+async def store_call(patience: float | None = None) -> AsyncIterator[None]:
     """Around what is asked of the store: maps what redis-py and the OS raise to StoreUnavailable, and
-    raises it after `patience` seconds too.
+    raises it after `patience` seconds too (None: PATIENCE_SECONDS).
 
     Time is counted in a few ticks, each begun when the event loop got round to the one before: a loop
     that is late itself does not take the store for slow, but reads the answers that wait for it first.
     """
     loop = asyncio.get_running_loop()
+    seconds = PATIENCE_SECONDS if patience is None else patience
     try:
         async with asyncio.timeout(None) as deadline:
             timers: list[asyncio.TimerHandle] = []
 
             def tick(left: int) -> None:
                 if left:
-                    timers[:] = [loop.call_later(patience / _TICKS, tick, left - 1)]
+                    timers[:] = [loop.call_later(seconds / _TICKS, tick, left - 1)]
                 else:
                     deadline.reschedule(loop.time())
 

@@ -29,7 +29,7 @@ from govmiddleware.core.ports import (
 from govmiddleware.core.windows import Lifetime, Now, SlidingWindow
 from govmiddleware.errors import StoreUnavailable
 from govmiddleware.ledger import scripts
-from govmiddleware.ledger.connection import PATIENCE_SECONDS, PROBE_SECONDS, Client, ask_each_node, store_call
+from govmiddleware.ledger.connection import PROBE_SECONDS, Client, ask_each_node, store_call
 from govmiddleware.ledger.directory import read_directory
 from govmiddleware.ledger.epochs import Epochs
 from govmiddleware.ledger.keys import SWEEPER, WORKSPACES, WorkspaceKeys
@@ -230,7 +230,7 @@ class RedisLedger:
         runs = (info.get("run_id", "") for info in servers)  # some hosted stores do not say
         return " ".join(sorted(map(str, runs)))
 
-    async def ping(self, patience: float = PATIENCE_SECONDS) -> None:
+    async def ping(self, patience: float | None = None) -> None:
         """Raises StoreUnavailable."""
         async with store_call(patience):
             await self._redis.ping()
