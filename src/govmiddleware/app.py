@@ -100,6 +100,7 @@ class Governance:
     ) -> None:
         self.settings = settings
         self.metrics = metrics or Metrics()
+        self.metrics.know_limits(limit.name for limit in settings.limits)
         self.providers = tuple(upstream.provider() for upstream in settings.all_upstreams)
         self.prices = PriceBook(tuple(price.configured() for price in settings.prices))
         self.token_counter = TokenCounter(self.metrics)
