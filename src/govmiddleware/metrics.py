@@ -110,7 +110,8 @@ class Metrics(DeclaredMetrics):
 
     def crossed(self, limit: Limit, past: Literal["soft", "hard"]) -> None:
         """Count that a value of a limit was crossed."""
-        self.limit_events.labels(self._limit(limit), past).inc()
+        kind = "rate" if limit.refuses_as_rate else "budget"
+        self.limit_events.labels(self._limit(limit), kind, past).inc()
 
     def settled(self, call: Call, usage: Usage, cost: int, settlement: Settlement) -> None:
         """Count what one request used, and what was reserved for it. Cost in nano-USD."""

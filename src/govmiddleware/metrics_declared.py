@@ -148,8 +148,9 @@ class DeclaredMetrics:
         )
         self.limit_events = Counter(
             "govmiddleware_limit_events",
-            "Times that a limit's value was crossed, one for each value of its scope and window. past: soft or hard.",
-            ["limit", "past"],
+            "Times that a limit's value was crossed, one for each value of its scope and window. kind: rate, which is "
+            "crossed every day, or budget. past: soft or hard.",
+            ["limit", "kind", "past"],
             registry=registry,
         )
         self.webhook_messages = Counter(
