@@ -1,0 +1,156 @@
+"""A real Prometheus scrapes a real `serve`, evaluates the alert rules as they are, and draws the dashboard."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from tests.observability.promql import RULES, panel_queries
+from tests.observability.tools import SPARING, found
+from tests.sidecar.conftest import SECRET, TOKEN
+from tests.sidecar.processes import end, free_port, serve_processes
+from tests.sidecar.waiting import until
+
+from govmiddleware.testing import Script, ScriptedProvider
+
+CONFIGURATION = f"""
+redis_url = "{{store}}"
+audit_seconds = 0.2
+[[api_tokens]]
+name = "{TOKEN["name"]}"
+workspace = "{TOKEN["workspace"]}"
+sha256 = "{TOKEN["sha256"]}"
+[[upstreams]]
+name = "openai"
+url = "{{upstream}}"
+[[limits]]
+name = "cents"
+scope = "user"
+value = "bob"
+meter = "cost_usd"
+window = "month"
+hard = 0.000001
+[[limits]]
+name = "trial"
+scope = "workspace"
+meter = "requests"
+window = "day"
+hard = 1
+mode = "dry_run"
+"""
+PROMETHEUS = """
+global: {{scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 200ms}}
+rule_files: [{rules}]
+scrape_configs:
+  - job_name: gov
+    metrics_path: /gov/metrics
+    static_configs: [{{targets: ["{target}"]}}]
+"""
+NEED_TROUBLE = {
+    "Errors",  # of the store
+    "Learned factor",  # fifty calls of a model
+    "Texts counted anew",  # a long text
+    "Webhook messages",
+}
+"""Panels that show nothing while nothing goes wrong, or as this test is small."""
+
+
+class Prometheus:
+    """Its HTTP API."""
+
+    def __init__(self, url: str) -> None:
+        self._client = httpx.Client(base_url=f"{url}/api/v1")
+
+    def get(self, path: str, **parameters: str) -> Any:
+        answer = self._client.get(path, params=parameters).json()
+        assert answer["status"] == "success", answer
+        return answer["data"]
+
+    def is_up(self) -> bool:
+        try:
+            return bool(self.query("up == 1"))
+        except (httpx.TransportError, ValueError):
+            return False
+
+    def query(self, expression: str) -> list[Any]:
+        found: list[Any] = self.get("/query", query=expression)["result"]
+        return found
+
+    def firing(self) -> set[str]:
+        alerts = self.get("/alerts")["alerts"]
+        return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
+
+
+@contextmanager
+def prometheus(target: str, folder: Path) -> Iterator[Prometheus]:
+    config = folder / "prometheus.yml"
+    config.write_text(PROMETHEUS.format(rules=RULES, target=target))
+    address = f"127.0.0.1:{free_port()}"
+    command = [
+        found("prometheus"),
+        f"--config.file={config}",
+        f"--storage.tsdb.path={folder / 'tsdb'}",
+        f"--web.listen-address={address}",
+    ]
+    with (folder / "prometheus.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | SPARING)
+        try:
+            running = Prometheus(f"http://{address}")
+            until(running.is_up, within=20)
+            yield running
+        finally:
+            end(process)
+
+
+def test_prometheus_fires_an_alert_and_the_dashboard_has_something_to_show(
+    tmp_path: Path, gov_store: str, gov_provider: tuple[ScriptedProvider, str]
+) -> None:
+    found("prometheus")
+    provider, upstream = gov_provider
+    config = tmp_path / "govmiddleware.toml"
+    config.write_text(CONFIGURATION.format(store=gov_store, upstream=upstream))
+    with (
+        serve_processes(config) as [sidecar],
+        prometheus(sidecar.url.removeprefix("http://"), tmp_path) as running,
+    ):
+
+        def ask(model: str = "gpt-4o-mini", **fields: object) -> int:
+            body = {
+                "model": model,
+                "messages": [{"role": "user", "content": "Hi"}],
+                "max_tokens": 9,
+                **fields,
+            }
+            headers = {"authorization": f"Bearer {SECRET}"}
+            url = f"{sidecar.url}/v1/chat/completions"
+            return httpx.post(url, json=body, headers=headers, timeout=20).status_code
+
+        def ask_everything() -> None:
+            assert [ask(), ask(stream=True), ask(user="bob")] == [200, 200, 429]
+            provider.next(Script(status=503))
+            provider.next(Script(breaks_after=2))
+            assert [ask(), ask(stream=True)] == [503, 200]
+
+        assert running.firing() == set()
+        ask_everything()
+        until(lambda: running.query("govmiddleware_upstream_failures_total"), within=10)
+        ask_everything()
+        assert ask(model="a-model-without-a-price") == 400
+
+        until(lambda: "GovmiddlewarePriceUnknown" in running.firing(), within=10)
+        budgets = {"GovmiddlewareBudgetNearExhaustion", "GovmiddlewareBudgetExhausted"}
+        assert running.firing() == {"GovmiddlewarePriceUnknown", *budgets}
+        health = {
+            rule["name"]: rule["health"]
+            for group in running.get("/rules")["groups"]
+            for rule in group["rules"]
+        }
+        assert set(health.values()) == {"ok"}
+
+        empty = {query.place[:-2] for query in panel_queries() if not running.query(query.expression)}
+        assert empty == NEED_TROUBLE
