@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from prometheus_client import CollectorRegistry
-from prometheus_client.metrics import MetricWrapperBase
 
+from document_metrics import declared
 from govmiddleware.metrics import Metrics
 
 OBSERVABILITY = Path(__file__).parents[2] / "observability"
@@ -25,6 +24,7 @@ TARGET_LABELS = {"namespace", "job", "instance"}
 _MATCHER = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"[^"]*"')
 _LISTED = re.compile(r"\b(?:by|on|without|ignoring|group_left|group_right)\s*\(([^)]*)\)")
 _SERIES = re.compile(r"\b([a-zA-Z_:][\w:]*)\b(?!\s*\()(?:\{([^}]*)\})?")
+_ENDINGS = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
 _WORDS = {"and", "or", "unless", "bool", "offset", "by", "on", "e6"}
 
 
@@ -74,19 +74,16 @@ def alert_queries() -> list[Query]:
 
 
 def known_series() -> dict[str, set[str]]:
-    """Every series that can be asked for, with its labels: those that a `serve` of one worker exposes, and Prometheus'
-    own."""
-    metrics = Metrics()
-    known = {family.name: {"generation"} for family in metrics.registry.collect()}
-    known |= {sample.name: set() for family in metrics.registry.collect() for sample in family.samples}
-    for metric in vars(metrics).values():
-        if isinstance(metric, MetricWrapperBase):
-            described = CollectorRegistry()
-            described.register(metric)
-            # prometheus_client tells the names and labels of metrics without values in no other way.
-            for name in described._collector_to_names[metric]:
-                known[name] = set(metric._labelnames) | ({"le"} if name.endswith("_bucket") else set())
-    return known | {"up": set(), "ALERTS": {"alertname", "alertstate", "severity"}}
+    """Every series that can be asked for, with its labels: ours, the process's, and Prometheus' own."""
+    known = {"up": set(), "ALERTS": {"alertname", "alertstate", "severity"}}
+    for family in Metrics().registry.collect():
+        known |= {sample.name: set(sample.labels) for sample in family.samples}
+    for metric in declared():
+        [family] = metric.describe()
+        for ending in _ENDINGS[family.type]:
+            labels = set(metric._labelnames)  # there is no public way
+            known[family.name + ending] = labels | ({"le"} if ending == "_bucket" else set())
+    return known
 
 
 def _chosen(expression: str) -> str:
