@@ -265,7 +265,6 @@ COST = Row(
 
 RESERVED = Row(
     "Reserved against settled",
-    across=4,
     panels=[
         Panel(
             "Reserved and settled",
@@ -283,6 +282,15 @@ RESERVED = Row(
             {
                 "{{model}}": "sum by (model) (rate(govmiddleware_cost_usd_total{MODEL}[$__rate_interval])) "
                 "/ sum by (model) (rate(govmiddleware_reserved_usd_total{MODEL}[$__rate_interval]))"
+            },
+        ),
+        Panel(
+            "Tokens settled of reserved",
+            "Input follows the estimate's bound, output what clients ask for at the most.",
+            "percentunit",
+            {
+                "{{kind}}": "sum by (kind) (rate(govmiddleware_tokens_total{MODEL}[$__rate_interval])) "
+                "/ sum by (kind) (rate(govmiddleware_reserved_tokens_total{MODEL}[$__rate_interval]))"
             },
         ),
         Panel(

@@ -9,6 +9,8 @@ Both processes share an embedded store and a journal, and have two upstreams: sc
 prompt has, some percent more or less. One client calls them in turn. Most of what it sends is answered, streams too; there is
 the trouble that every healthy hour has: a rate limit refuses some, a request is wrong, a client leaves, an upstream fails.
 
+The recording that is committed was made on two cores that had other work too, so that its latencies are those of a busy machine.
+
 61 scrapes of each are kept, and promtool takes them as a minute apart. They were made `--every` seconds apart, 4 by default:
 all values are as scraped, and a minute of the replay has the traffic of 4 seconds. Kept are the metrics that rules name.
 """
