@@ -189,7 +189,7 @@ class DeclaredMetrics:
     def _declare_books(self, registry: CollectorRegistry) -> None:
         self.store_down = Gauge(
             "govmiddleware_store_down",
-            "1 while the store does not answer, else 0.",
+            "1 while the store takes no writes, so that no call can pass, else 0.",
             multiprocess_mode="livemax",
             registry=registry,
         )
