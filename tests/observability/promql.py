@@ -15,9 +15,11 @@ from document_metrics import declared
 from govmiddleware.metrics import Metrics
 
 OBSERVABILITY = Path(__file__).parents[2] / "observability"
+DOCS = OBSERVABILITY.parent / "docs"
 DASHBOARD = OBSERVABILITY / "dashboards/govmiddleware.json"
 RULES = OBSERVABILITY / "alerts/govmiddleware.rules.yml"
-ALERT_TESTS = sorted((OBSERVABILITY / "alerts/tests").glob("*.yml"))
+HEALTHY_HOUR = OBSERVABILITY / "alerts/tests/healthy_hour.yml"
+ALERT_TESTS = sorted(set(HEALTHY_HOUR.parent.glob("*.yml")) - {HEALTHY_HOUR})
 
 TARGET_LABELS = {"namespace", "job", "instance"}
 """What Prometheus adds to each series that it scrapes; in Kubernetes the first one, too."""
@@ -71,6 +73,16 @@ def panel_queries() -> list[Query]:
 
 def alert_queries() -> list[Query]:
     return [Query(rule["alert"], rule["expr"]) for rule in rules()]
+
+
+def runbook_queries() -> list[Query]:
+    """What the pages say to ask for: each piece of code in a line that names a metric."""
+    pages = [DOCS / "monitoring.md", *sorted((DOCS / "runbooks").glob("*.md"))]
+    return [
+        Query(page.name, code)
+        for page in pages
+        for code in re.findall(r"`([^`\n]*govmiddleware_[^`\n]*)`", page.read_text())
+    ]
 
 
 def known_series() -> dict[str, set[str]]:

@@ -6,26 +6,34 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.observability.promql import RULES, TARGET_LABELS, Query, alert_queries, known_series, panel_queries
+from tests.observability.promql import (
+    RULES,
+    TARGET_LABELS,
+    Query,
+    alert_queries,
+    known_series,
+    panel_queries,
+    runbook_queries,
+)
 from tests.observability.tools import promtool
 
 from document_metrics import declared, name_of
 
-QUERIES = panel_queries() + alert_queries()
+QUERIES = panel_queries() + alert_queries() + runbook_queries()
 
 
 def test_promtool_reads_the_alert_rules() -> None:
     checked = promtool("check", "rules", RULES)
-    assert checked.returncode == 0, checked.stderr
+    assert checked.returncode == 0, checked.stdout
 
 
-def test_promtool_reads_every_expression_of_the_dashboard(tmp_path: Path) -> None:
-    file = tmp_path / "panels.yml"
-    queries = panel_queries()
-    recorded = [{"record": f"panel:{number}", "expr": each.expression} for number, each in enumerate(queries)]
-    file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": recorded}]}))
+def test_promtool_reads_every_expression_of_dashboard_and_runbooks(tmp_path: Path) -> None:
+    file = tmp_path / "rules.yml"
+    queries = panel_queries() + runbook_queries()
+    recorded = [{"record": f"query:{number}", "expr": each.expression} for number, each in enumerate(queries)]
+    file.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": recorded}]}))
     checked = promtool("check", "rules", file)
-    assert checked.returncode == 0, checked.stderr
+    assert checked.returncode == 0, checked.stdout
     assert f"{len(queries)} rules found" in checked.stdout
 
 

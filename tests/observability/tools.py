@@ -22,7 +22,11 @@ def found(name: str) -> str:
 
 
 def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """What it says, and its exit code."""
+    """What it says, in `stdout`, and its exit code."""
     return subprocess.run(
-        [found("promtool"), *map(str, arguments)], capture_output=True, text=True, env=os.environ | SPARING
+        [found("promtool"), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | SPARING,
     )
