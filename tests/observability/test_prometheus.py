@@ -1,10 +1,10 @@
-"""A real Prometheus scrapes a real `serve`, evaluates the alert rules as they are, and draws the dashboard."""
+"""A real Prometheus scrapes a real server, evaluates the alert rules as they are, and draws the dashboard."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,36 +13,34 @@ import httpx
 from tests.observability.promql import RULES, panel_queries
 from tests.observability.tools import SPARING, found
 from tests.sidecar.conftest import SECRET, TOKEN
-from tests.sidecar.processes import end, free_port, serve_processes
+from tests.sidecar.processes import end, free_port
 from tests.sidecar.waiting import until
 
-from govmiddleware.testing import Script, ScriptedProvider
+from govmiddleware.app import Governance
+from govmiddleware.sidecar import Sidecar
+from govmiddleware.testing import Script, ScriptedProvider, serve_in_thread
 
-CONFIGURATION = f"""
-redis_url = "{{store}}"
-audit_seconds = 0.2
-[[api_tokens]]
-name = "{TOKEN["name"]}"
-workspace = "{TOKEN["workspace"]}"
-sha256 = "{TOKEN["sha256"]}"
-[[upstreams]]
-name = "openai"
-url = "{{upstream}}"
-[[limits]]
-name = "cents"
-scope = "user"
-value = "bob"
-meter = "cost_usd"
-window = "month"
-hard = 0.000001
-[[limits]]
-name = "trial"
-scope = "workspace"
-meter = "requests"
-window = "day"
-hard = 1
-mode = "dry_run"
-"""
+SETTINGS: dict[str, Any] = {
+    "api_tokens": [TOKEN],
+    "limits": [
+        {
+            "name": "cents",
+            "scope": "user",
+            "value": "bob",
+            "meter": "cost_usd",
+            "window": "month",
+            "hard": "0.000001",
+        },
+        {
+            "name": "trial",
+            "scope": "workspace",
+            "meter": "requests",
+            "window": "day",
+            "hard": 1,
+            "mode": "dry_run",
+        },
+    ],
+}
 PROMETHEUS = """
 global: {{scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 200ms}}
 rule_files: [{rules}]
@@ -106,15 +104,17 @@ def prometheus(target: str, folder: Path) -> Iterator[Prometheus]:
 
 
 def test_prometheus_fires_an_alert_and_the_dashboard_has_something_to_show(
-    tmp_path: Path, gov_store: str, gov_provider: tuple[ScriptedProvider, str]
+    tmp_path: Path,
+    make_governance: Callable[..., Governance],
+    gov_provider: tuple[ScriptedProvider, str],
 ) -> None:
     found("prometheus")
     provider, upstream = gov_provider
-    config = tmp_path / "govmiddleware.toml"
-    config.write_text(CONFIGURATION.format(store=gov_store, upstream=upstream))
+    app = Sidecar(make_governance(upstream=upstream, **SETTINGS))
     with (
-        serve_processes(config) as [sidecar],
-        prometheus(sidecar.url.removeprefix("http://"), tmp_path) as running,
+        serve_in_thread(app) as server,
+        prometheus(f"{server.host}:{server.port}", tmp_path) as running,
+        httpx.Client(base_url=server.url, headers={"authorization": f"Bearer {SECRET}"}) as client,
     ):
 
         def ask(model: str = "gpt-4o-mini", **fields: object) -> int:
@@ -124,9 +124,7 @@ def test_prometheus_fires_an_alert_and_the_dashboard_has_something_to_show(
                 "max_tokens": 9,
                 **fields,
             }
-            headers = {"authorization": f"Bearer {SECRET}"}
-            url = f"{sidecar.url}/v1/chat/completions"
-            return httpx.post(url, json=body, headers=headers, timeout=20).status_code
+            return client.post("/v1/chat/completions", json=body).status_code
 
         def ask_everything() -> None:
             assert [ask(), ask(stream=True), ask(user="bob")] == [200, 200, 429]
