@@ -60,13 +60,19 @@ def test_streams_are_counted_by_their_ends(run_sidecar: Run) -> None:
     ask(sidecar, stream=True, user="bob")
     sidecar.provider.next(Script(status=500))
     ask(sidecar, stream=True)
+    sidecar.provider.next(Script(status=500))
+    gemini = (
+        "v1beta/models/gemini-2.5-flash:streamGenerateContent"  # whose streams are JSON, as its errors are
+    )
+    httpx.post(f"{sidecar.url}/{gemini}", json={"contents": []}, headers=HEADERS)
     ask(sidecar)
-    metric = scrape(sidecar, ended=6)
+    metric = scrape(sidecar, ended=7)
     for end in ("whole", "client_left", "upstream_cut", "limit"):
         assert metric("streams_total", protocol="openai.chat", end=end) == 1, end
     assert metric("streams_total") == 4, "an error is no stream"
     assert metric("upstream_failures_total", provider="default", code="upstream_cut") == 1
-    assert metric("upstream_failures_total") == 2, "and a status"
+    assert metric("upstream_failures_total", provider="default", code="500") == 2
+    assert metric("time_to_first_chunk_seconds_count") == 4
 
 
 def test_the_first_chunk_is_timed_of_streams_alone(run_sidecar: Run) -> None:
