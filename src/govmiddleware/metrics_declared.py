@@ -1,8 +1,8 @@
 """Every Prometheus metric, declared once: its name, its labels and what it means, as docs/metrics.md has them.
 
 Labels have values of closed or configured sets alone; `metrics.Metrics` sees to it. A gauge says how those of several
-processes become one: `livesum` where each has a part of it, `livemax` where each sees the same thing. What alerts look
-for is 0 from the start: a first value that is 1 already would be no increase.
+processes become one: `livesum` where each has a part, `livemax` where all see the same or the worst counts. What alerts
+look for is 0 from the start: a first value that is 1 already would be no increase.
 """
 
 from __future__ import annotations

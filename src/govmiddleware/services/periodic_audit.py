@@ -19,7 +19,8 @@ _MOST_NAMED = 20
 
 
 class PeriodicAudit:
-    """Audits about every `seconds`, whoever's turn it is. A worker that dies in its audit costs that turn.
+    """Audits about every `seconds`, on the worker that takes the turn. One that dies in its audit costs the others
+    that turn.
 
     Args:
         audit: checks all books. Raises StoreUnavailable and HistoryUnavailable.
