@@ -92,7 +92,7 @@ AT_A_GLANCE = Row(
             "The share of requests that we refused, for whatever reason.",
             "percentunit",
             {
-                "refused": "sum(rate(govmiddleware_refusals_total{HERE}[$__rate_interval])) "
+                "refused": "(sum(rate(govmiddleware_refusals_total{HERE}[$__rate_interval])) or vector(0)) "
                 "/ sum(rate(govmiddleware_requests_total{HERE}[$__rate_interval]))"
             },
             kind="stat",

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.observability.promql import ALERT_TESTS, HEALTHY_HOUR, RULES, rules
+from tests.observability.promql import ALERT_TESTS, DOCS, HEALTHY_HOUR, RULES, rules
 from tests.observability.tools import promtool
 
-ROOT = RULES.parents[2]
-RUNBOOKS = ROOT / "docs/runbooks"
+RUNBOOKS = DOCS / "runbooks"
 SECTIONS = ["What it means", "What people see", "Look", "Mend", "Silence"]
 
 
@@ -35,16 +34,17 @@ def test_an_alert_says_how_urgent_it_is_and_where_its_runbook_is(rule: dict[str,
     assert {"alert", "expr", "for", "labels", "annotations"} == rule.keys()
     assert rule["labels"]["severity"] in ("critical", "warning", "info")
     assert {"summary", "description", "runbook_url"} == rule["annotations"].keys()
-    page = ROOT / rule["annotations"]["runbook_url"]
+    page = DOCS.parent / rule["annotations"]["runbook_url"]
     assert page == RUNBOOKS / f"{rule['alert']}.md"
     text = page.read_text()
     assert text.startswith(f"# {rule['alert']}\n")
     assert re.findall("^## (.*)$", text, re.MULTILINE) == SECTIONS
 
 
-def test_there_is_no_runbook_without_its_alert() -> None:
-    pages = {page.stem for page in RUNBOOKS.glob("Govmiddleware*.md")}
-    assert pages == {rule["alert"] for rule in rules()}
+def test_the_page_on_monitoring_lists_every_alert_and_there_is_no_runbook_without_one() -> None:
+    listed = re.findall(r"\[(Gov\w+)\]\(runbooks/\1\.md\) \| (\w+)", (DOCS / "monitoring.md").read_text())
+    assert listed == [(rule["alert"], rule["labels"]["severity"]) for rule in rules()]
+    assert {page.stem for page in RUNBOOKS.glob("*.md")} == {name for name, _ in listed}
 
 
 def test_promtool_would_see_an_alert_that_fires_in_the_healthy_hour(tmp_path: Path) -> None:
