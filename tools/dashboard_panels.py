@@ -6,7 +6,7 @@ the provider, or the provider and the model (`make_dashboard.py` puts them in).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 
@@ -35,10 +35,11 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Row:
+    """Panels under a title, so many side by side, each of a height in Grafana's grid."""
+
     title: str
-    panels: list[Panel] = field(default_factory=list)
+    panels: list[Panel]
     across: int = 3
-    """How many panels stand side by side."""
     height: int = 8
 
 

@@ -151,9 +151,9 @@ class Traffic:
         return self._send("/v1/chat/completions", body, user, leaves=kind == "leaves")
 
     def _send(self, path: str, body: dict[str, Any], user: str, *, leaves: bool = False) -> None:
-        headers = {"x-gov-user": user, "anthropic-version": "2023-06-01"}
-        if not path.endswith("/messages"):
-            del headers["anthropic-version"]
+        headers = {"x-gov-user": user}
+        if path.endswith("/messages"):
+            headers["anthropic-version"] = "2023-06-01"
         with self._client.stream("POST", next(self._urls) + path, json=body, headers=headers) as response:
             if leaves:
                 next(response.iter_raw())
@@ -194,8 +194,8 @@ def record(every: float) -> dict[str, list[float | None]]:
             CONFIGURATION.format(
                 data=folder / "data",
                 sha256=hash_api_token(secret),
-                openai=f"{providers[0]}",
-                anthropic=f"{providers[1]}",
+                openai=providers[0],
+                anthropic=providers[1],
             )
         )
         urls = [running.enter_context(serving(config)) for _ in range(2)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.observability.promql import ALERT_TESTS, DOCS, HEALTHY_HOUR, RULES, rules
+from tests.observability.promql import ALERT_TESTS, DOCS, HEALTHY_HOUR, RULES, alert_queries, rules
 from tests.observability.tools import promtool
 
 RUNBOOKS = DOCS / "runbooks"
@@ -45,6 +45,13 @@ def test_the_page_on_monitoring_lists_every_alert_and_there_is_no_runbook_withou
     listed = re.findall(r"\[(Gov\w+)\]\(runbooks/\1\.md\) \| (\w+)", (DOCS / "monitoring.md").read_text())
     assert listed == [(rule["alert"], rule["labels"]["severity"]) for rule in rules()]
     assert {page.stem for page in RUNBOOKS.glob("*.md")} == {name for name, _ in listed}
+
+
+def test_the_healthy_hour_has_what_the_rules_ask_for() -> None:
+    recorded = HEALTHY_HOUR.read_text()
+    asked = {name for query in alert_queries() for name, _ in query.series()}
+    missing = {name for name in asked if f"'{name}{{" not in recorded}
+    assert missing == set(), "record it again"
 
 
 def test_promtool_would_see_an_alert_that_fires_in_the_healthy_hour(tmp_path: Path) -> None:
