@@ -170,7 +170,7 @@ class DeclaredMetrics:
         )
         self.oldest_reservation = Gauge(
             "govmiddleware_oldest_reservation_seconds",
-            "For how long the oldest of them has been open.",
+            "For how long the oldest of the reservations of calls that run has been open.",
             multiprocess_mode="livemax",
             registry=registry,
         )
@@ -239,7 +239,7 @@ class DeclaredMetrics:
         )
         self.drain_lag = Gauge(
             "govmiddleware_journal_lag_seconds",
-            "How long the oldest of them has waited.",
+            "How long the oldest of the records that wait for the journal's database has waited.",
             multiprocess_mode="livemax",
             registry=registry,
         )
