@@ -397,6 +397,10 @@ class Ledger(Protocol):
         """
         ...
 
+    async def take_audit_turn(self, turn_ms: int) -> bool:
+        """The same of the audit."""
+        ...
+
     async def workspaces(self) -> list[str]:
         """All workspaces that ever had a reservation."""
         ...
