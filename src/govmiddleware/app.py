@@ -49,6 +49,7 @@ from govmiddleware.ledger.overrides import RedisRaises
 from govmiddleware.ledger.restoring import RedisRestoringTurns
 from govmiddleware.metrics import Metrics
 from govmiddleware.middleware import Authenticate, Budget, Estimate, Journal, Meter, RateLimit, Routes
+from govmiddleware.middleware._request_log import RequestLog
 from govmiddleware.services.api_token_registry import ApiTokenRegistry
 from govmiddleware.services.api_tokens import ApiTokens
 from govmiddleware.services.audit import Findings, audit
@@ -255,6 +256,8 @@ class Governance:
                 with suppress(StoreUnavailable):  # no call passes until they are read
                     await self.limits.refresh()
                     await self._raises.refresh()
+                if self.settings.log_prompt_characters:
+                    logger.warning("log_prompt_characters is set: what users write stands in this log")
                 if stale := self.prices.stale():
                     logger.warning("%s", stale)
                 self.upkeep.start()
@@ -460,7 +463,9 @@ class Governance:
         return self._journal(app, in_app=not sidecar)
 
     def _journal(self, app: ASGIApp, *, in_app: bool = True) -> Journal:
-        return Journal(app, refusals=self.refusals, metrics=self.metrics, in_app=in_app)
+        settings = self.settings
+        log = RequestLog(settings.log_sample, settings.log_slow_seconds, settings.log_prompt_characters)
+        return Journal(app, refusals=self.refusals, metrics=self.metrics, in_app=in_app, log=log)
 
     def _estimate(self, app: ASGIApp) -> Estimate:
         settings = self.settings

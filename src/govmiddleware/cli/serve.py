@@ -55,10 +55,10 @@ def serve(
         raise ConfigurationError("--workers", workers, "1, for the supervisor lives by the signals of Unix")
     if drain_seconds < 0:
         raise ConfigurationError("--drain-seconds", drain_seconds, "a number from 0 on")
-    log_to_stderr(with_process=workers > 1)
 
     def read() -> tuple[Settings, Sidecar]:
         settings = load(config, upstream=upstream, redis_url=redis)
+        log_to_stderr(settings, with_process=workers > 1)
         sidecar = Sidecar(Governance(settings))
         # What `load` returns is of a class of its own making, which cannot be pickled for a worker.
         return Settings.model_construct(**dict(settings)), sidecar

@@ -17,6 +17,7 @@ from govmiddleware.core.scopes import ANONYMOUS, TAG, Scope, counts_by_model
 from govmiddleware.core.usage import NO_USAGE, Usage
 
 if TYPE_CHECKING:
+    from govmiddleware.core.charge import Charge
     from govmiddleware.core.ports import WireProtocol
     from govmiddleware.core.prices import ModelPrice
 
@@ -131,6 +132,12 @@ class Call:
     """Whether calls were made for this one: they are charged, and this one for no model any more."""
     answer_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     """Our headers on the answer; the outermost middleware puts them there."""
+    client_request_id: str | None = None
+    """What the client calls the request, by its `x-request-id`. Ours alone names anything here."""
+    trace_id: str | None = None
+    """Of the trace that it is part of (W3C Trace Context), 32 hex digits."""
+    first_byte: float | None = None
+    """When the first of the answer's body went to the client, by `time.monotonic`."""
 
     # Authenticate
     principal: Principal | None = None
@@ -184,6 +191,10 @@ class Call:
     # Budget and the forwarder
     progress: Progress = Progress.NOT_DISPATCHED
     status: int | None = None
+    upstream_request_id: str | None = None
+    """What the upstream calls the request, as its answer's headers say."""
+    upstream_failure: str | None = None
+    """A refusal's code: why there was no answer, or why it broke off."""
 
     # Meter
     reading: Reading = Reading.UNREAD
@@ -193,6 +204,9 @@ class Call:
     """nano-USD: what the answer says that it cost, where that is believed."""
     delivered_output_tokens: int = 0
     """Counted from what was delivered, where the answer did not report its usage."""
+
+    charge: Charge | None = None
+    """What it was settled at, once it was."""
 
     refusal: Refusal | None = None
     was_cut: bool = False

@@ -181,7 +181,7 @@ class GovernedBlock:
         try:
             await self._hold.__aexit__(kind, error, trace)
         finally:
-            self._calls.stack.report(call)
+            self._calls.stack.report(call, error)
 
     def _info(self) -> RequestInfo:
         """Raises InvalidRequest for messages that are none."""

@@ -68,6 +68,7 @@ class InnerCalls:
         call = Call(new_request_id(), protocol, method, path, model_call=True, parent=outer)
         call.principal = principal
         call.trust_caller = outer.trust_caller if outer else True
+        call.trace_id = outer.trace_id if outer else None
         call.answer_headers.append((b"x-gov-request-id", call.request_id.encode()))
         return call
 
