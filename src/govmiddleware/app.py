@@ -78,6 +78,7 @@ from govmiddleware.services.webhook_delivery import WebhookDelivery
 from govmiddleware.settings import Settings, load
 from govmiddleware.settings_limits import LimitSettings, read_limit
 from govmiddleware.storage import Storage
+from govmiddleware.telemetry import telemetry_to_otlp
 from govmiddleware.upstream.clients import open_client
 
 logger = logging.getLogger("govmiddleware.app")
@@ -104,6 +105,7 @@ class Governance:
         self.providers = tuple(upstream.provider() for upstream in settings.all_upstreams)
         self.prices = PriceBook(tuple(price.configured() for price in settings.prices))
         self.token_counter = TokenCounter(self.metrics)
+        self.telemetry = telemetry_to_otlp() if settings.telemetry == "otlp" else None
         self.trusted_proxies = TrustedProxies(settings.trusted_proxies)
 
         self.storage = Storage(settings, clock, self._told_of_loss)
@@ -222,6 +224,7 @@ class Governance:
             journal=self._journal,
             reservations=self.reservations,
             limits=self.limits,
+            telemetry=self.telemetry,
         )
         self._home = Home()
         self._opening = asyncio.Lock()
@@ -261,6 +264,8 @@ class Governance:
                 if stale := self.prices.stale():
                     logger.warning("%s", stale)
                 self.upkeep.start()
+                if self.telemetry is not None:
+                    self.telemetry.start()
                 self._home.enter()
                 self._is_open = True
 
@@ -281,6 +286,8 @@ class Governance:
             await self.calibrator.refresh()
         await self.drainer.close()
         await self._close_webhook()
+        if self.telemetry is not None:
+            await self.telemetry.stop()
         await asyncio.to_thread(self.storage.synchronous.close)
         await self.storage.close()
         self._home.leave()
@@ -442,6 +449,9 @@ class Governance:
         """
         settings = self.settings
         self._has_pages = self._has_pages or sidecar
+        if sidecar and self.telemetry is not None:
+            urls = {provider.name: provider.url for provider in self.providers}
+            app = self.telemetry.around_upstream(app, urls)
         app = Meter(app)
         app = Budget(app, reservations=self.reservations, limits=self.limits, metered=True)
         app = self._estimate(app)
@@ -460,6 +470,8 @@ class Governance:
             trust_caller=settings.attribution == "trusted",
             trusted_proxies=self.trusted_proxies,
         )
+        if self.telemetry is not None:
+            app = self.telemetry.around(app)
         return self._journal(app, in_app=not sidecar)
 
     def _journal(self, app: ASGIApp, *, in_app: bool = True) -> Journal:

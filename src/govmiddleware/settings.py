@@ -296,6 +296,7 @@ class Settings(BaseSettings):
     log_sample: Annotated[float, BeforeValidator(no_bool), Field(ge=0, le=1)] = 1
     log_slow_seconds: Positive = 60
     log_prompt_characters: Annotated[int, BeforeValidator(no_bool), Field(ge=0, le=100_000)] = 0
+    telemetry: Literal["none", "otlp"] = "none"
     metrics_token: Secret | None = None
     control_prefix: Annotated[str, AfterValidator(_prefix)] = "/gov"
     admin_token: Secret | None = None

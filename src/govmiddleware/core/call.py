@@ -134,8 +134,8 @@ class Call:
     """Our headers on the answer; the outermost middleware puts them there."""
     client_request_id: str | None = None
     """What the client calls the request, by its `x-request-id`. Ours alone names anything here."""
-    trace_id: str | None = None
-    """Of the trace that it is part of (W3C Trace Context), 32 hex digits."""
+    traceparent: str | None = None
+    """Where it stands in a trace (W3C Trace Context): as its client says, or its own span."""
     first_byte: float | None = None
     """When the first of the answer's body went to the client, by `time.monotonic`."""
 
@@ -213,6 +213,11 @@ class Call:
     """Whether a limit ended its stream."""
     without_room: tuple[Evaluation, ...] = ()
     """What the limits said that last had no room for more of its stream."""
+
+    @property
+    def trace_id(self) -> str | None:
+        """Of the trace that it is part of, 32 hex digits."""
+        return self.traceparent[3:35] if self.traceparent else None
 
     @property
     def bound(self) -> Bound | None:

@@ -8,20 +8,17 @@ from collections.abc import Iterable
 _LONGEST_ID = 128
 """Characters: an id from outside is kept as far as that."""
 
-_TRACEPARENT = re.compile(
-    rb"(?!ff)[0-9a-f]{2}-((?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
-)
+_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 """W3C Trace Context, 3.2; a later version may add to it."""
 
 _ANSWERS_ID = (b"x-litellm-call-id", b"x-request-id", b"request-id", b"x-amzn-requestid")
 """LiteLLM, OpenAI and vLLM, Anthropic, AWS. LiteLLM's first: its `x-request-id` may be its provider's."""
 
 
-def trace_id_in(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """The trace that a request says it belongs to: 32 hex digits; None where it says none, or several."""
-    given = [value for name, value in headers if name == b"traceparent"]
-    found = _TRACEPARENT.fullmatch(given[0].strip()) if len(given) == 1 else None
-    return found[1].decode() if found else None
+def traceparent_in(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """What a request says of the trace that it is part of; None where it says nothing that is valid."""
+    given = dict(headers).get(b"traceparent", b"")
+    return given.decode("latin-1") if _TRACEPARENT.fullmatch(given) else None
 
 
 def request_id_in(headers: Iterable[tuple[bytes, bytes]]) -> str | None:

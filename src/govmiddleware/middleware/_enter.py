@@ -13,7 +13,7 @@ from govmiddleware.core.attribution import read_attribution
 from govmiddleware.core.call import Call, Principal, current_call
 from govmiddleware.core.ids import new_request_id
 from govmiddleware.core.scopes import ANONYMOUS
-from govmiddleware.core.trace_context import request_id_in, trace_id_in
+from govmiddleware.core.trace_context import request_id_in, traceparent_in
 from govmiddleware.errors import ConfigurationError, MissingPredecessor
 from govmiddleware.protocols.registry import recognise, unrecognised
 
@@ -41,7 +41,7 @@ def enter(scope: Scope, send: Send, *, in_app: bool = True) -> tuple[Call | None
         path=scope["path"],
         model_call=protocol is not None,
         client_request_id=request_id_in(scope["headers"]),
-        trace_id=trace_id_in(scope["headers"]),
+        traceparent=traceparent_in(scope["headers"]),
     )
     call.answer_headers.append((b"x-gov-request-id", call.request_id.encode()))
     # A dict of our own: some servers give all requests of a connection the same one.
