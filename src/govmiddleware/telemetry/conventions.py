@@ -31,8 +31,14 @@ _OPERATIONS = {
 }
 """By wire protocol. The others have no name there, and go by the last word of their own."""
 
-_PROVIDERS = {"gemini": "gcp.gemini", "bedrock": "aws.bedrock"}
-"""Makers whose name there is not ours."""
+_PROVIDERS = {
+    "openai": "openai",
+    "anthropic": "anthropic",
+    "gemini": "gcp.gemini",
+    "bedrock": "aws.bedrock",
+    "ollama": "ollama",
+}
+"""By the maker of the wire protocol, which is all that a client's side can know."""
 
 _METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY", "CONNECT", "TRACE"}
@@ -56,10 +62,10 @@ def model_of(call: Call) -> str:
 
 
 def span_name(call: Call) -> str:
-    """`chat gpt-4o`. Names made up by clients are left out, for names of spans are few."""
+    """`chat gpt-4o`, by the catalogue's name: names of spans are few, and clients can invent models."""
     if not call.model_call:
         return method_of(call).replace("_OTHER", "HTTP")
-    return f"{operation_of(call)} {call.model}" if call.price else operation_of(call)
+    return f"{operation_of(call)} {model_of(call)}" if call.price else operation_of(call)
 
 
 def error_type(call: Call, error: BaseException | None) -> str | None:
@@ -86,11 +92,10 @@ def metric_attributes(call: Call, error: BaseException | None) -> Attributes:
 
 def request_attributes(call: Call) -> Attributes:
     """What is known when a call begins, so that samplers may look at it."""
-    return {
-        "http.request.method": method_of(call),
-        "url.path": call.path,
-        "govmiddleware.request_id": call.request_id,
-    }
+    attributes: Attributes = {"govmiddleware.request_id": call.request_id}
+    if call.path:  # else it is a block of code
+        attributes |= {"http.request.method": method_of(call), "url.path": call.path}
+    return attributes
 
 
 def call_attributes(call: Call, error: BaseException | None) -> Attributes:
@@ -136,8 +141,7 @@ def call_attributes(call: Call, error: BaseException | None) -> Attributes:
 
 
 def _provider(call: Call) -> str:
-    maker = call.protocol.name.partition(".")[0]
-    return _PROVIDERS.get(maker, maker)
+    return _PROVIDERS.get(call.protocol.name.partition(".")[0]) or call.provider or "unknown"
 
 
 def _named(name: str) -> str | None:

@@ -7,6 +7,7 @@ spans is bounded, and what is too much for it is dropped.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import uuid
@@ -33,6 +34,8 @@ from opentelemetry.trace import NoOpTracer, Tracer
 from govmiddleware.errors import ConfigurationError
 from govmiddleware.telemetry.instruments import Instruments
 
+logger = logging.getLogger("govmiddleware.telemetry")
+
 _PROTOCOL = "http/protobuf"
 
 _FAREWELL_SECONDS = 3.0
@@ -55,7 +58,8 @@ class Otlp:
             if os.environ.get(name, _PROTOCOL) != _PROTOCOL:
                 expected = f"{_PROTOCOL}, which collectors take on port 4318"
                 raise ConfigurationError(name, os.environ[name], expected)
-        self._shut_downs: list[Callable[[], None]] = []
+        self._ends: list[tuple[Callable[[], None], Callable[[], None]]] = []
+        """How to end an exporter: by exporting what waits, and at once."""
         self._be_silent()
 
     def _be_silent(self) -> None:
@@ -67,43 +71,49 @@ class Otlp:
 
         Raises ConfigurationError for a variable that the SDK cannot read.
         """
-        if self._shut_downs:
+        if self._ends:
             return
         resource, ours = _resource(), version("govmiddleware")
         try:
             if os.environ.get(OTEL_TRACES_EXPORTER) != "none":
+                spans = OTLPSpanExporter()
                 tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
-                tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+                tracers.add_span_processor(BatchSpanProcessor(spans))
                 self.tracer = tracers.get_tracer("govmiddleware", ours)
-                self._shut_downs.append(tracers.shutdown)
+                self._ends.append((tracers.shutdown, spans.shutdown))
             if os.environ.get(OTEL_METRICS_EXPORTER) != "none":
-                reader = PeriodicExportingMetricReader(OTLPMetricExporter())
-                meters = MeterProvider([reader], resource, shutdown_on_exit=False)
+                metrics = OTLPMetricExporter()
+                meters = MeterProvider(
+                    [PeriodicExportingMetricReader(metrics)], resource, shutdown_on_exit=False
+                )
                 self.instruments = Instruments(meters.get_meter("govmiddleware", ours))
-                self._shut_downs.append(meters.shutdown)
+                self._ends.append((meters.shutdown, metrics.shutdown))
         except ValueError as error:
             raise ConfigurationError("OTEL_*", str(error), "what OpenTelemetry's SDK can read") from error
 
     async def stop(self) -> None:
-        """Export what waits, and end. What a collector has not taken after 3 s is given up: the threads that wait
-        for it are daemons, which no process waits for."""
-        shut_downs, self._shut_downs = self._shut_downs, []
+        """Export what waits, and end. What the collector has not taken after 3 s is given up; the threads that wait
+        for it are daemons, for which no process waits."""
+        ends, self._ends = self._ends, []
         self._be_silent()
         loop = asyncio.get_running_loop()
 
-        def shut_down(how: Callable[[], None], ended: asyncio.Event) -> None:
-            how()
-            with suppress(RuntimeError):  # the loop did not wait for it
+        def end(shut_down: Callable[[], None], ended: asyncio.Event) -> None:
+            shut_down()
+            with suppress(RuntimeError):  # the loop has not waited for it
                 loop.call_soon_threadsafe(ended.set)
 
-        waiting = []
-        for how in shut_downs:
-            waiting.append(ended := asyncio.Event())
-            threading.Thread(target=shut_down, args=(how, ended), daemon=True).start()
-        with suppress(TimeoutError):
+        waiting = [(asyncio.Event(), *each) for each in ends]
+        for ended, shut_down, _ in waiting:
+            threading.Thread(target=end, args=(shut_down, ended), name="OtelEnd", daemon=True).start()
+        try:
             async with asyncio.timeout(_FAREWELL_SECONDS):
-                for ended in waiting:
+                for ended, _, _ in waiting:
                     await ended.wait()
+        except TimeoutError:
+            logger.warning("what the collector did not take within %g s is lost", _FAREWELL_SECONDS)
+            for give_up in [give_up for ended, _, give_up in waiting if not ended.is_set()]:
+                give_up()
 
 
 def _resource() -> Resource:
