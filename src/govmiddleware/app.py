@@ -263,9 +263,9 @@ class Governance:
                     logger.warning("log_prompt_characters is set: what users write stands in this log")
                 if stale := self.prices.stale():
                     logger.warning("%s", stale)
-                self.upkeep.start()
                 if self.telemetry is not None:
                     self.telemetry.start()
+                self.upkeep.start()
                 self._home.enter()
                 self._is_open = True
 

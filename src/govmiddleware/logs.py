@@ -17,6 +17,8 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _PLAIN = re.compile(r"[\w./:@+*-]+", re.ASCII)
 """Values that need no quotes."""
 
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 
 class Line:
     """A log message that has fields: `str()` of it is for people, with the fields as `name=value`.
@@ -84,7 +86,7 @@ def _time(record: logging.LogRecord) -> str:
 def _value(value: object) -> str:
     if isinstance(value, str) and _PLAIN.fullmatch(value):
         return value
-    return _on_one_line(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    return _on_one_line(_compact.encode(value))
 
 
 def _on_one_line(text: str) -> str:

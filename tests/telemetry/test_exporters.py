@@ -32,7 +32,7 @@ async def test_a_collector_that_never_answers_holds_up_neither_calls_nor_the_end
     collector.hangs = True
     monkeypatch.setattr(otlp, "_FAREWELL_SECONDS", 0.1)
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "1")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "20")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     governance = make_governance(**SETTINGS)
     app = govern(ScriptedProvider(), governance)
     async with governance:
@@ -47,6 +47,7 @@ async def test_a_collector_that_never_answers_holds_up_neither_calls_nor_the_end
 
 async def test_a_collector_that_is_away_costs_what_it_was_to_be_told(make_governance, monkeypatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     monkeypatch.setattr(otlp, "_FAREWELL_SECONDS", 0.1)
     governance = make_governance(**SETTINGS)
     async with governance:
@@ -112,6 +113,16 @@ def test_without_the_extra_the_error_names_the_line_that_installs_it(make_govern
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(ConfigurationError, match=r"telemetry.*otlp.*pip install 'govmiddleware\[otel\]'"):
         make_governance(telemetry="otlp")
+
+
+async def test_what_the_sdk_cannot_read_is_an_error_at_every_start(make_governance, monkeypatch) -> None:
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "-1")
+    governance = make_governance(telemetry="otlp")
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match=r"OTEL_.*-1\.0.*OpenTelemetry"):
+            await governance.open()
+    assert not exporting()
+    await governance.storage.close()
 
 
 def test_a_protocol_that_the_extra_does_not_have_is_an_error(make_governance, monkeypatch) -> None:

@@ -29,6 +29,16 @@ def test_a_call_without_a_trace_begins_one_which_the_log_names(story: Story) -> 
     assert story.lines["traced"]["trace_id"] == TRACE
 
 
+def test_a_request_is_found_by_the_ids_that_client_gateway_and_upstream_give_it(story: Story) -> None:
+    for name, theirs in (("traced", "mine"), ("alone", None)):
+        line, answer = story.lines[name], story.answers[name]
+        assert line["request_id"] == answer.headers["x-gov-request-id"]
+        assert line["client_request_id"] == theirs
+        assert line["upstream_request_id"] == answer.headers["x-request-id"]
+        sent = (story.exchanges[name].header(b"x-request-id") or b"").decode()
+        assert sent == (theirs or line["request_id"])
+
+
 def test_a_span_says_what_the_log_says_in_opentelemetrys_words(story: Story) -> None:
     server, client = story.spans["traced"]
     line = story.lines["traced"]

@@ -58,8 +58,8 @@ class Otlp:
             if os.environ.get(name, _PROTOCOL) != _PROTOCOL:
                 expected = f"{_PROTOCOL}, which collectors take on port 4318"
                 raise ConfigurationError(name, os.environ[name], expected)
-        self._ends: list[tuple[Callable[[], None], Callable[[], None]]] = []
-        """How to end an exporter: by exporting what waits, and at once."""
+        self._ends: list[Callable[[], None]] = []
+        """How each exporter ends, once it has exported what waits."""
         self._be_silent()
 
     def _be_silent(self) -> None:
@@ -76,24 +76,24 @@ class Otlp:
         resource, ours = _resource(), version("govmiddleware")
         try:
             if os.environ.get(OTEL_TRACES_EXPORTER) != "none":
-                spans = OTLPSpanExporter()
                 tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
-                tracers.add_span_processor(BatchSpanProcessor(spans))
+                tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
                 self.tracer = tracers.get_tracer("govmiddleware", ours)
-                self._ends.append((tracers.shutdown, spans.shutdown))
+                self._ends.append(tracers.shutdown)
             if os.environ.get(OTEL_METRICS_EXPORTER) != "none":
-                metrics = OTLPMetricExporter()
-                meters = MeterProvider(
-                    [PeriodicExportingMetricReader(metrics)], resource, shutdown_on_exit=False
-                )
+                reader = PeriodicExportingMetricReader(OTLPMetricExporter())
+                meters = MeterProvider([reader], resource, shutdown_on_exit=False)
                 self.instruments = Instruments(meters.get_meter("govmiddleware", ours))
-                self._ends.append((meters.shutdown, metrics.shutdown))
+                self._ends.append(meters.shutdown)
         except ValueError as error:
+            for shut_down in self._ends:  # at once, as nothing was recorded yet
+                shut_down()
+            self._ends = []
             raise ConfigurationError("OTEL_*", str(error), "what OpenTelemetry's SDK can read") from error
 
     async def stop(self) -> None:
-        """Export what waits, and end. What the collector has not taken after 3 s is given up; the threads that wait
-        for it are daemons, for which no process waits."""
+        """Export what waits, and end. What the collector has not taken after 3 s is given up: the threads that still
+        try are daemons, for which no process waits."""
         ends, self._ends = self._ends, []
         self._be_silent()
         loop = asyncio.get_running_loop()
@@ -103,17 +103,16 @@ class Otlp:
             with suppress(RuntimeError):  # the loop has not waited for it
                 loop.call_soon_threadsafe(ended.set)
 
-        waiting = [(asyncio.Event(), *each) for each in ends]
-        for ended, shut_down, _ in waiting:
+        waiting = []
+        for shut_down in ends:
+            waiting.append(ended := asyncio.Event())
             threading.Thread(target=end, args=(shut_down, ended), name="OtelEnd", daemon=True).start()
         try:
             async with asyncio.timeout(_FAREWELL_SECONDS):
-                for ended, _, _ in waiting:
+                for ended in waiting:
                     await ended.wait()
         except TimeoutError:
             logger.warning("what the collector did not take within %g s is lost", _FAREWELL_SECONDS)
-            for give_up in [give_up for ended, _, give_up in waiting if not ended.is_set()]:
-                give_up()
 
 
 def _resource() -> Resource:
