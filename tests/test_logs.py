@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import logging.config
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
 from govmiddleware.logs import ConsoleFormatter, JsonFormatter, Line
 
+DOCS = Path(__file__).parents[1] / "docs" / "logs.md"
 EVIL = 'ann\n2026-01-01T00:00:00.000Z ERROR fake: "paid"\r\x1b[2J\x85\u2028\ud800'
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
@@ -57,6 +60,20 @@ def test_what_clients_write_begins_no_line_and_steers_no_terminal(formatter, mes
 
 def test_a_line_is_safe_under_formatters_of_a_host_app_too() -> None:
     assert len(logging.Formatter().format(record(Line("GET /", {"user": EVIL}))).splitlines()) == 1
+
+
+def test_a_host_app_takes_the_formatter_as_the_documentation_says(capsys) -> None:
+    [block] = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    log = logging.getLogger("govmiddleware")
+    before = log.level, log.propagate
+    try:
+        exec(block, {"logging": logging})
+        logging.getLogger("govmiddleware.requests").info(Line("GET / 200", {"user": "ann"}))
+        entry = json.loads(capsys.readouterr().err)
+        assert (entry["message"], entry["user"]) == ("GET / 200", "ann")
+    finally:
+        log.handlers.clear()
+        log.level, log.propagate = before
 
 
 def test_a_traceback_follows_for_people_and_is_a_field_in_json() -> None:

@@ -58,7 +58,6 @@ def serve(
 
     def read() -> tuple[Settings, Sidecar]:
         settings = load(config, upstream=upstream, redis_url=redis)
-        log_to_stderr(settings, with_process=workers > 1)
         sidecar = Sidecar(Governance(settings))
         # What `load` returns is of a class of its own making, which cannot be pickled for a worker.
         return Settings.model_construct(**dict(settings)), sidecar
@@ -69,6 +68,7 @@ def serve(
     except OSError as error:
         print(f"govmiddleware: cannot listen on {host}:{port}: {error.strerror}", file=sys.stderr)
         return COULD_NOT_START
+    log_to_stderr(settings, with_process=workers > 1)
     if workers == 1:
         server = Server(sidecar, drain_seconds=drain_seconds, started=lambda: say_where(sockets))
         try:
@@ -79,13 +79,18 @@ def serve(
 
     from govmiddleware.cli.supervisor import Supervisor
 
+    def reload() -> Settings:
+        settings, _ = read()
+        log_to_stderr(settings, with_process=True)
+        return settings
+
     with _shared_metrics():
         supervisor = Supervisor(
             settings,
             sockets,
             workers=workers,
             drain_seconds=drain_seconds,
-            reload=lambda: read()[0],
+            reload=reload,
         )
         return asyncio.run(supervisor.run())
 

@@ -20,7 +20,14 @@ class Telemetry:
 
     def __init__(self) -> None:
         self._otlp = Otlp()
-        self.start, self.stop = self._otlp.start, self._otlp.stop
+
+    def start(self) -> None:
+        """See `Otlp`."""
+        self._otlp.start()
+
+    async def stop(self) -> None:
+        """See `Otlp`."""
+        await self._otlp.stop()
 
     def begin(self, call: Call) -> CallSpan:
         """The span of a call that leaves from inside an app and passes no middleware."""
