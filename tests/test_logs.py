@@ -6,7 +6,6 @@ import json
 import logging
 import logging.config
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -78,10 +77,13 @@ def test_a_host_app_takes_the_formatter_as_the_documentation_says(capsys) -> Non
 
 def test_a_traceback_follows_for_people_and_is_a_field_in_json() -> None:
     try:
-        raise ValueError("no")
+        raise ValueError(EVIL)
     except ValueError as error:
-        given = record("it failed", error=sys.exc_info()[1] or error)
-    assert ConsoleFormatter().format(given).splitlines()[-1] == "ValueError: no"
+        given = record("it failed", error=error)
+    first, *lines = ConsoleFormatter().format(given).split("\n")
+    assert first.endswith("it failed")
+    assert "ValueError: ann" in lines[-2]
+    assert all(line.startswith("    ") and line.splitlines() == [line] for line in lines)
     entry = json.loads(JsonFormatter().format(given))
     assert entry["message"] == "it failed"
-    assert entry["exception"].endswith("ValueError: no")
+    assert entry["exception"].endswith("ValueError: " + EVIL)

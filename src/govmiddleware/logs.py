@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """What ends a line somewhere, steers a terminal, or cannot be written as UTF-8."""
@@ -40,7 +41,7 @@ class Line:
 
 
 class ConsoleFormatter(logging.Formatter):
-    """One line a message, in UTC; only a traceback takes more.
+    """One line a message, in UTC; only a traceback takes more, which are indented.
 
     Args:
         with_process: whether each line says of which process it is.
@@ -56,6 +57,10 @@ class ConsoleFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
         record.message = _on_one_line(record.message)
         return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        lines = super().formatException(ei).split("\n")
+        return "\n".join("    " + _on_one_line(line) for line in lines)
 
 
 class JsonFormatter(logging.Formatter):
