@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from redis import Redis
 from tests.sidecar.waiting import until
 from tests.telemetry.collector import Collector, Point, Told
 
@@ -77,6 +78,8 @@ class Story:
 def story(gov_server: str, tmp_path_factory: pytest.TempPathFactory) -> Story:
     """Some calls through one sidecar on a real server, which has ended."""
     provider, lines = ScriptedProvider(), _Lines()
+    with Redis.from_url(gov_server) as redis:
+        redis.flushall()
     with ExitStack() as stack:
         monkeypatch = stack.enter_context(pytest.MonkeyPatch.context())
         collector = stack.enter_context(collecting(monkeypatch))
@@ -114,9 +117,8 @@ def _traffic(url: str, provider: ScriptedProvider) -> tuple[dict[str, httpx.Resp
                 provider.next(script)
             before = len(provider.exchanges)
             answers[name] = http.post(path, json=BODY | fields, headers=headers)
-            exchanges.update(
-                dict.fromkeys([name], provider.exchanges[-1]) if len(provider.exchanges) > before else {}
-            )
+            for exchange in provider.exchanges[before:]:
+                exchanges[name] = exchange
 
         whom = {"x-gov-user": "ann", "x-gov-session": "s1", "x-gov-agent": "planner", "x-request-id": "mine"}
         call("traced", headers=TRACED | whom)
