@@ -35,7 +35,7 @@ class CallSpan:
         self._call = call
         self.span = otlp.tracer.start_span(
             method_of(call),
-            _where(call, headers),
+            _where(headers),
             SpanKind.CLIENT if is_inner else SpanKind.SERVER,
             attributes=request_attributes(call),
         )
@@ -70,14 +70,11 @@ def continued(span: Span, headers: Headers) -> Headers:
     return [*(header for header in headers if header[0] not in replaced), *ours.items()]
 
 
-def _where(call: Call, headers: Headers) -> Context | None:
-    """In the span that is current, else in what the headers say, else in the span of the call's parent."""
+def _where(headers: Headers) -> Context | None:
+    """In the span that is current, as for calls from inside an app, else in what the headers say."""
     if trace.get_current_span().get_span_context().is_valid:
         return None
     texts: dict[str, list[str]] = {}
     for name, value in headers:
         texts.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
-    context = propagate.extract(texts)
-    if call.parent is not None and not trace.get_current_span(context).get_span_context().is_valid:
-        return _W3C.extract({"traceparent": call.parent.traceparent or ""})
-    return context
+    return propagate.extract(texts)
