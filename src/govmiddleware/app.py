@@ -49,6 +49,7 @@ from govmiddleware.ledger.overrides import RedisRaises
 from govmiddleware.ledger.restoring import RedisRestoringTurns
 from govmiddleware.metrics import Metrics
 from govmiddleware.middleware import Authenticate, Budget, Estimate, Journal, Meter, RateLimit, Routes
+from govmiddleware.middleware._request_log import RequestLog
 from govmiddleware.services.api_token_registry import ApiTokenRegistry
 from govmiddleware.services.api_tokens import ApiTokens
 from govmiddleware.services.audit import Findings, audit
@@ -79,6 +80,7 @@ from govmiddleware.services.webhook_delivery import WebhookDelivery
 from govmiddleware.settings import Settings, load
 from govmiddleware.settings_limits import LimitSettings, read_limit
 from govmiddleware.storage import Storage
+from govmiddleware.telemetry import telemetry_to_otlp
 from govmiddleware.upstream.clients import open_client
 
 logger = logging.getLogger("govmiddleware.app")
@@ -106,6 +108,7 @@ class Governance:
         self.providers = tuple(upstream.provider() for upstream in settings.all_upstreams)
         self.prices = PriceBook(tuple(price.configured() for price in settings.prices))
         self.token_counter = TokenCounter(self.metrics)
+        self.telemetry = telemetry_to_otlp() if settings.telemetry == "otlp" else None
         self.trusted_proxies = TrustedProxies(settings.trusted_proxies)
 
         self.storage = Storage(settings, clock, self._told_of_loss)
@@ -230,6 +233,7 @@ class Governance:
             journal=self._journal,
             reservations=self.reservations,
             limits=self.limits,
+            telemetry=self.telemetry,
         )
         self._home = Home()
         self._opening = asyncio.Lock()
@@ -264,8 +268,12 @@ class Governance:
                 with suppress(StoreUnavailable):  # no call passes until they are read
                     await self.limits.refresh()
                     await self._raises.refresh()
+                if self.settings.log_prompt_characters:
+                    logger.warning("log_prompt_characters is set: what users write stands in this log")
                 if stale := self.prices.stale():
                     logger.warning("%s", stale)
+                if self.telemetry is not None:
+                    self.telemetry.start()
                 self.upkeep.start()
                 self._home.enter()
                 self._is_open = True
@@ -287,6 +295,8 @@ class Governance:
             await self.calibrator.refresh()
         await self.drainer.close()
         await self._close_webhook()
+        if self.telemetry is not None:
+            await self.telemetry.stop()
         await asyncio.to_thread(self.storage.synchronous.close)
         await self.storage.close()
         self._home.leave()
@@ -448,6 +458,9 @@ class Governance:
         """
         settings = self.settings
         self._has_pages = self._has_pages or sidecar
+        if sidecar and self.telemetry is not None:
+            urls = {provider.name: provider.url for provider in self.providers}
+            app = self.telemetry.around_upstream(app, urls)
         app = Meter(app)
         app = Budget(app, reservations=self.reservations, limits=self.limits, metered=True)
         app = self._estimate(app)
@@ -466,10 +479,14 @@ class Governance:
             trust_caller=settings.attribution == "trusted",
             trusted_proxies=self.trusted_proxies,
         )
+        if self.telemetry is not None:
+            app = self.telemetry.around(app)
         return self._journal(app, in_app=not sidecar)
 
     def _journal(self, app: ASGIApp, *, in_app: bool = True) -> Journal:
-        return Journal(app, refusals=self.refusals, metrics=self.metrics, in_app=in_app)
+        settings = self.settings
+        log = RequestLog(settings.log_sample, settings.log_slow_seconds, settings.log_prompt_characters)
+        return Journal(app, refusals=self.refusals, metrics=self.metrics, in_app=in_app, log=log)
 
     def _estimate(self, app: ASGIApp) -> Estimate:
         settings = self.settings

@@ -95,8 +95,8 @@ class Metrics(DeclaredMetrics):
         self.duration.labels(protocol, provider).observe(time.monotonic() - call.started)
         if call.stream and call.answer_end is not None and not _is_error(call):
             self.streams.labels(protocol, call.answer_end.value).inc()
-            if call.first_chunk is not None:
-                self.first_chunk.labels(protocol, provider).observe(call.first_chunk - call.started)
+            if call.first_byte is not None:
+                self.first_chunk.labels(protocol, provider).observe(call.first_byte - call.started)
         if (code := _failure(call)) is not None:
             self.upstream_failures.labels(provider, code).inc()
 

@@ -292,6 +292,12 @@ class Settings(BaseSettings):
     login_throttle: Rate = "10/minute"
     webhook_url: Annotated[SecretStr, AfterValidator(_webhook_url)] | None = None
     webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = None
+    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_sample: Annotated[float, BeforeValidator(no_bool), Field(ge=0, le=1)] = 1
+    log_slow_seconds: Positive = 60
+    log_prompt_characters: Annotated[int, BeforeValidator(no_bool), Field(ge=0, le=100_000)] = 0
+    telemetry: Literal["none", "otlp"] = "none"
     metrics_token: Secret | None = None
     control_prefix: Annotated[str, AfterValidator(_prefix)] = "/gov"
     admin_token: Secret | None = None

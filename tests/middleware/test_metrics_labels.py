@@ -53,7 +53,7 @@ def test_a_hundred_thousand_users_models_tags_sessions_and_agents_add_no_series(
         shows_its_size=True,
         stream=True,
         answer_end=AnswerEnd.WHOLE,
-        first_chunk=0.0,
+        first_byte=0.0,
         status=200,
     )
     metrics = Metrics(CollectorRegistry())

@@ -11,6 +11,7 @@ from redis import Redis
 from tests.services.worker import new_call
 
 from govmiddleware.core.call import Call, Principal, Settlement
+from govmiddleware.core.charge import Charge, Outcome
 from govmiddleware.core.demand import Demand
 from govmiddleware.core.estimate import input_bound
 from govmiddleware.core.ports import RequestInfo
@@ -20,7 +21,6 @@ from govmiddleware.ledger.calibration import RedisCalibration
 from govmiddleware.ledger.connection import connect
 from govmiddleware.metrics import Metrics
 from govmiddleware.services.calibration import Calibrator
-from govmiddleware.services.settlement import Charge, Outcome
 
 TEXT = Reach(media=False, cache_1h=False)
 CLAUDE = RequestInfo("claude-sonnet-4-5", texts=("x" * 40_000,), reach=TEXT)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from govmiddleware.core.call import Call, Progress, Reading, Settlement
+from govmiddleware.core.charge import Charge, Outcome
 from govmiddleware.core.demand import NOTHING as FREE
 from govmiddleware.core.demand import Bound, Demand
 from govmiddleware.core.limits import Meter
@@ -15,13 +16,7 @@ from govmiddleware.core.model_price import ModelPrice, rates_of
 from govmiddleware.core.refusals import UpstreamTooSlow
 from govmiddleware.core.usage import Usage
 from govmiddleware.protocols.registry import UNRECOGNISED
-from govmiddleware.services.settlement import (
-    Charge,
-    Outcome,
-    charge_as_bound,
-    charge_for,
-    shadow_charge,
-)
+from govmiddleware.services.settlement import charge_as_bound, charge_for, shadow_charge
 
 INPUT, OUTPUT = 1000, 2000
 """nano-USD a token."""

@@ -12,7 +12,8 @@ from typing import Annotated, TextIO, TypeVar
 from cyclopts import Parameter
 
 from govmiddleware.app import Governance
-from govmiddleware.settings import load
+from govmiddleware.logs import ConsoleFormatter, JsonFormatter
+from govmiddleware.settings import Settings, load
 
 Config = Annotated[Path | None, Parameter(name="--config", help="Configuration file (TOML).")]
 Redis = Annotated[str | None, Parameter(name="--redis", help="Store URL, or 'embedded'.")]
@@ -40,12 +41,20 @@ def with_governance(
     return asyncio.run(run())
 
 
-def log_to_stderr(*, with_process: bool = False) -> None:
-    """For the commands that serve; `with_process`: each line says of which process it is."""
-    process = " [%(process)d]" if with_process else ""
-    logging.basicConfig(
-        level=logging.INFO, format=f"%(asctime)s %(levelname)s{process} %(name)s: %(message)s"
-    )
+def log_to_stderr(settings: Settings, *, with_process: bool = False) -> None:
+    """For the commands that serve: all that is logged, other libraries' lines and warnings too, in one format.
+
+    Args:
+        with_process: whether each line for people says of which process it is.
+    """
+    is_json = settings.log_format == "json"
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if is_json else ConsoleFormatter(with_process=with_process))
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    # What libraries say for debugging may hold headers and queries, and so secrets.
+    logging.basicConfig(handlers=[handler], level=max(level, logging.INFO), force=True)
+    logging.getLogger("govmiddleware").setLevel(level)
+    logging.captureWarnings(True)
 
 
 def print_json(value: object, file: TextIO | None = None) -> None:

@@ -56,7 +56,6 @@ def serve(
         raise ConfigurationError("--workers", workers, "1, for the supervisor lives by the signals of Unix")
     if drain_seconds < 0:
         raise ConfigurationError("--drain-seconds", drain_seconds, "a number from 0 on")
-    log_to_stderr(with_process=workers > 1)
     disable_created_metrics()  # type: ignore[no-untyped-call]  # half of all series; several workers have none
 
     def read() -> tuple[Settings, Sidecar]:
@@ -71,6 +70,7 @@ def serve(
     except OSError as error:
         print(f"govmiddleware: cannot listen on {host}:{port}: {error.strerror}", file=sys.stderr)
         return COULD_NOT_START
+    log_to_stderr(settings, with_process=workers > 1)
     if workers == 1:
         server = Server(sidecar, drain_seconds=drain_seconds, started=lambda: say_where(sockets))
         try:
@@ -81,13 +81,18 @@ def serve(
 
     from govmiddleware.cli.supervisor import Supervisor
 
+    def reload() -> Settings:
+        settings, _ = read()
+        log_to_stderr(settings, with_process=True)
+        return settings
+
     with _shared_metrics():
         supervisor = Supervisor(
             settings,
             sockets,
             workers=workers,
             drain_seconds=drain_seconds,
-            reload=lambda: read()[0],
+            reload=reload,
         )
         return asyncio.run(supervisor.run())
 

@@ -42,7 +42,7 @@ class Work:
 def run(work: Work, supervisor: Connection) -> None:
     """The life of a worker. From when it serves, it sends its beat through `supervisor`; it ends when that
     closes, so that no worker outlives a supervisor that was killed and holds its port."""
-    log_to_stderr(with_process=True)
+    log_to_stderr(work.settings, with_process=True)
     metrics.share_as(work.name)
 
     def started() -> None:

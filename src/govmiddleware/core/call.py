@@ -17,6 +17,7 @@ from govmiddleware.core.scopes import ANONYMOUS, TAG, Scope, counts_by_model
 from govmiddleware.core.usage import NO_USAGE, Usage
 
 if TYPE_CHECKING:
+    from govmiddleware.core.charge import Charge
     from govmiddleware.core.ports import WireProtocol
     from govmiddleware.core.prices import ModelPrice
 
@@ -140,6 +141,12 @@ class Call:
     """Whether calls were made for this one: they are charged, and this one for no model any more."""
     answer_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     """Our headers on the answer; the outermost middleware puts them there."""
+    client_request_id: str | None = None
+    """What the client calls the request, by its `x-request-id`. Ours alone names anything here."""
+    traceparent: str | None = None
+    """Where it stands in a trace (W3C Trace Context): as its client says, or its own span."""
+    first_byte: float | None = None
+    """When the first of the answer's body went to the client, by `time.monotonic`."""
 
     # Authenticate
     principal: Principal | None = None
@@ -193,11 +200,13 @@ class Call:
     # Budget and the forwarder
     progress: Progress = Progress.NOT_DISPATCHED
     status: int | None = None
+    upstream_request_id: str | None = None
+    """What the upstream calls the request, as its answer's headers say."""
+    upstream_failure: str | None = None
+    """A refusal's code: why there was no answer, or why it broke off."""
 
     # Meter
     reading: Reading = Reading.UNREAD
-    first_chunk: float | None = None
-    """Of a stream: when the first bytes of its body came, by the clock of `started`."""
     answer_end: AnswerEnd | None = None
     """Of an answer that has begun."""
     model_served: str | None = None
@@ -207,11 +216,19 @@ class Call:
     delivered_output_tokens: int = 0
     """Counted from what was delivered, where the answer did not report its usage."""
 
+    charge: Charge | None = None
+    """What it was settled at, once it was."""
+
     refusal: Refusal | None = None
     was_cut: bool = False
     """Whether a limit ended its stream."""
     without_room: tuple[Evaluation, ...] = ()
     """What the limits said that last had no room for more of its stream."""
+
+    @property
+    def trace_id(self) -> str | None:
+        """Of the trace that it is part of, 32 hex digits."""
+        return self.traceparent[3:35] if self.traceparent else None
 
     @property
     def bound(self) -> Bound | None:

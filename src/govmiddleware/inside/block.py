@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -22,6 +22,9 @@ from govmiddleware.inside.libraries import never_sent
 from govmiddleware.inside.loops import Home, call_on, run_on
 from govmiddleware.protocols.openai_chat import OpenAIChat
 from govmiddleware.protocols.registry import Unrecognised
+
+if TYPE_CHECKING:
+    from govmiddleware.telemetry.spans import CallSpan
 
 
 class _Code(Unrecognised):
@@ -81,6 +84,7 @@ class GovernedBlock:
         self._call: Call | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._hold: AbstractAsyncContextManager[None] | None = None
+        self._span: CallSpan | None = None
 
     @property
     def request_id(self) -> str:
@@ -152,7 +156,10 @@ class GovernedBlock:
         return self._call
 
     def _new_call(self) -> Call:
-        return self._calls.new_call(_CODE, "CALL", "", principal=self._principal)
+        call = self._calls.new_call(_CODE, "CALL", "", principal=self._principal)
+        if self._calls.telemetry is not None:
+            self._span = self._calls.telemetry.begin(call)
+        return call
 
     async def _open(self, call: Call) -> None:
         calls = self._calls
@@ -166,7 +173,7 @@ class GovernedBlock:
             await hold.__aenter__()
         except Refusal as refusal:
             call.refusal, call.status = refusal, refusal.status
-            calls.stack.report(call)
+            self._end(call)
             raise
         call.progress = Progress.DISPATCHED
         self._call, self._hold = call, hold
@@ -181,7 +188,12 @@ class GovernedBlock:
         try:
             await self._hold.__aexit__(kind, error, trace)
         finally:
-            self._calls.stack.report(call)
+            self._end(call, error)
+
+    def _end(self, call: Call, error: BaseException | None = None) -> None:
+        if self._span is not None:
+            self._span.end(error)
+        self._calls.stack.report(call, error)
 
     def _info(self) -> RequestInfo:
         """Raises InvalidRequest for messages that are none."""

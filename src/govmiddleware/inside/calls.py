@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -19,6 +20,9 @@ from govmiddleware.middleware._enter import STATE_KEY
 from govmiddleware.middleware._refuse import refuse
 from govmiddleware.services.reservations import Reservations
 
+if TYPE_CHECKING:
+    from govmiddleware.telemetry.telemetry import Telemetry
+
 
 class InnerCalls:
     """What all calls from inside an app share.
@@ -28,6 +32,7 @@ class InnerCalls:
         estimate: makes the Estimate around an app.
         journal: makes the Journal around an app.
         limits: all limits, iterated for each call.
+        telemetry: traces them, where they are traced.
 
     Attributes:
         stack: the middlewares that govern them, around `hand_over`.
@@ -42,6 +47,7 @@ class InnerCalls:
         journal: Callable[[ASGIApp], Journal],
         reservations: Reservations,
         limits: Iterable[Limit],
+        telemetry: Telemetry | None = None,
     ) -> None:
         self.admit = admit
         self.reservations = reservations
@@ -49,7 +55,9 @@ class InnerCalls:
         self.estimate = estimate(
             Budget(Meter(hand_over), reservations=reservations, limits=limits, metered=True)
         )
-        self.stack = journal(_Inherit(self.estimate, admit))
+        self.telemetry = telemetry
+        app: ASGIApp = _Inherit(self.estimate, admit)
+        self.stack = journal(telemetry.around(app, is_inner=True) if telemetry else app)
 
     def new_call(
         self, protocol: WireProtocol, method: str, path: str, *, principal: Principal | None
@@ -68,6 +76,7 @@ class InnerCalls:
         call = Call(new_request_id(), protocol, method, path, model_call=True, parent=outer)
         call.principal = principal
         call.trust_caller = outer.trust_caller if outer else True
+        call.traceparent = outer.traceparent if outer else None
         call.answer_headers.append((b"x-gov-request-id", call.request_id.encode()))
         return call
 

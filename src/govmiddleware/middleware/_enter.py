@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -12,6 +13,7 @@ from govmiddleware.core.attribution import read_attribution
 from govmiddleware.core.call import Call, Principal, current_call
 from govmiddleware.core.ids import new_request_id
 from govmiddleware.core.scopes import ANONYMOUS
+from govmiddleware.core.trace_context import request_id_in, traceparent_in
 from govmiddleware.errors import ConfigurationError, MissingPredecessor
 from govmiddleware.protocols.registry import recognise, unrecognised
 
@@ -38,6 +40,8 @@ def enter(scope: Scope, send: Send, *, in_app: bool = True) -> tuple[Call | None
         method=scope["method"],
         path=scope["path"],
         model_call=protocol is not None,
+        client_request_id=request_id_in(scope["headers"]),
+        traceparent=traceparent_in(scope["headers"]),
     )
     call.answer_headers.append((b"x-gov-request-id", call.request_id.encode()))
     # A dict of our own: some servers give all requests of a connection the same one.
@@ -80,7 +84,7 @@ def covers(patterns: Sequence[str], path: str) -> bool:
 
 
 def with_answer_headers(call: Call, send: Send) -> Send:
-    """A `send` that puts `Call.answer_headers` on the answer, and notes its status."""
+    """A `send` that puts `Call.answer_headers` on the answer, and notes its status and when its body begins."""
 
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -88,6 +92,8 @@ def with_answer_headers(call: Call, send: Send) -> Send:
             ours = {name for name, _ in call.answer_headers}
             kept = [header for header in message.get("headers", ()) if header[0].lower() not in ours]
             message = {**message, "headers": [*kept, *call.answer_headers]}
+        elif call.first_byte is None and message.get("body"):
+            call.first_byte = time.monotonic()
         await send(message)
 
     return send_with_headers

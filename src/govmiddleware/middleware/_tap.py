@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 
 from starlette.types import Message, Send
 
@@ -148,8 +147,6 @@ class Tap:
     async def _body(self, message: Message) -> Message:
         body: bytes = message.get("body", b"")
         more: bool = message.get("more_body", False)
-        if body and self._call.stream and self._call.first_chunk is None:
-            self._call.first_chunk = time.monotonic()
         if self._left is not None:
             self._left -= len(body)
         self._ended = not more or self._left == 0

@@ -17,11 +17,11 @@ import msgspec
 
 from govmiddleware.core.calibration import LAST_BUCKET, SIZES, CalibrationStore, Learned, Ratios, size_of
 from govmiddleware.core.call import Call, Settlement
+from govmiddleware.core.charge import Charge
 from govmiddleware.core.estimate import input_bound
 from govmiddleware.core.ports import RequestInfo
 from govmiddleware.core.usage import Usage
 from govmiddleware.metrics import Metrics
-from govmiddleware.services.settlement import Charge
 
 CALIBRATION_SECONDS = 5.0
 """How often a worker merges and reads, and so how old what it applies may be."""

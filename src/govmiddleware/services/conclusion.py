@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 
 from govmiddleware.core.call import Call, Progress, Reservation
+from govmiddleware.core.charge import Charge
 from govmiddleware.core.ports import Ledger, Settled
 from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE, counts_by_model
 from govmiddleware.errors import StoreUnavailable
 from govmiddleware.metrics import Metrics
 from govmiddleware.services import records
 from govmiddleware.services.calibration import Calibrator
-from govmiddleware.services.settlement import NOTHING_USED, Charge, charge_for, shadow_charge
+from govmiddleware.services.settlement import NOTHING_USED, charge_for, shadow_charge
 from govmiddleware.services.settlement_watch import SentSettlement, SettlementWatch
 from govmiddleware.services.upkeep import Upkeep
 
@@ -70,6 +71,7 @@ class Conclusion:
 
     async def _end(self, call: Call, reservation: Reservation, charge: Charge | None) -> None:
         reservation.open = False
+        call.charge = charge
         # The deployment's part last: until then more is reserved than is used, never less.
         workspaces = sorted(reservation.parts, key=lambda workspace: workspace == DEPLOYMENT_WORKSPACE)
         # Each record is made once: one that is sent again is known by being the same.

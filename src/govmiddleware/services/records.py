@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from govmiddleware.core.call import Call, Reservation, Settlement
+from govmiddleware.core.charge import Charge, Outcome
 from govmiddleware.core.demand import Bound
 from govmiddleware.core.limits import Meter
 from govmiddleware.core.money import nano_usd, usd_text
@@ -16,7 +17,7 @@ from govmiddleware.core.reports import Sums
 from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE
 from govmiddleware.core.usage import Usage
 from govmiddleware.protocols.litellm import RESPONSE_COST
-from govmiddleware.services.settlement import Charge, Outcome, charge_as_bound
+from govmiddleware.services.settlement import charge_as_bound
 
 UNREADABLE = "unreadable"
 """The kind of what stands for a record that this version cannot read."""

@@ -11,6 +11,7 @@ from govmiddleware.core.ids import looks_like_api_token
 from govmiddleware.core.ports import Headers, UpstreamClient, UpstreamResponse
 from govmiddleware.core.query import keys_in
 from govmiddleware.core.refusals import InvalidRequest, Refusal, Unavailable, UpstreamFailed, UpstreamTooSlow
+from govmiddleware.core.trace_context import answers_id_in
 from govmiddleware.errors import (
     MissingPredecessor,
     UpstreamBusy,
@@ -96,9 +97,11 @@ class Forwarder:
                 call.progress = Progress.NOT_DISPATCHED
             elif isinstance(error, UpstreamUnreachable) and not error.sent:
                 call.progress = Progress.UNREACHED
+            failed = _refusal(error)
+            call.upstream_failure = failed.code
             if call.progress is Progress.ANSWERING:
                 raise
-            return await _refuse(call, _refusal(error), send)
+            return await _refuse(call, failed, send)
 
     def _drops_key(self, call: Call, scope: Scope) -> bool:
         """Whether a key in the query ends here: as headers with credentials do."""
@@ -126,6 +129,7 @@ async def _relay(call: Call, answer: UpstreamResponse, send: Send) -> bytes:
     """Send the answer on, chunk by chunk, each when the client has taken the one before."""
     call.progress = Progress.ANSWERING
     call.status = answer.status
+    call.upstream_request_id = answers_id_in(answer.headers)
     headers = response_headers(answer.headers, answer.status)
     end = EventStreamEnd(headers)
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
@@ -138,7 +142,9 @@ async def _relay(call: Call, answer: UpstreamResponse, send: Send) -> bytes:
             # The server closes the connection on any exception, and so the client sees the answer
             # for what it is. Ours has one line and no address; where it came from is debris in a log.
             raise error.with_traceback(None) from None
-        return call.protocol.stream_error(_refusal(error), call.request_id)
+        refusal = _refusal(error)
+        call.upstream_failure = refusal.code
+        return call.protocol.stream_error(refusal, call.request_id)
     call.progress = Progress.COMPLETE  # before the last message: who has that may look at once
     return b""
 

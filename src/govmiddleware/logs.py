@@ -1,0 +1,98 @@
+"""How log lines look: for people, or as JSON. In neither can what clients write begin a line of its own.
+
+`serve` uses these formatters. A host app configures its own logging, with them if it likes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""What ends a line somewhere, steers a terminal, or cannot be written as UTF-8."""
+
+_PLAIN = re.compile(r"[\w./:@+*-]+", re.ASCII)
+"""Values that need no quotes."""
+
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
+class Line:
+    """A log message that has fields: `str()` of it is for people, with the fields as `name=value`.
+
+    Args:
+        summary: what happened, in a few words.
+        fields: JSON values by name; None where there is nothing to say.
+        said: the names of those that the summary has already.
+    """
+
+    def __init__(self, summary: str, fields: Mapping[str, object], *, said: Collection[str] = ()) -> None:
+        self.summary = summary
+        self.fields = fields
+        self._said = said
+
+    def __str__(self) -> str:
+        shown = [name for name, value in self.fields.items() if value is not None and name not in self._said]
+        return " ".join([self.summary, *(f"{name}={_value(self.fields[name])}" for name in shown)])
+
+
+class ConsoleFormatter(logging.Formatter):
+    """One line a message, in UTC; only a traceback takes more, which are indented.
+
+    Args:
+        with_process: whether each line says of which process it is.
+    """
+
+    def __init__(self, *, with_process: bool = False) -> None:
+        process = " [%(process)d]" if with_process else ""
+        super().__init__(f"%(asctime)s %(levelname)s{process} %(name)s: %(message)s")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        return _time(record)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = _on_one_line(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        lines = super().formatException(ei).split("\n")
+        return "\n".join("    " + _on_one_line(line) for line in lines)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line, in ASCII: `time`, `level`, `logger`, `process` and `message`, the fields of a `Line`
+    beside them, and `exception` where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = record.msg if isinstance(record.msg, Line) else None
+        entry: dict[str, object] = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "process": record.process,
+            "message": line.summary if line else record.getMessage(),
+            **(line.fields if line else {}),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str)
+
+
+def _time(record: logging.LogRecord) -> str:
+    """RFC 3339."""
+    moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    return moment.replace("+00:00", "Z")
+
+
+def _value(value: object) -> str:
+    if isinstance(value, str) and _PLAIN.fullmatch(value):
+        return value
+    return _on_one_line(_compact.encode(value))
+
+
+def _on_one_line(text: str) -> str:
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
