@@ -1,0 +1,245 @@
+"""What run_local.sh does. The standard library alone: it builds the environments that the others run in."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.error import URLError
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+import cached_build  # noqa: E402
+import litellm_env  # noqa: E402
+
+PATIENCE_SECONDS = 120
+"""LiteLLM imports for ten seconds, and several times as long on a busy machine."""
+
+
+class Failed(Exception):
+    """Something was not as it should be."""
+
+
+def main() -> int:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
+    try:
+        with tempfile.TemporaryDirectory(prefix="govmiddleware-litellm-") as folder:
+            show_all(Path(folder))
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except (Failed, subprocess.CalledProcessError) as error:
+        print(f"\nFAILED: {error}", file=sys.stderr)
+        return 1
+    print("\nAll was as it should be, and all has ended.")
+    return 0
+
+
+def show_all(folder: Path) -> None:
+    heading("Environments (the first time takes a minute)")
+    cached_build.build(litellm_env.directory(), litellm_env.COMMAND, litellm_env.commands)
+    litellm = litellm_env.directory()
+    ours = govmiddleware_python()
+
+    heading("Processes")
+    key = secrets.token_urlsafe(24)
+    litellm_url, url, prometheus_url = (f"http://127.0.0.1:{free_port()}" for _ in range(3))
+    ours_environment = {
+        **os.environ,
+        "GOV_CONFIG": str(HERE / "govmiddleware.toml"),
+        "GOV_DATA_DIR": str(folder / "data"),
+        "GOV_REDIS_URL": "embedded",
+        "GOV_UPSTREAM": litellm_url,
+        "GOV_UPSTREAM_API_KEY": key,
+        "COLUMNS": "200",
+    }
+    litellm_environment = {
+        **os.environ,
+        "HOME": str(folder),
+        "LITELLM_KEY": key,
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_LOG": "ERROR",
+        "LITELLM_MASTER_KEY": f"sk-{secrets.token_hex(32)}",
+        "LITELLM_MODE": "PRODUCTION",
+        "LITELLM_TELEMETRY": "False",
+        "OPENAI_API_KEY": os.environ.get("OPENAI_API_KEY") or "none",
+        "ANTHROPIC_API_KEY": os.environ.get("ANTHROPIC_API_KEY") or "none",
+    }
+    govmiddleware = [ours, "-m", "govmiddleware"]
+
+    def run(*arguments: str) -> str:
+        command = [*govmiddleware, *arguments]
+        ran = subprocess.run(command, env=ours_environment, stdout=subprocess.PIPE, text=True, check=True)
+        return ran.stdout
+
+    proxy = [litellm / litellm_env.COMMAND, "--config", HERE / "config.yaml"]
+    with (
+        process("LiteLLM", [*proxy, *at(litellm_url)], litellm_environment, folder) as wait_for_litellm,
+        process("govmiddleware", [*govmiddleware, "serve", *at(url)], ours_environment, folder) as wait_for_us,
+    ):
+        wait_for_litellm(f"{litellm_url}/health/liveliness")
+        wait_for_us(f"{url}/gov/readyz")
+
+        heading("A client: the openai SDK through govmiddleware")
+        client_environment = {
+            **os.environ,
+            "OPENAI_BASE_URL": f"{url}/v1",
+            "APP_TOKEN": run("token", "create", "my-app", "--workspace", "acme").strip(),
+            "NIGHTLY_TOKEN": run("token", "create", "nightly-report", "--workspace", "acme").strip(),
+        }
+        # LiteLLM's environment has the SDK.
+        subprocess.run([litellm / "bin/python", HERE / "client.py"], env=client_environment, check=True)
+
+        heading("Usage by user, and the limits")
+        print(run("usage", "--by", "user"))
+        usage = json.loads(run("usage", "--by", "user", "--json"))
+        [trial] = [float(group["cost_usd"]) for group in usage["groups"] if group["id"] == "trial"]
+        expect(0 < trial <= 0.002, f"the trial's budget of 0.002 USD held: {trial} were spent")
+
+        heading("The audit: every counter against the journal")
+        print(run("audit").strip())  # exits with 1 where they differ
+
+        answered = usage["totals"]["requests"]
+        check_prometheus(url, prometheus_url, folder, answered)
+
+
+def check_prometheus(url: str, prometheus_url: str, folder: Path, answered: int) -> None:
+    """Prometheus counts what the journal does. Its configuration is that of the containers, with our addresses."""
+    heading("Prometheus")
+    program = shutil.which("prometheus")
+    if program is None:
+        print("It is not installed (Debian's package is called prometheus): skipped.")
+        return
+    config = folder / "prometheus.yml"
+    text = (HERE / "prometheus.yml").read_text()
+    for theirs, here in {
+        "govmiddleware:8080": url.removeprefix("http://"),
+        "/etc/prometheus/rules": str(ROOT / "observability/alerts"),
+        "15s": "1s",
+    }.items():
+        expect(theirs in text, f"prometheus.yml has {theirs}", silent=True)
+        text = text.replace(theirs, here)
+    config.write_text(text)
+    address = prometheus_url.removeprefix("http://")
+    flags = [f"--config.file={config}", f"--storage.tsdb.path={folder}/tsdb", f"--web.listen-address={address}"]
+    with process("Prometheus", [program, *flags], dict(os.environ), folder) as wait:
+        wait(f"{prometheus_url}/-/ready")
+        query = 'sum(govmiddleware_requests_total{status="200"})'
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (seen := prometheus_value(prometheus_url, query)) is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        print(f"{query} = {seen}")
+        expect(seen == answered, f"it has scraped {answered} answered requests, as many as the journal has")
+
+
+def prometheus_value(prometheus_url: str, query: str) -> float | None:
+    with urlopen(f"{prometheus_url}/api/v1/query?{urlencode({'query': query})}", timeout=5) as answer:
+        result = json.load(answer)["data"]["result"]
+    return float(result[0]["value"][1]) if result else None
+
+
+def govmiddleware_python() -> str:
+    """Of an environment with govmiddleware in it: this one, or one that is built from the pinned requirements."""
+    if find_spec("govmiddleware") is not None:
+        return sys.executable
+    requirements = ROOT / "requirements/runtime.txt"
+    pins = requirements.read_bytes() + bytes(ROOT)
+    target = cached_build.directory("GOVMIDDLEWARE_EXAMPLE", "example", pins)
+
+    def commands(aside: Path) -> list[cached_build.Command]:
+        install = ["uv", "--quiet", "pip", "install", "--python", aside, "--compile-bytecode"]
+        return [
+            ["uv", "--quiet", "venv", "--relocatable", "--python", sys.executable, aside],
+            [*install, "--require-hashes", "-r", requirements],
+            [*install, "--no-deps", "--editable", ROOT],
+        ]
+
+    cached_build.build(target, Path("bin/govmiddleware"), commands)
+    return str(target / "bin/python")
+
+
+@contextmanager
+def process(
+    name: str, command: Sequence[str | Path], environment: Mapping[str, str], folder: Path
+) -> Iterator[Ready]:
+    """Runs a program until the block ends, however it ends. Yields what waits until an address of it answers."""
+    log = folder / f"{name}.log"
+    with log.open("wb") as output:
+        # Of a session of its own, so that ctrl-c reaches us alone, and each is ended in its turn.
+        started = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=folder,
+            start_new_session=True,
+        )
+    print(f"{name} is process {started.pid}", flush=True)
+    try:
+        yield Ready(name, started, log)
+    finally:
+        started.terminate()
+        try:
+            started.wait(30)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            started.wait()
+
+
+class Ready:
+    """Waits until a program answers. Raises Failed, with the end of its log, where it does not."""
+
+    def __init__(self, name: str, started: subprocess.Popen[bytes], log: Path) -> None:
+        self._name, self._started, self._log = name, started, log
+
+    def __call__(self, url: str) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline and self._started.poll() is None:
+            try:
+                with urlopen(url, timeout=5):
+                    return
+            except (URLError, OSError):
+                time.sleep(0.1)
+        raise Failed(f"{self._name} did not start:\n{self._log.read_text()[-3000:]}")
+
+
+def at(url: str) -> list[str]:
+    host, _, port = url.removeprefix("http://").partition(":")
+    return ["--host", host, "--port", port]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def heading(text: str) -> None:
+    print(f"\n== {text}", flush=True)
+
+
+def expect(is_so: bool, what: str, *, silent: bool = False) -> None:
+    if not is_so:
+        raise Failed(f"not so: {what}")
+    if not silent:
+        print(f"OK: {what}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
