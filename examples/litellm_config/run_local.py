@@ -92,7 +92,9 @@ def show_all(folder: Path) -> None:
     proxy = [litellm / litellm_env.COMMAND, "--config", HERE / "config.yaml"]
     with (
         process("LiteLLM", [*proxy, *at(litellm_url)], litellm_environment, folder) as wait_for_litellm,
-        process("govmiddleware", [*govmiddleware, "serve", *at(url)], ours_environment, folder) as wait_for_us,
+        process(
+            "govmiddleware", [*govmiddleware, "serve", *at(url)], ours_environment, folder
+        ) as wait_for_us,
         prometheus(prometheus_url, url, folder) as wait_for_prometheus,
     ):
         wait_for_litellm(f"{litellm_url}/health/liveliness")
@@ -150,7 +152,11 @@ def prometheus(prometheus_url: str, url: str, folder: Path) -> Iterator[Ready | 
     config = folder / "prometheus.yml"
     config.write_text(text)
     address = prometheus_url.removeprefix("http://")
-    flags = [f"--config.file={config}", f"--storage.tsdb.path={folder}/tsdb", f"--web.listen-address={address}"]
+    flags = [
+        f"--config.file={config}",
+        f"--storage.tsdb.path={folder}/tsdb",
+        f"--web.listen-address={address}",
+    ]
     with process("Prometheus", [program, *flags], dict(os.environ), folder) as wait:
         yield wait
 
