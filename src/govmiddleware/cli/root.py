@@ -31,7 +31,7 @@ app.command(
 app.command(
     "govmiddleware.cli.tokens:app", name="token", help="API tokens: create, list, rotate, import, revoke."
 )
-app.command("govmiddleware.cli.limits:app", name="limit", help="Limits: set, list, show, delete.")
+app.command("govmiddleware.cli.limits:app", name="limit", help="Limits: set, list, show, delete, import.")
 app.command(
     "govmiddleware.cli.overrides:app",
     name="override",

@@ -17,16 +17,17 @@ STDIN = "-"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row; what is empty in it is left out.
+    """One row.
 
     Attributes:
         where: `keys.csv, line 3`, to be told in errors.
-        table: the name that it stands under, in a JSON object of tables.
+        fields: those that are not empty.
+        columns: all of them, in lower case.
     """
 
     where: str
     fields: Mapping[str, object]
-    table: str | None = None
+    columns: frozenset[str]
 
     def text(self, name: str) -> str | None:
         """Of a field as a text. A mapping or a list is none."""
@@ -49,8 +50,8 @@ class Row:
 def read_rows(file: str) -> list[Row]:
     """All rows of a file, or of standard input for `-`.
 
-    It is told by its first character: CSV with a header, a JSON object on each line, a JSON array of objects, or a
-    JSON object of such arrays. Raises ConfigurationError, which shows nothing that stands in it: it may be a secret.
+    It is told by its first character: CSV with a header, a JSON object on each line, a JSON array of objects, or an
+    object of such arrays by LiteLLM's names for its tables. Raises ConfigurationError, which shows nothing that stands in it: it may be a secret.
     """
     name = "standard input" if file == STDIN else file
     try:
@@ -60,16 +61,22 @@ def read_rows(file: str) -> list[Row]:
         raise ConfigurationError("FILE", file, f"a file that can be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise ConfigurationError("FILE", file, "a text in UTF-8") from None
-    rows = _json(text, name) if text.lstrip()[:1] in ("{", "[") else _csv(text, name)
+    found = _json(text, name) if text.lstrip()[:1] in ("{", "[") else _csv(text, name)
     return [
         Row(
-            row.where, {key: value for key, value in row.fields.items() if value not in (None, "")}, row.table
+            where,
+            {key: value for key, value in fields.items() if value not in (None, "")},
+            frozenset(map(str.lower, fields)),
         )
-        for row in rows
+        for where, fields in found
     ]
 
 
-def _csv(text: str, name: str) -> Iterator[Row]:
+_Found = Iterator[tuple[str, Mapping[str, object]]]
+"""Where each row stands, and its fields."""
+
+
+def _csv(text: str, name: str) -> _Found:
     reader = csv.DictReader(io.StringIO(text), strict=True)
     line = 2
     try:
@@ -79,12 +86,12 @@ def _csv(text: str, name: str) -> Iterator[Row]:
             if None in fields or None in fields.values():
                 columns = len(reader.fieldnames or ())
                 raise ConfigurationError(where, None, f"{columns} columns, as the header has")
-            yield Row(where, fields)
+            yield where, fields
     except csv.Error as error:
         raise ConfigurationError(f"{name}, line {line}", None, f"CSV ({error})") from None
 
 
-def _json(text: str, name: str) -> Iterator[Row]:
+def _json(text: str, name: str) -> _Found:
     try:
         whole = json.loads(text)
     except ValueError:
@@ -92,27 +99,30 @@ def _json(text: str, name: str) -> Iterator[Row]:
     match whole:
         case list():
             yield from _items(whole, name)
-        case dict() if any(
-            isinstance(rows, list) and rows and isinstance(rows[0], dict) for rows in whole.values()
-        ):
+        case dict() if any(map(_is_table, whole)):
             for table, rows in whole.items():
                 if isinstance(rows, list):
-                    yield from _items(rows, f"{name}, {table}", table)
+                    yield from _items(rows, f"{name}, {table}")
         case dict():
-            yield Row(name, whole)
+            yield name, whole
         case _:
             yield from _json_lines(text, name)
 
 
-def _items(items: Sequence[object], name: str, table: str | None = None) -> Iterator[Row]:
+def _is_table(key: str) -> bool:
+    """By LiteLLM's names: of its tables, and in the answers of its API."""
+    return key.startswith("LiteLLM_") or key in ("keys", "teams", "users")
+
+
+def _items(items: Sequence[object], name: str) -> _Found:
     for number, fields in enumerate(items, 1):
         where = f"{name}, item {number}"
         if not isinstance(fields, dict):
             raise ConfigurationError(where, None, "a JSON object")
-        yield Row(where, fields, table)
+        yield where, fields
 
 
-def _json_lines(text: str, name: str) -> Iterator[Row]:
+def _json_lines(text: str, name: str) -> _Found:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -123,4 +133,4 @@ def _json_lines(text: str, name: str) -> Iterator[Row]:
             raise ConfigurationError(where, None, f"a JSON object ({getattr(error, 'msg', error)})") from None
         if not isinstance(fields, dict):
             raise ConfigurationError(where, None, "a JSON object")
-        yield Row(where, fields)
+        yield where, fields

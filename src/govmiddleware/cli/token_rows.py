@@ -99,9 +99,7 @@ def _litellms(row: Row, workspace: str, role: Role) -> TokenRow:
 
     Source: litellm/proxy/schema.prisma and hash_token_if_needed, 1.106.
     """
-    key = row.text("token") or ""
-    sha256 = key.lower() if re.fullmatch(_SHA256, key) else ids.hash_api_token(key)
-    name = row.text("key_alias") or f"litellm-{sha256[:8]}"
+    sha256, name = litellm_key(row)
     skipped = "blocked in LiteLLM" if row.flag("blocked") else None
     if row.text("team_id") == _LITELLM_UI:
         skipped = "a session of LiteLLM's pages"
@@ -116,6 +114,13 @@ def _litellms(row: Row, workspace: str, role: Role) -> TokenRow:
         expires="expires",
         skipped=skipped,
     )
+
+
+def litellm_key(row: Row) -> tuple[str, str]:
+    """The SHA-256 of a virtual key of LiteLLM's, and what it is called here."""
+    key = row.text("token") or ""
+    sha256 = key.lower() if re.fullmatch(_SHA256, key) else ids.hash_api_token(key)
+    return sha256, row.text("key_alias") or f"litellm-{sha256[:8]}"
 
 
 def _token(
