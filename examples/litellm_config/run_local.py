@@ -59,8 +59,9 @@ def show_all(folder: Path) -> None:
     heading("Processes")
     key = secrets.token_urlsafe(24)
     litellm_url, url, prometheus_url = (f"http://127.0.0.1:{free_port()}" for _ in range(3))
+    around = {name: value for name, value in os.environ.items() if not name.startswith("GOV_")}
     ours_environment = {
-        **os.environ,
+        **around,
         "GOV_CONFIG": str(HERE / "govmiddleware.toml"),
         "GOV_DATA_DIR": str(folder / "data"),
         "GOV_REDIS_URL": "embedded",
@@ -69,7 +70,7 @@ def show_all(folder: Path) -> None:
         "COLUMNS": "200",
     }
     litellm_environment = {
-        **os.environ,
+        **around,
         "HOME": str(folder),
         "LITELLM_KEY": key,
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",

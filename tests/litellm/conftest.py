@@ -30,14 +30,14 @@ SECRET = "a-secret-of-any-shape"
 CONFIGURATION = f"""
 upstream_api_key = "{MASTER_KEY}"
 
-# Both may be served by gpt-4o: one is a model group, the other has a fallback.
+# One is a model group, the other has a fallback: the dearest that may serve them, or a dearer one.
 [[prices]]
 model = "house-model"
 same_as = "gpt-4o"
 
 [[prices]]
 model = "frail-model"
-same_as = "gpt-4o"
+same_as = "gpt-4-turbo"
 
 # For every call, so that there are counters to audit.
 [[limits]]

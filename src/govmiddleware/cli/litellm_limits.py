@@ -137,10 +137,10 @@ def translate_config(done: Translation, config: Mapping[str, object], where: str
     if (most := general.get("global_max_parallel_requests")) is not None:
         _add_all(done, everybody, {"max_parallel_requests": most}, f"{where}: general_settings")
     for budget, duration in (
-        ("max_internal_user_budget", "internal_user_budget_duration"),
-        ("max_end_user_budget", "max_end_user_budget_duration"),
+        ("max_internal_user_budget", settings.get("internal_user_budget_duration")),
+        ("max_end_user_budget", None),
     ):
-        fields = {"max_budget": settings.get(budget), "budget_duration": settings.get(duration)}
+        fields = {"max_budget": settings.get(budget), "budget_duration": duration}
         _add_all(done, user, fields, f"{where}: {budget}")
     for bound, name in ((user, "default_internal_user_params"), (team, "default_team_params")):
         _add_all(done, bound, _mapping(settings.get(name)), f"{where}: {name}")
