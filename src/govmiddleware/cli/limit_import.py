@@ -18,7 +18,13 @@ from govmiddleware.errors import ConfigurationError
 
 
 def import_(
-    *files: Annotated[str, Parameter(help="LiteLLM's config.yaml, and exports of its tables: CSV, JSON.")],
+    *files: Annotated[
+        str,
+        Parameter(
+            allow_leading_hyphen=True,
+            help="LiteLLM's config.yaml, and exports of its tables: CSV, JSON; - for standard input.",
+        ),
+    ],
     json: AsJson = False,
 ) -> int:
     """Print LiteLLM's budgets and rate limits as [[limits]], to be put into the configuration.

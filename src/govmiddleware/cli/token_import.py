@@ -26,7 +26,9 @@ _SAID = {
 
 
 def import_(
-    file: Annotated[str, Parameter(help="CSV, JSON lines or JSON; - for standard input.")],
+    file: Annotated[
+        str, Parameter(allow_leading_hyphen=True, help="CSV, JSON lines or JSON; - for standard input.")
+    ],
     /,
     *,
     workspace: Annotated[str, Parameter(help="Of rows that name none.")] = "default",
