@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
 from tests.litellm.conftest import SECRET, Gateway
 from tests.litellm.proxy import MASTER_KEY, LiteLLM
+from tests.sidecar.processes import govmiddleware
 
 from govmiddleware.core.ids import hash_api_token
 from govmiddleware.testing import ScriptedProvider
@@ -112,3 +115,21 @@ def test_with_forward_litellm_judges_the_clients_own_key(
     answer = httpx.post(forwarding.url + CHAT, json=BODY, headers=credentials)
     assert answer.status_code == status, answer.text
     assert len(provider.exchanges) == (status == 200)
+
+
+def test_a_key_of_litellms_that_was_imported_by_its_hash_works_and_litellm_sees_it(
+    govern: Callable[[str], Gateway], litellm: LiteLLM, provider: ScriptedProvider, tmp_path: Path
+) -> None:
+    gateway = govern('upstream_auth = "forward"')
+    keys = tmp_path / "LiteLLM_VerificationToken.csv"
+    keys.write_text(
+        "token,key_alias,user_id,team_id,blocked,expires\n"
+        f"{hash_api_token(MASTER_KEY)},ann's laptop,ann,search,f,\n"
+    )
+    command = ["token", "import", str(keys), "--workspace", "acme", "--config", str(gateway.config)]
+    subprocess.run(govmiddleware(*command), check=True, capture_output=True)
+    headers = {"authorization": f"Bearer {MASTER_KEY}"}
+    answer = httpx.post(gateway.url + CHAT, json=BODY, headers=headers, timeout=30)
+    assert answer.status_code == 200, answer.text
+    record = gateway.record(answer.headers)
+    assert (record.api_token, record.user, record.tags) == ("ann's laptop", "ann", {"team": "search"})

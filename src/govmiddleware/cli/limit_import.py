@@ -49,9 +49,9 @@ def import_(
         return 0
     for limit in done.limits:
         print(_toml(limit, done))
-    print(f"{len(done.limits)} limits; {len(done.left)} things have none:", file=sys.stderr)
     for line in done.left:
-        print(f"  {line}", file=sys.stderr)
+        print(f"not mapped: {line}", file=sys.stderr)
+    print(f"{len(done.limits)} limits; {len(done.left)} things are not mapped.", file=sys.stderr)
     return 0
 
 
