@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
 import httpx
 import pytest
@@ -85,16 +84,28 @@ def test_with_replace_a_key_of_the_client_for_litellm_is_dropped(
 
 
 @pytest.fixture(scope="module")
-def forwarding(govern: Callable[[str], Gateway], litellm: LiteLLM) -> Gateway:
-    return govern(
+def forwarding(
+    govern: Callable[..., Gateway], litellm: LiteLLM, tmp_path_factory: pytest.TempPathFactory
+) -> Gateway:
+    """LiteLLM's key came by its hash, out of its table."""
+    gateway = govern(
         f"""
         upstream_auth = "forward"
-        [[api_tokens]]
-        name = "litellms"
-        workspace = "acme"
-        sha256 = "{hash_api_token(MASTER_KEY)}"
-        """
+        [[upstreams]]
+        name = "litellm"
+        url = "{litellm.url}"
+        litellm_headers = true
+        """,
+        upstream=None,
     )
+    keys = tmp_path_factory.mktemp("exported") / "LiteLLM_VerificationToken.csv"
+    keys.write_text(
+        "token,key_alias,user_id,team_id,blocked,expires\n"
+        f"{hash_api_token(MASTER_KEY)},ann's laptop,ann,search,f,\n"
+    )
+    command = ["token", "import", str(keys), "--workspace", "acme", "--config", str(gateway.config)]
+    subprocess.run(govmiddleware(*command), check=True, capture_output=True)
+    return gateway
 
 
 @pytest.mark.parametrize(
@@ -112,24 +123,28 @@ def forwarding(govern: Callable[[str], Gateway], litellm: LiteLLM) -> Gateway:
 def test_with_forward_litellm_judges_the_clients_own_key(
     forwarding: Gateway, provider: ScriptedProvider, credentials: dict[str, str], status: int
 ) -> None:
-    answer = httpx.post(forwarding.url + CHAT, json=BODY, headers=credentials)
+    answer = httpx.post(forwarding.url + CHAT, json=BODY, headers=credentials, timeout=30)
     assert answer.status_code == status, answer.text
     assert len(provider.exchanges) == (status == 200)
 
 
-def test_a_key_of_litellms_that_was_imported_by_its_hash_works_and_litellm_sees_it(
-    govern: Callable[[str], Gateway], litellm: LiteLLM, provider: ScriptedProvider, tmp_path: Path
+def test_with_litellm_headers_litellm_hears_of_whom_the_call_counts_for(
+    forwarding: Gateway, provider: ScriptedProvider
 ) -> None:
-    gateway = govern('upstream_auth = "forward"')
-    keys = tmp_path / "LiteLLM_VerificationToken.csv"
-    keys.write_text(
-        "token,key_alias,user_id,team_id,blocked,expires\n"
-        f"{hash_api_token(MASTER_KEY)},ann's laptop,ann,search,f,\n"
-    )
-    command = ["token", "import", str(keys), "--workspace", "acme", "--config", str(gateway.config)]
-    subprocess.run(govmiddleware(*command), check=True, capture_output=True)
-    headers = {"authorization": f"Bearer {MASTER_KEY}"}
-    answer = httpx.post(gateway.url + CHAT, json=BODY, headers=headers, timeout=30)
+    headers = {
+        "authorization": f"Bearer {MASTER_KEY}",
+        "x-gov-session": "s-1",
+        "x-litellm-customer-id": "mallory",
+        "x-litellm-tags": "team=other,urgent",
+    }
+    answer = httpx.post(forwarding.url + CHAT, json=BODY, headers=headers, timeout=30)
     assert answer.status_code == 200, answer.text
-    record = gateway.record(answer.headers)
-    assert (record.api_token, record.user, record.tags) == ("ann's laptop", "ann", {"team": "search"})
+    record = forwarding.record(answer.headers)
+    assert (record.api_token, record.user, record.session) == ("ann's laptop", "ann", "s-1")
+    [exchange] = provider.exchanges
+    passed_on = {name.decode(): value.decode() for name, value in exchange.headers}
+    assert {name: value for name, value in passed_on.items() if name.startswith("x-litellm-")} == {
+        "x-litellm-end-user-id": "ann",
+        "x-litellm-session-id": "s-1",
+        "x-litellm-tags": "urgent,team=search",
+    }
