@@ -77,9 +77,9 @@ def read_tokens(rows: Sequence[Row], *, workspace: str, role: Role) -> list[Toke
 
 def _ours(row: Row, workspace: str, role: Role) -> TokenRow:
     if unknown := [column for column in row.fields if column not in COLUMNS]:
-        raise ConfigurationError(
-            f"{row.where}: {unknown[0]}", HIDDEN, f"one of the columns {', '.join(COLUMNS)}"
-        )
+        # Without a header the first line would be taken for it, and that may hold a secret.
+        shown = unknown[0] if re.fullmatch("[a-z_]{1,20}", unknown[0]) else HIDDEN
+        raise ConfigurationError(f"{row.where}: column", shown, f"one of {', '.join(COLUMNS)}")
     if ("sha256" in row.fields) == ("secret" in row.fields):
         raise ConfigurationError(f"{row.where}: sha256", None, "the hash of the secret, or the column secret")
     secret = row.text("secret")
