@@ -3,7 +3,7 @@
 {{- range $name, $secret := . }}
 - name: {{ $name }}
   valueFrom:
-    secretKeyRef: {name: {{ $secret.name }}, key: {{ $secret.key }}}
+    secretKeyRef: {name: {{ $secret.name | quote }}, key: {{ $secret.key | quote }}}
 {{- end -}}
 {{- end -}}
 
@@ -28,11 +28,11 @@
 
 {{- define "govmiddleware.container" -}}
 name: govmiddleware
-image: {{ include "govmiddleware.image" . }}
+image: {{ include "govmiddleware.image" . | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 args:
   - serve
-  - --host={{ .Values.host }}
+  - {{ printf "--host=%s" .Values.host | quote }}
   - --port=8080
   - --workers={{ .Values.workers }}
   - --drain-seconds={{ .Values.drain.seconds }}
@@ -44,16 +44,16 @@ lifecycle:
   preStop:
     sleep: {seconds: {{ .Values.drain.preStopSeconds }}}
 startupProbe:
-  httpGet: {path: {{ include "govmiddleware.controlPrefix" . }}/healthz, port: http}
+  httpGet: {path: "{{ include "govmiddleware.controlPrefix" . }}/healthz", port: http}
   periodSeconds: 1
   failureThreshold: 60
 livenessProbe:
-  httpGet: {path: {{ include "govmiddleware.controlPrefix" . }}/healthz, port: http}
+  httpGet: {path: "{{ include "govmiddleware.controlPrefix" . }}/healthz", port: http}
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6
 readinessProbe:
-  httpGet: {path: {{ include "govmiddleware.controlPrefix" . }}/readyz, port: http}
+  httpGet: {path: "{{ include "govmiddleware.controlPrefix" . }}/readyz", port: http}
   periodSeconds: 5
   timeoutSeconds: 3
   failureThreshold: 2
@@ -70,12 +70,12 @@ volumeMounts:
 {{- define "govmiddleware.litellm" -}}
 {{- with .Values.litellm -}}
 name: litellm
-image: {{ .image.repository }}:{{ .image.tag }}
+image: "{{ .image.repository }}:{{ .image.tag }}"
 restartPolicy: Always
 args: [--config, /etc/litellm/config.yaml, --host, 127.0.0.1, --port, {{ .port | quote }}]
 env:
   - {name: HOME, value: /tmp}
-  {{- include "govmiddleware.secretEnv" .env | nindent 2 }}
+  {{- with include "govmiddleware.secretEnv" .env | trim }}{{ . | nindent 2 }}{{ end }}
   {{- with .extraEnv }}{{ toYaml . | nindent 2 }}{{ end }}
 startupProbe:
   exec: &alive
