@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.helm.rendering import SETS, container, of_kind, rendered, yaml
 
 from govmiddleware.cli.check import check
 from govmiddleware.cli.root import app
 from govmiddleware.settings import load
+from tests.helm.rendering import SETS, container, of_kind, rendered, yaml
 
 SECRETS = {
     "GOV_JOURNAL_URL": "postgresql://gov:secret@db/gov",

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+
 from tests.helm.rendering import (
     NOTES,
     SETS,
@@ -195,7 +196,7 @@ def test_a_change_of_the_configuration_rolls_the_pods_and_nothing_else_does() ->
     values = values_of("minimal")
     changed = {**values, "config": {**values["config"], "mode": "dry_run"}}
     assert checksum(values) != checksum(changed)
-    assert checksum(values) == checksum({**values, "service": {"port": 8080}})
+    assert checksum(values) == checksum({**values, "service": {"type": "NodePort"}})
 
 
 @each_set

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+
 from tests.helm.custom_kinds import SHAPES
 from tests.helm.rendering import CHART, NOTES, SETS, helm, objects, rendered, values_of
 
@@ -67,8 +68,7 @@ def test_there_is_no_golden_file_of_a_value_set_that_is_gone() -> None:
 def _without_copies(text: str) -> str:
     """Without the dashboard and the alerts, which stand elsewhere and change more often."""
     for copy in (CHART / "files").iterdir():
-        for indent in (2, 4):
-            text = text.replace(
-                textwrap.indent(copy.read_text().strip(), " " * indent), f"{' ' * indent}# {copy.name}"
-            )
+        for indent in ("  ", "    "):
+            content = textwrap.indent(copy.read_text().strip(), indent, lambda line: True)
+            text = text.replace(content, f"{indent}# {copy.name}")
     return text

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+
 from tests.helm.rendering import CHART, helm, render, values_of
 
 AUDIT_KEY = {"name": "govmiddleware", "key": "audit-key"}
