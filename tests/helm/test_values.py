@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -13,7 +14,10 @@ AUDIT_KEY = {"name": "govmiddleware", "key": "audit-key"}
 JOURNAL_URL = {"name": "govmiddleware", "key": "journal-url"}
 UPSTREAM = {"upstream": "http://vllm:8000"}
 
-AS_KUBERNETES_HAS_IT = "As Kubernetes has it"
+
+def _documented() -> list[dict[str, Any]]:
+    page = (CHART.parents[1] / "docs" / "kubernetes.md").read_text()
+    return [helm.values_from_yaml(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
 
 
 @pytest.mark.parametrize(
@@ -86,6 +90,11 @@ def test_a_password_may_stand_for_itself_nowhere_but_as_a_variable() -> None:
     values = values_of("production")
     assert "$(REDIS_PASSWORD)@" in values["store"]["url"]
     render(values)
+
+
+@pytest.mark.parametrize("values", _documented())
+def test_the_values_in_the_docs_are_accepted(values: dict[str, Any]) -> None:
+    assert render(values)
 
 
 def test_every_object_of_the_schema_is_closed() -> None:

@@ -74,7 +74,7 @@ image: "{{ .image.repository }}:{{ .image.tag }}"
 restartPolicy: Always
 args: [--config, /etc/litellm/config.yaml, --host, 127.0.0.1, --port, {{ .port | quote }}]
 env:
-  - {name: HOME, value: /tmp}
+  - {name: LITELLM_MODE, value: PRODUCTION}
   {{- with include "govmiddleware.secretEnv" .env | trim }}{{ . | nindent 2 }}{{ end }}
   {{- with .extraEnv }}{{ toYaml . | nindent 2 }}{{ end }}
 startupProbe:
