@@ -64,6 +64,7 @@ from govmiddleware.services.override_events import OverrideEvents
 from govmiddleware.services.override_wait import LOOK_SECONDS, OverrideWait
 from govmiddleware.services.overrides import CARE_SECONDS, Overrides
 from govmiddleware.services.people import People
+from govmiddleware.services.periodic_audit import PeriodicAudit
 from govmiddleware.services.raises import Raises
 from govmiddleware.services.rebuild import Rebuilding
 from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
@@ -73,6 +74,7 @@ from govmiddleware.services.settlement_watch import CHECK_SECONDS, SettlementWat
 from govmiddleware.services.upkeep import Upkeep
 from govmiddleware.services.usage import UsageReports
 from govmiddleware.services.usage_reset import UsageReset
+from govmiddleware.services.vital_signs import VITAL_SECONDS, VitalSigns
 from govmiddleware.services.webhook_delivery import WebhookDelivery
 from govmiddleware.settings import Settings, load
 from govmiddleware.settings_limits import LimitSettings, read_limit
@@ -100,6 +102,7 @@ class Governance:
     ) -> None:
         self.settings = settings
         self.metrics = metrics or Metrics()
+        self.metrics.know_limits(limit.name for limit in settings.limits)
         self.providers = tuple(upstream.provider() for upstream in settings.all_upstreams)
         self.prices = PriceBook(tuple(price.configured() for price in settings.prices))
         self.token_counter = TokenCounter(self.metrics)
@@ -153,6 +156,12 @@ class Governance:
             lease_seconds=settings.lease_seconds,
             sweep_seconds=settings.sweep_seconds,
         )
+        vital_signs = VitalSigns(self.ledger, self.upkeep, self.metrics)
+        self.upkeep.also(VITAL_SECONDS, vital_signs.look)
+        self.upkeep.also(0, vital_signs.sample_lag)
+        if settings.audit_seconds:
+            audits = PeriodicAudit(self.ledger, self.audit, self.metrics, seconds=settings.audit_seconds)
+            self.upkeep.also(audits.look_seconds, audits.look)
         self.webhook = self._made_webhook()
         self.limit_events = LimitEvents(self.metrics, self.webhook)
         if self.webhook is not None:

@@ -271,6 +271,7 @@ class Settings(BaseSettings):
     unmetered_routes: Literal["refuse", "forward"] = "refuse"
     lease_seconds: Annotated[float, BeforeValidator(no_bool), Field(ge=1, allow_inf_nan=False)] = 60
     sweep_seconds: Positive = 15
+    audit_seconds: Annotated[float, BeforeValidator(no_bool), Field(ge=0, le=2_678_400)] = 3600
     max_body_bytes: PositiveInt = 33_554_432
     connect_timeout: Positive = 5
     first_byte_timeout: Positive = 600

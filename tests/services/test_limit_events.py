@@ -140,13 +140,16 @@ async def test_another_user_has_events_of_its_own_and_so_has_another_workspace(
     assert len({each["id"] for each in receiver[0].taken}) == 4
 
 
-@pytest.mark.parametrize(("window", "seconds"), [(DAY, 86_400), (SlidingWindow(60), 180)])
+@pytest.mark.parametrize(
+    ("window", "seconds", "kind"), [(DAY, 86_400, "budget"), (SlidingWindow(60), 180, "rate")]
+)
 async def test_the_next_window_has_an_event_again_under_another_id(
     governance: Governance,
     receiver: tuple[Receiver, str],
     gov_clock: Clock,
     window: CalendarWindow | SlidingWindow,
     seconds: int,
+    kind: str,
 ) -> None:
     for _ in range(2):
         await use(governance, limit(window=window), 60)
@@ -155,6 +158,8 @@ async def test_the_next_window_has_an_event_again_under_another_id(
     await governance.webhook.close()
     assert [each["type"] for each in receiver[0].taken] == ["limit.soft"] * 2
     assert len({each["id"] for each in receiver[0].taken}) == 2
+    labels = {"limit": "tokens", "kind": kind, "past": "soft"}
+    assert governance.metrics.registry.get_sample_value("govmiddleware_limit_events_total", labels) == 2
 
 
 @pytest.mark.parametrize("mode", [Mode.DRY_RUN, Mode.SUGGEST])

@@ -212,7 +212,7 @@ async def test_a_call_whose_reservation_was_swept_is_corrected_when_it_ends(
     async with worker.reservations.hold(call, LIMITS):
         worker.clock.advance(LEASE)
         assert await worker.ledger.sweep("acme", call.request_id)
-        worker.upkeep._open[call.request_id] = (call.reservation, 0)  # type: ignore[assignment]
+        worker.upkeep._open[call.request_id].renewed = 0
         await worker.upkeep._renew_leases()
         assert "before its call ended" in caplog.text
         assert worker.metric("open_reservations") == 0

@@ -82,8 +82,9 @@ def test_metrics_count_what_passed_and_bound_their_labels(run_sidecar: Run) -> N
     for model in ("gpt-4o-mini", "made-up-1", "made-up-2"):
         httpx.post(f"{sidecar.url}/v1/chat/completions", json=hello | {"model": model}, headers=HEADERS)
     text = httpx.get(f"{sidecar.url}/gov/metrics").text
-    requests = 'govmiddleware_requests_total{model="%s",protocol="openai.chat",status="%s"} %s'
+    named = 'model="%s",protocol="openai.chat",provider="default",status="%s"'
+    requests = f"govmiddleware_requests_total{{{named}}} %s"
     assert requests % ("gpt-4o-mini", "2xx", "1.0") in text
     assert requests % ("other", "4xx", "2.0") in text
     assert "made-up" not in text
-    assert 'govmiddleware_tokens_total{kind="output",model="gpt-4o-mini"} 9.0' in text
+    assert 'govmiddleware_tokens_total{kind="output",model="gpt-4o-mini",provider="default"} 9.0' in text

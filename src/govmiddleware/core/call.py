@@ -75,6 +75,15 @@ class Reading(StrEnum):
     WHOLE = "whole"  # read to its end
 
 
+class AnswerEnd(StrEnum):
+    """How an answer came to its end."""
+
+    WHOLE = "whole"
+    CLIENT_LEFT = "client_left"
+    UPSTREAM_CUT = "upstream_cut"  # broken off, or a stream without the end that its protocol gives it
+    LIMIT = "limit"
+
+
 class Progress(StrEnum):
     """How far the call to the upstream came."""
 
@@ -187,6 +196,10 @@ class Call:
 
     # Meter
     reading: Reading = Reading.UNREAD
+    first_chunk: float | None = None
+    """Of a stream: when its first bytes came, by the clock of `started`."""
+    answer_end: AnswerEnd | None = None
+    """Of an answer that has begun."""
     model_served: str | None = None
     deployment_is_named: bool = False
     """Whether it is a gateway behind us that says which model served, and not the model's own name for itself."""

@@ -397,8 +397,16 @@ class Ledger(Protocol):
         """
         ...
 
+    async def take_audit_turn(self, turn_ms: int) -> bool:
+        """The same of the audit."""
+        ...
+
     async def workspaces(self) -> list[str]:
         """All workspaces that ever had a reservation."""
+        ...
+
+    async def ping(self) -> None:
+        """Raises StoreUnavailable where the store does not answer."""
         ...
 
     async def takes_writes(self) -> bool:

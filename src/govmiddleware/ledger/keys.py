@@ -7,6 +7,7 @@ script can change them together.
 |----------------------------|--------|-------------------------------------------|------------------------------------|
 | gov:workspaces             | set    | names of all workspaces                   | for ever: the directory            |
 | gov:sweeper                | string | who walks all workspaces: HOST:PID        | by TTL, shorter than sweep_seconds |
+| gov:auditor                | string | who audits all workspaces: HOST:PID       | by TTL: audit_seconds              |
 | gov:drainer                | hash   | `by`: who drains, HOST:PID:NUMBER; and    | by TTL, five seconds after it ends |
 |                            |        | `report`, how far behind it is, JSON      |                                    |
 | gov:backfiller             | string | who backfills limits: HOST:PID            | by TTL: two minutes                |
@@ -40,6 +41,7 @@ from __future__ import annotations
 
 WORKSPACES = "gov:workspaces"
 SWEEPER = "gov:sweeper"
+AUDITOR = "gov:auditor"
 DRAINER = "gov:drainer"
 BACKFILLER = "gov:backfiller"
 BACKFILL_NOTES = "gov:backfill"

@@ -32,7 +32,7 @@ from govmiddleware.ledger import scripts
 from govmiddleware.ledger.connection import PATIENCE_SECONDS, PROBE_SECONDS, Client, ask_each_node, store_call
 from govmiddleware.ledger.directory import read_directory
 from govmiddleware.ledger.epochs import Epochs
-from govmiddleware.ledger.keys import SWEEPER, WORKSPACES, WorkspaceKeys
+from govmiddleware.ledger.keys import AUDITOR, SWEEPER, WORKSPACES, WorkspaceKeys
 
 _FIRST_COUNTER = 6
 """Where in the KEYS of acquire the counters begin."""
@@ -208,8 +208,11 @@ class RedisLedger:
         async with store_call():
             if self._keys:
                 await self._redis.sadd(WORKSPACES, *self._keys)
-            sweeper = f"{socket.gethostname()}:{os.getpid()}"  # for people who look
-            return bool(await self._redis.set(SWEEPER, sweeper, nx=True, px=turn_ms))
+            return await self._take_turn(SWEEPER, turn_ms)
+
+    async def take_audit_turn(self, turn_ms: int) -> bool:
+        async with store_call():
+            return await self._take_turn(AUDITOR, turn_ms)
 
     async def workspaces(self) -> list[str]:
         """The directory."""
@@ -246,6 +249,10 @@ class RedisLedger:
                 if records >= self._journal_max_records:
                     return True
         return False
+
+    async def _take_turn(self, key: str, turn_ms: int) -> bool:
+        me = f"{socket.gethostname()}:{os.getpid()}"  # for people who look
+        return bool(await self._redis.set(key, me, nx=True, px=turn_ms))
 
     async def _workspace(self, workspace: str) -> WorkspaceKeys:
         """Its keys; before the first one is written, its name is in the directory."""

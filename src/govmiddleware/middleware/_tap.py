@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 from starlette.types import Message, Send
 
-from govmiddleware.core.call import Call, Reading
+from govmiddleware.core.call import AnswerEnd, Call, Reading
 from govmiddleware.core.estimate import family_of
 from govmiddleware.core.ports import UsageReader
 from govmiddleware.core.tokens import count_tokens, encoding_for
@@ -60,7 +61,8 @@ class Tap:
         self._has_room = True
         self._holds = False
         self._left: int | None = None
-        self._ended = False
+        self._begun = self._ended = False
+        self._nobody_listens = False
         self._pending: list[str] = []
         self._pending_characters = 0
         self._pending_bytes = 0
@@ -78,9 +80,27 @@ class Tap:
                 if self._holds and not message["body"] and message["more_body"]:
                     return
                 await self._conclude()
-        await self._send(message)
+        try:
+            await self._send(message)
+        except OSError:  # what ASGI lets it raise then (2.4, "Send")
+            self._nobody_listens = True
+            raise
         if self._call.was_cut:
             raise StreamCut
+
+    def end(self, error: Exception | None) -> AnswerEnd | None:
+        """How the answer ended, once the app is done, was cancelled or has raised `error`; None where none had
+        begun."""
+        call, reader = self._call, self._reader
+        if not self._begun:
+            return None
+        if call.was_cut:
+            return AnswerEnd.LIMIT
+        if self._ended:
+            is_whole = reader is None or reader.finished or not call.stream
+            return AnswerEnd.WHOLE if is_whole else AnswerEnd.UPSTREAM_CUT
+        broke = error is not None and not self._nobody_listens
+        return AnswerEnd.UPSTREAM_CUT if broke else AnswerEnd.CLIENT_LEFT
 
     def close(self) -> None:
         """The answer is over, as it should be or not."""
@@ -95,7 +115,7 @@ class Tap:
             self._count()
 
     def _start(self, message: Message) -> Message:
-        call = self._call
+        call, self._begun = self._call, True
         headers = list(message.get("headers", ()))
         values = {name.lower(): value.strip().lower() for name, value in headers}
         call.model_served = litellm.model_served(headers)
@@ -129,6 +149,8 @@ class Tap:
     async def _body(self, message: Message) -> Message:
         body: bytes = message.get("body", b"")
         more: bool = message.get("more_body", False)
+        if body and self._call.stream and self._call.first_chunk is None:
+            self._call.first_chunk = time.monotonic()
         if self._left is not None:
             self._left -= len(body)
         self._ended = not more or self._left == 0

@@ -9,7 +9,6 @@ from urllib.parse import quote
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from govmiddleware.core.call import Call, Progress
-from govmiddleware.core.refusals import LimitRefusal
 from govmiddleware.metrics import Metrics
 from govmiddleware.middleware._enter import enter
 from govmiddleware.services.refusal_log import RefusalLog
@@ -49,8 +48,7 @@ class Journal:
         self.metrics.ended(call)
         refusal = call.refusal
         if refusal is not None:
-            limit = refusal.failures[0].limit.name if isinstance(refusal, LimitRefusal) else ""
-            self.metrics.refused(refusal, limit)
+            self.metrics.refused(refusal)
             if call.principal is not None and call.progress is Progress.NOT_DISPATCHED:
                 self.refusals.record(call, refusal)
         if logger.isEnabledFor(logging.INFO):

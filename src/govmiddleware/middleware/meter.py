@@ -30,13 +30,16 @@ class Meter:
         injected = call.protocol.request_usage(call.body)
         scope = _readable(scope, call.body, is_edited=injected or call.grow is not None)
         tap = Tap(call, send, usage_was_injected=injected)
+        error: Exception | None = None
         try:
             await self.app(scope, receive, tap)
-        except Exception:
+        except Exception as raised:
+            error = raised
             if not call.was_cut:  # else this is how the app heard of it
                 raise
         finally:
             tap.close()
+            call.answer_end = tap.end(error)
 
 
 def _readable(scope: Scope, body: RequestBody, *, is_edited: bool) -> Scope:

@@ -177,7 +177,7 @@ class Admission:
                     call.evaluations += evaluations
                     if outcome.shadow_output < 0:
                         call.would_refuse = refusal_for(evaluations, Mode.DRY_RUN)
-                        self._metrics.dry_run_refusals.labels(call.would_refuse.failures[0].limit.name).inc()
+                        self._metrics.would_refuse(call.would_refuse)
                 return outcome
             case LimitsExceeded():
                 self._upkeep.sweep_soon(workspace, outcome.expired)

@@ -101,7 +101,7 @@ class Calibrator:
         usage, estimate = charge.usage, call.estimated_input_tokens
         if charge.settlement is not Settlement.EXACT or not usage.input_tokens or not estimate:
             return
-        self._metrics.bounded(call, usage)
+        self._metrics.estimated(call, usage)
         model = call.model or ""
         if len(model) > _LONGEST_MODEL or not call.shows_its_size or _has_others(usage):
             return

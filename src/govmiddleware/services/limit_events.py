@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from datetime import UTC, datetime
+from typing import Literal
 
 import msgspec
 
@@ -29,7 +30,7 @@ class LimitEvents:
 
     def tell(self, event: LimitEvent) -> None:
         """Never waits: it is called on a request's way."""
-        self._metrics.limit_events.labels(event.evaluation.limit.name, _past(event)).inc()
+        self._metrics.crossed(event.evaluation.limit, _past(event))
         # A rate is crossed every day, and every second by whoever is in a hurry: no news for an operator.
         level = logging.INFO if event.evaluation.limit.refuses_as_rate else logging.WARNING
         if logger.isEnabledFor(level):
@@ -105,5 +106,5 @@ def _amount(limit: Limit, amount: int) -> str:
     return usd_text(amount) if limit.meter is Meter.COST_USD else str(amount)
 
 
-def _past(event: LimitEvent) -> str:
+def _past(event: LimitEvent) -> Literal["soft", "hard"]:
     return "hard" if event.is_hard else "soft"

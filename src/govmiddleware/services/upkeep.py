@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from govmiddleware.core.call import Reservation
@@ -24,6 +25,15 @@ round must not find its own turn still running."""
 Write = Callable[[], Awaitable[object]]
 
 
+@dataclass(slots=True)
+class _Open:
+    """A reservation whose call runs, and when it was opened and last renewed."""
+
+    reservation: Reservation
+    opened: float
+    renewed: float
+
+
 class Upkeep:
     """The tasks of one process beside its requests.
 
@@ -40,8 +50,8 @@ class Upkeep:
         self._metrics = metrics
         self._lease_seconds = lease_seconds
         self._turn_ms = max(1, round(_TURN * sweep_seconds * 1000))
-        self._open: dict[str, tuple[Reservation, float]] = {}
-        """With the time of its last renewal."""
+        self._open: dict[str, _Open] = {}
+        """The oldest first."""
         self._tasks: set[asyncio.Task[object]] = set()
         self._work: list[tuple[float, Callable[[], Awaitable[None]]]] = [
             (lease_seconds / 6, self._renew_leases),
@@ -71,12 +81,18 @@ class Upkeep:
 
     def opened(self, reservation: Reservation) -> None:
         """Renew its lease until it is closed."""
-        self._open[reservation.id] = (reservation, time.monotonic())
+        now = time.monotonic()
+        self._open[reservation.id] = _Open(reservation, opened=now, renewed=now)
         self._metrics.open_reservations.set(len(self._open))
 
     def closed(self, reservation: Reservation) -> None:
         self._open.pop(reservation.id, None)
         self._metrics.open_reservations.set(len(self._open))
+
+    def oldest_seconds(self) -> float:
+        """For how long the oldest reservation has been open; 0 where none is."""
+        oldest = next(iter(self._open.values()), None)
+        return 0.0 if oldest is None else time.monotonic() - oldest.opened
 
     async def finish(self, work: Coroutine[Any, Any, None]) -> None:
         """Await `work`; a cancellation of the caller does not cancel it."""
@@ -118,9 +134,9 @@ class Upkeep:
 
     async def _renew_leases(self) -> None:
         now = time.monotonic()
-        for reservation, renewed in list(self._open.values()):
-            if renewed <= now - self._lease_seconds / 3:
-                await self._renew(reservation, now)
+        for each in list(self._open.values()):
+            if each.renewed <= now - self._lease_seconds / 3:
+                await self._renew(each.reservation, now)
 
     async def _renew(self, reservation: Reservation, now: float) -> None:
         """A failure is tried again at the next tick; it must not keep the other leases from renewal."""
@@ -133,10 +149,10 @@ class Upkeep:
         except StoreUnavailable as error:
             logger.warning("the lease of %s could not be renewed: %s", reservation.id, error)
             return
-        if reservation.id not in self._open:
+        if (each := self._open.get(reservation.id)) is None:
             return  # settled meanwhile
         if any(alive):
-            self._open[reservation.id] = (reservation, now)
+            each.renewed = now
         else:
             logger.warning(
                 "reservation %s was swept, or lost by the store, before its call ended", reservation.id
