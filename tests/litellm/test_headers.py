@@ -37,6 +37,7 @@ def test_litellms_headers_reach_the_client_unharmed(
         litellm.url + CHAT,
         json=BODY | {"stream": stream},
         headers={"authorization": f"Bearer {MASTER_KEY}", "accept-encoding": "identity"},
+        timeout=30,
     )
     through = http.post(CHAT, json=BODY | {"stream": stream}, headers={"accept-encoding": "identity"})
     added = {name for name in through.headers if name.startswith("x-gov-")}
