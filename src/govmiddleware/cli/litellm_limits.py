@@ -6,6 +6,7 @@ Source: litellm/proxy/schema.prisma, litellm_core_utils/duration_parser.py and t
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -39,6 +40,7 @@ _STAYS = {
     "budget_fallbacks": "a call past its budget is refused or clamped here, not sent to another model",
     "allowed_model_region": "regions are deployments, and stay LiteLLM's",
 }
+_LONGEST_NAME = 64
 _IN_FORCE_FOR_ALL = ("all-proxy-models", "all-team-models")
 
 
@@ -55,23 +57,22 @@ class Translation:
     limits: list[dict[str, object]] = field(default_factory=list)
     spent: dict[str, Decimal] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
+    _made: Counter[str] = field(default_factory=Counter)
+    """How many limits there are of a name: what is cut short, or of other letters, may become the same."""
 
     def add(self, name: str, fields: Mapping[str, object], where: str) -> str | None:
         """Returns the limit's name; None where there can be no such limit, which `left` tells."""
-        named = {"name": self._unique(re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-")), **fields}
-        scopes = named["scope"]
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-")[:_LONGEST_NAME]
+        self._made[name] += 1
+        if (number := self._made[name]) > 1:
+            name = f"{name[: _LONGEST_NAME - 7]}-{number}"
         try:
-            read_limit(named, [])
+            read_limit({"name": name, **fields}, [])
         except ConfigurationError as error:
-            self.left.append(f"{where}: a limit on {scopes}: {error}")
+            self.left.append(f"{where}: a limit on {fields['scope']}: {error}")
             return None
-        self.limits.append(named)
-        return str(named["name"])
-
-    def _unique(self, name: str) -> str:
-        taken = {limit["name"] for limit in self.limits}
-        names = [name[:64], *(f"{name[:60]}-{number}" for number in range(2, len(taken) + 3))]
-        return next(each for each in names if each not in taken)
+        self.limits.append({"name": name, **fields})
+        return name
 
 
 @dataclass(frozen=True, slots=True)
