@@ -16,9 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 from urllib.parse import urlencode
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -57,11 +58,12 @@ def show_all(folder: Path) -> None:
     ours = govmiddleware_python()
 
     heading("Processes")
-    key = secrets.token_urlsafe(24)
+    key, admin_token = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
     litellm_url, url, prometheus_url = (f"http://127.0.0.1:{free_port()}" for _ in range(3))
     around = {name: value for name, value in os.environ.items() if not name.startswith("GOV_")}
     ours_environment = {
         **around,
+        "GOV_ADMIN_TOKEN": admin_token,
         "GOV_CONFIG": str(HERE / "govmiddleware.toml"),
         "GOV_DATA_DIR": str(folder / "data"),
         "GOV_REDIS_URL": "embedded",
@@ -78,6 +80,7 @@ def show_all(folder: Path) -> None:
         "LITELLM_MASTER_KEY": f"sk-{secrets.token_hex(32)}",
         "LITELLM_MODE": "PRODUCTION",
         "LITELLM_TELEMETRY": "False",
+        "NO_DOCS": "True",
         "OPENAI_API_KEY": os.environ.get("OPENAI_API_KEY") or "none",
         "ANTHROPIC_API_KEY": os.environ.get("ANTHROPIC_API_KEY") or "none",
     }
@@ -98,22 +101,22 @@ def show_all(folder: Path) -> None:
         ) as wait_for_us,
         prometheus(prometheus_url, url, folder) as wait_for_prometheus,
     ):
-        wait_for_litellm(f"{litellm_url}/health/liveliness")
-        wait_for_us(f"{url}/gov/readyz")
-
-        heading("A client: the openai SDK through govmiddleware")
         client_environment = {
             **os.environ,
             "OPENAI_BASE_URL": f"{url}/v1",
             "APP_TOKEN": run("token", "create", "my-app", "--workspace", "acme").strip(),
             "NIGHTLY_TOKEN": run("token", "create", "nightly-report", "--workspace", "acme").strip(),
         }
+        wait_for_us(f"{url}/gov/readyz")
+        wait_for_litellm(f"{litellm_url}/health/liveliness")
+
+        heading("A client: the openai SDK through govmiddleware")
         # LiteLLM's environment has the SDK.
         subprocess.run([litellm / "bin/python", HERE / "client.py"], env=client_environment, check=True)
 
         heading("Usage by user, and the limits")
         print(run("usage", "--by", "user"))
-        usage = json.loads(run("usage", "--by", "user", "--json"))
+        usage = usage_by_user(url, admin_token)
         [trial] = [float(group["cost_usd"]) for group in usage["groups"] if group["id"] == "trial"]
         expect(0 < trial <= 0.002, f"the trial's budget of 0.002 USD held: {trial} were spent")
 
@@ -160,6 +163,14 @@ def prometheus(prometheus_url: str, url: str, folder: Path) -> Iterator[Ready | 
     ]
     with process("Prometheus", [program, *flags], dict(os.environ), folder) as wait:
         yield wait
+
+
+def usage_by_user(url: str, admin_token: str) -> dict[str, Any]:
+    """What the control plane says, as programs ask it."""
+    request = Request(f"{url}/gov/api/v1/usage?by=user", headers={"authorization": f"Bearer {admin_token}"})
+    with urlopen(request, timeout=5) as answer:
+        usage: dict[str, Any] = json.load(answer)
+    return usage
 
 
 def prometheus_value(prometheus_url: str, query: str) -> float | None:
