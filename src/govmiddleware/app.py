@@ -133,7 +133,7 @@ class Governance:
         self.api_token_registry = ApiTokenRegistry(
             self.api_token_store,
             registry_copy,
-            configured=((token.workspace, token.name) for token in settings.api_tokens),
+            configured={token.sha256: (token.workspace, token.name) for token in settings.api_tokens},
         )
         self.limits = LimitRegistry(
             limit_store,

@@ -172,6 +172,7 @@ class UpstreamSettings(Frozen):
     idle_timeout: Positive | None = None
     max_connections: PositiveInt | None = None
     trust_cost_header: bool = False
+    litellm_headers: bool = False
 
     @model_validator(mode="after")
     def _has_one_key(self) -> UpstreamSettings:

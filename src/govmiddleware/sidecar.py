@@ -105,6 +105,7 @@ class Sidecar:
             base_url=upstream.url,
             upstream_auth=upstream.auth or settings.upstream_auth,
             upstream_api_key=upstream.credential(key),
+            litellm_headers=upstream.litellm_headers,
             connections=Connections(upstream.max_connections, wait_seconds=connect_timeout),
         )
 

@@ -286,6 +286,29 @@ def test_configured_prices_come_first_by_name_or_glob_and_a_bare_star_comes_last
     assert mine.max_output_tokens == 77
 
 
+def test_a_bare_same_as_stands_in_for_other_models_and_a_price_of_its_own_does_not() -> None:
+    book = PriceBook(
+        [
+            ConfiguredPrice("group", same_as="gpt-4o", max_output_tokens=5),
+            ConfiguredPrice("alias-of-group", same_as="group"),
+            ConfiguredPrice("discounted", same_as="gpt-4o", input_usd_per_mtok=Decimal(1)),
+            ConfiguredPrice("alias-of-discounted", same_as="discounted"),
+        ]
+    )
+    stand_in = {
+        model: price.is_stand_in
+        for model in ("group", "alias-of-group", "discounted", "alias-of-discounted", "gpt-4o")
+        if (price := book.find(model))
+    }
+    assert stand_in == {
+        "group": True,
+        "alias-of-group": True,
+        "discounted": False,
+        "alias-of-discounted": False,
+        "gpt-4o": False,
+    }
+
+
 def test_same_as_takes_what_is_left_out_from_another_model() -> None:
     prices = [
         ConfiguredPrice("deployment-1", same_as="gpt-5.6-sol"),

@@ -30,14 +30,14 @@ SECRET = "a-secret-of-any-shape"
 CONFIGURATION = f"""
 upstream_api_key = "{MASTER_KEY}"
 
-# Both may be served by gpt-4o: one is a model group, the other has a fallback.
+# One is a model group, the other has a fallback: the dearest that may serve them, or a dearer one.
 [[prices]]
 model = "house-model"
 same_as = "gpt-4o"
 
 [[prices]]
 model = "frail-model"
-same_as = "gpt-4o"
+same_as = "gpt-4-turbo"
 
 # For every call, so that there are counters to audit.
 [[limits]]
@@ -142,18 +142,21 @@ def litellm(starting_litellm: LiteLLM, shared_gateway: Gateway) -> LiteLLM:
 @pytest.fixture(scope="session")
 def govern(
     starting_litellm: LiteLLM, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[str], Gateway]]:
-    """Starts sidecars in front of LiteLLM with more configuration; they end with the session."""
+) -> Iterator[Callable[..., Gateway]]:
+    """Starts sidecars in front of LiteLLM with more configuration; they end with the session.
+
+    `upstream=None`: the configuration says where LiteLLM is.
+    """
     with ExitStack() as running:
 
-        def run(more: str) -> Gateway:
+        def run(more: str, *, upstream: str | None = starting_litellm.url) -> Gateway:
             folder = tmp_path_factory.mktemp("gov")
             store = running.enter_context(EmbeddedStore(folder / "data"))
             journal_url = f"sqlite:///{folder}/journal.sqlite"
             config = folder / "govmiddleware.toml"
             config.write_text(
                 f"""
-                upstream = "{starting_litellm.url}"
+                {f'upstream = "{upstream}"' if upstream else ""}
                 redis_url = "{store}"
                 journal_url = "{journal_url}"
                 {more}
@@ -170,7 +173,7 @@ def govern(
 
 
 @pytest.fixture(scope="session")
-def shared_gateway(govern: Callable[[str], Gateway]) -> Gateway:
+def shared_gateway(govern: Callable[..., Gateway]) -> Gateway:
     return govern(CONFIGURATION)
 
 

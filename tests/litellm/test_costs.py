@@ -51,7 +51,7 @@ def test_the_cost_of_a_stream_is_in_its_usage_alone(
     assert f'"cost":{cost(gateway.record(answer.headers)).normalize():f}' in answer.text
 
 
-def test_a_model_group_costs_what_is_configured_and_the_journal_names_who_served(
+def test_a_model_group_costs_what_the_deployment_does_that_served_and_the_journal_names_it(
     gateway: Gateway, http: httpx.Client
 ) -> None:
     served = set()
@@ -63,7 +63,9 @@ def test_a_model_group_costs_what_is_configured_and_the_journal_names_who_served
             "house-model",
             answer.headers["x-litellm-model-name"],
         )
-        assert cost(record) == Decimal("0.000225") >= litellms_cost(answer), "the dearest"
+        assert cost(record) == litellms_cost(answer)
+        assert record.bound is not None
+        assert Decimal(record.bound["cost_usd"]) > Decimal("0.000225"), "the dearest is reserved"
         served.add(record.model_served)
         if len(served) == 2:
             break
@@ -78,7 +80,7 @@ def test_a_model_group_without_a_price_is_refused(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_fallback_costs_what_is_configured_for_the_name_that_was_asked(
+def test_a_fallback_costs_what_the_model_does_that_served(
     gateway: Gateway, http: httpx.Client, stream: bool
 ) -> None:
     answer = http.post(CHAT, json={"model": "frail-model", "stream": stream, **HELLO})

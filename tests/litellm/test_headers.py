@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 
 import httpx
 import pytest
 from tests.litellm.conftest import SECRET, Gateway
 from tests.litellm.proxy import MASTER_KEY, LiteLLM
+from tests.sidecar.processes import govmiddleware
 
 from govmiddleware.core.ids import hash_api_token
 from govmiddleware.testing import ScriptedProvider
@@ -35,6 +37,7 @@ def test_litellms_headers_reach_the_client_unharmed(
         litellm.url + CHAT,
         json=BODY | {"stream": stream},
         headers={"authorization": f"Bearer {MASTER_KEY}", "accept-encoding": "identity"},
+        timeout=30,
     )
     through = http.post(CHAT, json=BODY | {"stream": stream}, headers={"accept-encoding": "identity"})
     added = {name for name in through.headers if name.startswith("x-gov-")}
@@ -82,16 +85,28 @@ def test_with_replace_a_key_of_the_client_for_litellm_is_dropped(
 
 
 @pytest.fixture(scope="module")
-def forwarding(govern: Callable[[str], Gateway], litellm: LiteLLM) -> Gateway:
-    return govern(
+def forwarding(
+    govern: Callable[..., Gateway], litellm: LiteLLM, tmp_path_factory: pytest.TempPathFactory
+) -> Gateway:
+    """LiteLLM's key came by its hash, out of its table."""
+    gateway = govern(
         f"""
         upstream_auth = "forward"
-        [[api_tokens]]
-        name = "litellms"
-        workspace = "acme"
-        sha256 = "{hash_api_token(MASTER_KEY)}"
-        """
+        [[upstreams]]
+        name = "litellm"
+        url = "{litellm.url}"
+        litellm_headers = true
+        """,
+        upstream=None,
     )
+    keys = tmp_path_factory.mktemp("exported") / "LiteLLM_VerificationToken.csv"
+    keys.write_text(
+        "token,key_alias,user_id,team_id,blocked,expires\n"
+        f"{hash_api_token(MASTER_KEY)},ann's laptop,ann,search,f,\n"
+    )
+    command = ["token", "import", str(keys), "--workspace", "acme", "--config", str(gateway.config)]
+    subprocess.run(govmiddleware(*command), check=True, capture_output=True)
+    return gateway
 
 
 @pytest.mark.parametrize(
@@ -109,6 +124,28 @@ def forwarding(govern: Callable[[str], Gateway], litellm: LiteLLM) -> Gateway:
 def test_with_forward_litellm_judges_the_clients_own_key(
     forwarding: Gateway, provider: ScriptedProvider, credentials: dict[str, str], status: int
 ) -> None:
-    answer = httpx.post(forwarding.url + CHAT, json=BODY, headers=credentials)
+    answer = httpx.post(forwarding.url + CHAT, json=BODY, headers=credentials, timeout=30)
     assert answer.status_code == status, answer.text
     assert len(provider.exchanges) == (status == 200)
+
+
+def test_with_litellm_headers_litellm_hears_of_whom_the_call_counts_for(
+    forwarding: Gateway, provider: ScriptedProvider
+) -> None:
+    headers = {
+        "authorization": f"Bearer {MASTER_KEY}",
+        "x-gov-session": "s-1",
+        "x-litellm-customer-id": "mallory",
+        "x-litellm-tags": "team=other,urgent",
+    }
+    answer = httpx.post(forwarding.url + CHAT, json=BODY, headers=headers, timeout=30)
+    assert answer.status_code == 200, answer.text
+    record = forwarding.record(answer.headers)
+    assert (record.api_token, record.user, record.session) == ("ann's laptop", "ann", "s-1")
+    [exchange] = provider.exchanges
+    passed_on = {name.decode(): value.decode() for name, value in exchange.headers}
+    assert {name: value for name, value in passed_on.items() if name.startswith("x-litellm-")} == {
+        "x-litellm-end-user-id": "ann",
+        "x-litellm-session-id": "s-1",
+        "x-litellm-tags": "urgent,team=search",
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from redis import Redis
 from govmiddleware.app import Governance
 from govmiddleware.core import ids
 from govmiddleware.core.registries import StoredApiToken
+from govmiddleware.services.api_tokens import REMEMBERED_SECONDS
 
 
 async def stored_token(governance: Governance, **fields: Any) -> tuple[str, StoredApiToken]:
@@ -135,6 +137,37 @@ async def test_a_malformed_token_never_asks_the_store(governed, inside, post, go
     assert commands(gov_store) == before
     await post(governance.stack(inside), secret=ids.new_api_token())
     assert commands(gov_store) == before + 2, "a well-formed one does: for it, and whether any were lost"
+
+
+@pytest.mark.parametrize("secret", ["sk-1234", "schlüssel 🗝", "a:b=c/d+e"])
+async def test_any_string_can_be_the_secret_of_a_stored_token_too(governed, inside, post, secret) -> None:
+    governance = await governed()
+    assert await code(post, governance.stack(inside), secret=secret) == UNKNOWN
+    token = StoredApiToken(ids.new_api_token_id(), "brought", "acme", "operator", 1)
+    await governance.api_token_store.add(token, ids.hash_api_token(secret))
+    assert await code(post, governance.stack(inside), secret=secret) == 200
+    assert inside.calls[0].principal.api_token == "brought"
+
+
+async def test_a_token_that_was_rotated_ends_everywhere_when_its_overlap_does(
+    governed, inside, post, monkeypatch
+) -> None:
+    governance = await governed()
+    secret, token = await stored_token(governance)
+    app, now = governance.stack(inside), time.time()
+    assert await code(post, app, secret=secret) == 200
+    successor = replace(token, id=ids.new_api_token_id())
+    new = ids.new_api_token()
+    await governance.api_token_registry.rotate(
+        token, successor, ids.hash_api_token(new), old_until=int(now) + 3600, actor="cli"
+    )
+    assert await code(post, app, secret=secret) == await code(post, app, secret=new) == 200
+    monkeypatch.setattr(time, "time", lambda: now + 3601)
+    assert await code(post, app, secret=secret) == 200, "until it is looked up again"
+    later = time.monotonic() + REMEMBERED_SECONDS
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert await code(post, app, secret=secret) == (401, "invalid_api_key")
+    assert await code(post, app, secret=new) == 200
 
 
 async def test_a_well_formed_token_that_nobody_made_is_unknown(governed, inside, post) -> None:

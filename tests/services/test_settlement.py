@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from govmiddleware.core.demand import NOTHING as FREE
 from govmiddleware.core.demand import Bound, Demand
 from govmiddleware.core.limits import Meter
 from govmiddleware.core.model_price import ModelPrice, rates_of
+from govmiddleware.core.prices import ConfiguredPrice, PriceBook
 from govmiddleware.core.refusals import UpstreamTooSlow
 from govmiddleware.core.usage import Usage
 from govmiddleware.protocols.registry import UNRECOGNISED
@@ -205,3 +207,26 @@ def test_what_dry_run_leaves_a_call_caps_what_its_counters_are_charged() -> None
     capped = shadow_charge(new_call(shadow_output=15), charge)
     assert capped.usage == replace(REPORTED, output_tokens=15)
     assert capped.cost == 90 * INPUT + 15 * OUTPUT
+
+
+@pytest.mark.parametrize(
+    ("price", "deployment_is_named", "charged_as"),
+    [
+        (ConfiguredPrice("group", same_as="gpt-4o"), True, "gpt-4o-mini"),
+        # The model's own name for itself may mean anything, behind a name that an operator has priced.
+        (ConfiguredPrice("group", same_as="gpt-4o"), False, "group"),
+        (ConfiguredPrice("group", same_as="gpt-4o", input_usd_per_mtok=Decimal(1)), True, "group"),
+    ],
+    ids=["LiteLLM says who served", "the answer does", "a rate of its own"],
+)
+def test_a_price_that_stands_in_gives_way_to_that_of_the_deployment_that_served(
+    price: ConfiguredPrice, deployment_is_named: bool, charged_as: str
+) -> None:
+    book = PriceBook([price])
+    call = new_call(
+        price=book.find("group"),
+        find_price=book.find,
+        model_served="openai/gpt-4o-mini",
+        deployment_is_named=deployment_is_named,
+    )
+    assert call.settled_price == book.find(charged_as)

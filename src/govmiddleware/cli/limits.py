@@ -14,7 +14,8 @@ from govmiddleware.errors import ConfigurationError
 from govmiddleware.services.limits import RegisteredLimit
 from govmiddleware.services.records import amount_shown
 
-app = App(name="limit", help="Limits: set, list, show, delete.")
+app = App(name="limit", help="Limits: set, list, show, delete, import.")
+app.command("govmiddleware.cli.limit_import:import_", name="import", help="Print LiteLLM's limits as ours.")
 
 Name = Annotated[str, Parameter(help="The limit's name.")]
 

@@ -28,8 +28,10 @@ app.command(
     "govmiddleware.cli.demo:demo",
     help="Show the main job: embedded store, mock provider, sample traffic, a table.",
 )
-app.command("govmiddleware.cli.tokens:app", name="token", help="API tokens: create, list, revoke.")
-app.command("govmiddleware.cli.limits:app", name="limit", help="Limits: set, list, show, delete.")
+app.command(
+    "govmiddleware.cli.tokens:app", name="token", help="API tokens: create, list, rotate, import, revoke."
+)
+app.command("govmiddleware.cli.limits:app", name="limit", help="Limits: set, list, show, delete, import.")
 app.command(
     "govmiddleware.cli.overrides:app",
     name="override",

@@ -210,6 +210,8 @@ class Call:
     answer_end: AnswerEnd | None = None
     """Of an answer that has begun."""
     model_served: str | None = None
+    deployment_is_named: bool = False
+    """Whether it is a gateway behind us that says which model served, and not the model's own name for itself."""
     usage: Usage | None = None
     told_cost: int | None = None
     """nano-USD: what the answer says that it cost, where that is believed."""
@@ -244,9 +246,11 @@ class Call:
 
     @property
     def settled_price(self) -> ModelPrice | None:
-        """At what its use is settled: as the model that the answer names, which is what the provider bills, unless
-        the price was set by an operator."""
-        if self.price is None or self.price.is_configured or self.model_served is None:
+        """At what its use is settled: as the model that the answer names, which is what the provider bills. A price
+        that an operator has set stands, but where it only stands in for the deployment that LiteLLM names."""
+        if self.price is None or self.model_served is None:
+            return self.price
+        if self.price.is_configured and not (self.price.is_stand_in and self.deployment_is_named):
             return self.price
         return self.find_price(self.model_served) or self.price
 

@@ -143,6 +143,8 @@ class ModelPrice:
         origins: where the price of each class comes from, and the output maximum, for people; classes that are
             not in it are charged as a wider one.
         is_configured: whether an operator has set it.
+        is_stand_in: whether it was set to be that of another model, and nothing more: it is for a name that is no
+            model's, behind which one or another may serve.
     """
 
     model: str
@@ -152,6 +154,7 @@ class ModelPrice:
     service_tiers: Mapping[str, tuple[Rates, ...]] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
     is_configured: bool = False
+    is_stand_in: bool = False
 
     @property
     def counts_tokens(self) -> bool:

@@ -168,6 +168,9 @@ def _apply(price: ConfiguredPrice, key: str, base: ModelPrice) -> ModelPrice:
         rates=rates,
         origins=origins,
         is_configured=True,
+        is_stand_in=price.same_as is not None
+        and not written
+        and (base.is_stand_in or not base.is_configured),
         service_tiers={
             tier: tuple(replace(each, **written) for each in rates)
             for tier, rates in base.service_tiers.items()

@@ -25,6 +25,10 @@ class StoredApiToken:
     tags: Mapping[str, str] | None = None
     active: bool = True
 
+    def is_live(self, now: float) -> bool:
+        """Whether it is neither revoked nor expired."""
+        return self.active and (self.expires_at is None or self.expires_at > now)
+
 
 class ApiTokenStore(Protocol):
     """The registry of API tokens. Every call raises StoreUnavailable: those that read, StoreLost where the store may
@@ -35,6 +39,10 @@ class ApiTokenStore(Protocol):
         ...
 
     async def add(self, token: StoredApiToken, sha256: str) -> None: ...
+
+    async def replace(self, token: StoredApiToken, sha256: str) -> None:
+        """Change what is known of one; whether it is active stays as it is."""
+        ...
 
     async def restore(self, token: StoredApiToken, sha256: str) -> bool:
         """Add what the store lacks of an active token; False where it lacks nothing. One that it knows to be revoked

@@ -47,6 +47,12 @@ class RedisApiTokens:
             await self._redis.sadd(keys.active_tokens, token.id)
             await self._redis.set(api_token(sha256), raw)
 
+    async def replace(self, token: StoredApiToken, sha256: str) -> None:
+        raw = msgspec.json.encode(token)
+        async with store_call():
+            await self._redis.hset(WorkspaceKeys(token.workspace).tokens, token.id, raw)
+            await self._redis.set(api_token(sha256), raw)
+
     async def restore(self, token: StoredApiToken, sha256: str) -> bool:
         """In the order of `add`, so that one who dies in the midst can be followed by another."""
         keys, raw = WorkspaceKeys(token.workspace), msgspec.json.encode(token)

@@ -118,6 +118,7 @@ class Tap:
         headers = list(message.get("headers", ()))
         values = {name.lower(): value.strip().lower() for name, value in headers}
         call.model_served = litellm.model_served(headers)
+        call.deployment_is_named = call.model_served is not None
         length = values.get(b"content-length", b"")
         self._left = int(length) if length.isdigit() else None
         codings = codings_of([value for name, value in headers if name.lower() == b"content-encoding"])

@@ -22,6 +22,9 @@ from govmiddleware.services.admission import store_unavailable
 
 _REMEMBERED = 10_000
 
+REMEMBERED_SECONDS = 30.0
+"""How soon a change of a stored token's expiry is known everywhere."""
+
 _SIGNED = re.compile(rb"AWS4-HMAC-SHA256\s+Credential=([^/,\s]+)/")
 """AWS Signature Version 4. We cannot check the signature, which is by a secret that stays with the client: the id is
 taken for the token itself."""
@@ -30,8 +33,8 @@ taken for the token itself."""
 class ApiTokens:
     """Turns secrets into principals.
 
-    A stored token is remembered here by the hash of its secret, for ever: what can change of it, whether
-    it is revoked, is checked by the ledger at every admission.
+    A stored token is remembered here for a while by the hash of its secret. Whether it is revoked, the ledger checks
+    at every admission.
 
     Args:
         static: by the SHA-256 of the secret.
@@ -52,7 +55,7 @@ class ApiTokens:
         self._store = store
         self._failed_logins = parse(failed_logins)
         self._throttle = MovingWindowRateLimiter(MemoryStorage())
-        self._known: OrderedDict[str, StoredApiToken | Principal] = OrderedDict()
+        self._known: OrderedDict[str, tuple[StoredApiToken | Principal, float]] = OrderedDict()
 
     async def authenticate(self, secret: str | None, address: str) -> Principal:
         """Who brings this secret, from this address.
@@ -66,19 +69,26 @@ class ApiTokens:
                 " header."
             )
         sha256 = ids.hash_api_token(secret)
-        found = self._known.get(sha256)
-        if found is None:
-            self._check_throttle(address)
-            found = self._static.get(sha256) or await self._stored(secret, sha256)
-            if found is None:
-                self.failed(address)
-                raise Unauthenticated("This API token is not known here.")
-            self._remember(sha256, found)
+        found = await self._found(secret, sha256, address)
         if isinstance(found, Principal):
             return found
         if found.expires_at is not None and found.expires_at <= time.time():
             raise Unauthenticated("This API token has expired.")
         return principal_of(found)
+
+    async def _found(self, secret: str, sha256: str, address: str) -> StoredApiToken | Principal:
+        remembered = self._known.get(sha256)
+        if remembered is None:
+            self._check_throttle(address)
+        elif time.monotonic() < remembered[1]:
+            return remembered[0]
+        found = self._static.get(sha256) or await self._stored(secret, sha256)
+        if found is None:
+            self._known.pop(sha256, None)
+            self.failed(address)
+            raise Unauthenticated("This API token is not known here.")
+        self._remember(sha256, found)
+        return found
 
     async def authenticate_active(self, secret: str | None, address: str) -> Principal:
         """As `authenticate`, where no admission follows that would find out that the token was revoked.
@@ -115,7 +125,8 @@ class ApiTokens:
             raise TooManyFailedLogins("Too many failed logins from this address.", retry_after_ms=wait_ms)
 
     async def _stored(self, secret: str, sha256: str) -> StoredApiToken | None:
-        if self._store is None or not ids.is_well_formed_api_token(secret):
+        is_a_typo = ids.looks_like_api_token(secret) and not ids.is_well_formed_api_token(secret)
+        if self._store is None or is_a_typo:
             return None
         try:
             return await self._store.find(sha256)
@@ -128,7 +139,7 @@ class ApiTokens:
             ) from error
 
     def _remember(self, sha256: str, found: StoredApiToken | Principal) -> None:
-        self._known[sha256] = found
+        self._known[sha256] = found, time.monotonic() + REMEMBERED_SECONDS
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
 

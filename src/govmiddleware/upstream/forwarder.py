@@ -23,7 +23,13 @@ from govmiddleware.upstream.client_side import ClientSide, while_connected
 from govmiddleware.upstream.connections import Connections
 from govmiddleware.upstream.event_stream import EventStreamEnd
 from govmiddleware.upstream.framing import Watched, with_length
-from govmiddleware.upstream.headers import UpstreamAuth, declared_length, request_headers, response_headers
+from govmiddleware.upstream.headers import (
+    UpstreamAuth,
+    declared_length,
+    request_headers,
+    response_headers,
+    with_litellms_names,
+)
 from govmiddleware.upstream.target import target_url
 
 
@@ -41,6 +47,7 @@ class Forwarder:
             appended verbatim.
         upstream_auth: see `headers.request_headers`.
         upstream_api_key: the upstream's key, for `replace`.
+        litellm_headers: whether it hears of a call's user, session and tags in LiteLLM's headers.
         connections: how many the upstream may have at once.
     """
 
@@ -51,12 +58,14 @@ class Forwarder:
         base_url: str,
         upstream_auth: UpstreamAuth = "replace",
         upstream_api_key: str | None = None,
+        litellm_headers: bool = False,
         connections: Connections | None = None,
     ) -> None:
         self._client = client
         self._base_url = base_url.rstrip("/")
         self._upstream_auth: UpstreamAuth = upstream_auth
         self._upstream_api_key = upstream_api_key
+        self._litellm_headers = litellm_headers
         self._connections = connections or Connections()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -118,6 +127,8 @@ class Forwarder:
             protocol=call.protocol.name,
             request_id=call.request_id,
         )
+        if self._litellm_headers:
+            headers = with_litellms_names(headers, call.attribution)
         # The declared length counts for what is still to come; what is here is counted by the client.
         length = declared_length(scope["headers"])
         if length is not None and not isinstance(body, bytes):

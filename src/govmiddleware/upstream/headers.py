@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from govmiddleware.core.call import Attribution
 from govmiddleware.core.ids import looks_like_api_token
 from govmiddleware.core.ports import Headers
+from govmiddleware.core.scopes import ANONYMOUS
 
 UpstreamAuth = Literal["replace", "forward"]
 
@@ -67,6 +69,10 @@ _CREDENTIALS = frozenset(
 )
 
 
+_LITELLMS_NAMES = frozenset(
+    {b"x-litellm-end-user-id", b"x-litellm-customer-id", b"x-litellm-session-id", b"x-litellm-tags"}
+)
+
 _KEY_HEADERS = {"anthropic": b"x-api-key", "gemini": b"x-goog-api-key"}
 """Of whom does not take its key as a Bearer token."""
 
@@ -109,6 +115,21 @@ def request_headers(
         kept.append(_credential(protocol, upstream_api_key))
     if not any(name == b"x-request-id" for name, _ in kept):
         kept.append((b"x-request-id", request_id.encode("ascii")))
+    return kept
+
+
+def with_litellms_names(headers: Headers, attribution: Attribution) -> Headers:
+    """The headers with the user, session and tags that a call counts for, in place of those that the client wrote for
+    LiteLLM: what an API token pins reaches it, and nothing that a pin beats."""
+    kept = [header for header in headers if header[0].replace(b"_", b"-") not in _LITELLMS_NAMES]
+    tags = ",".join(value if name == "tag" else f"{name}={value}" for name, value in attribution.tags)
+    for name, text in (
+        (b"x-litellm-end-user-id", attribution.user),
+        (b"x-litellm-session-id", attribution.session),
+        (b"x-litellm-tags", tags),
+    ):
+        if text not in (ANONYMOUS, ""):
+            kept.append((name, text.encode()))
     return kept
 
 
