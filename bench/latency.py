@@ -94,7 +94,10 @@ def seconds(client: httpx.Client, url: str) -> float:
 
 
 def main(calls: int) -> None:
-    with tempfile.TemporaryDirectory() as name, running([sys.executable, "-c", PROVIDER], Path(name)) as provider:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        running([sys.executable, "-c", PROVIDER], Path(name)) as provider,
+    ):
         assert provider.stdout is not None
         direct, sidecar = provider.stdout.readline().strip(), f"http://127.0.0.1:{PORT}"
         (Path(name) / "govmiddleware.toml").write_text(CONFIG.replace("UPSTREAM", direct))
@@ -115,7 +118,10 @@ def main(calls: int) -> None:
 
 
 def _figures(values: tuple[float, ...]) -> dict[str, float]:
-    return {"median_ms": statistics.median(values) * 1000, "p99_ms": statistics.quantiles(values, n=100)[98] * 1000}
+    return {
+        "median_ms": statistics.median(values) * 1000,
+        "p99_ms": statistics.quantiles(values, n=100)[98] * 1000,
+    }
 
 
 def _is_ready(client: httpx.Client, url: str) -> bool:

@@ -100,7 +100,13 @@ def _type(field: dict[str, Any], schema: dict[str, Any]) -> str:
 
 def _bounds(field: dict[str, Any]) -> str:
     # Pydantic names them as JSON Schema does, but for what a validator of ours stands before.
-    said = {"gt": "above {}", "ge": "{} or more", "minimum": "{} or more", "le": "{} or less", "maximum": "{} or less"}
+    said = {
+        "gt": "above {}",
+        "ge": "{} or more",
+        "minimum": "{} or more",
+        "le": "{} or less",
+        "maximum": "{} or less",
+    }
     return "".join(f", {said[key].format(f'{bound:,.16g}')}" for key, bound in field.items() if key in said)
 
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 from cyclopts import CycloptsError
+from sqlalchemy import create_engine, text
 
 from govmiddleware.cli.root import app
+from govmiddleware.journal.tables import metadata
 from govmiddleware.settings import load
 from tests.docs.pages import DOCS, PAGES, ROOT, anchors, blocks, links, name_of, spans
 
@@ -69,14 +71,24 @@ def test_python_compiles() -> None:
         compile(block.text, block.place, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
+def test_queries_are_answered_by_the_tables_there_are() -> None:
+    assert blocks("sql")
+    with create_engine("sqlite://").connect() as connection:
+        metadata.create_all(connection)
+        for block in blocks("sql"):
+            connection.execute(text(block.text))
+
+
 def commands() -> list[tuple[str, str]]:
     """Where each stands, and what follows `govmiddleware`; those that stand for several, with `[…]` or `|`, left out."""
     shells = [(block.place, block.text) for block in blocks("sh", "bash", "console")]
-    inline = [(name_of(page), span) for page in PAGES for span in spans(page) if not re.search(r"[|\[…]", span)]
+    inline = [
+        (name_of(page), span) for page in PAGES for span in spans(page) if not re.search(r"[|\[…]", span)
+    ]
     found = [
         (place, command.replace("\\\n", " ").strip())
-        for place, text in shells + inline
-        for command in PROMPT.findall(text)
+        for place, shell in shells + inline
+        for command in PROMPT.findall(shell)
     ]
     return sorted({command: place for place, command in found if command[0] != "-"}.items())
 
@@ -101,11 +113,15 @@ def test_commands_are_commands_and_their_options_are_options() -> None:
     assert [one for one in mistakes if one[2]] == []
 
 
-@pytest.mark.parametrize("command", ["tokn create laptop", "token creat laptop", "serve --prot 80", "usage --by"])
+@pytest.mark.parametrize(
+    "command", ["tokn create laptop", "token creat laptop", "serve --prot 80", "usage --by"]
+)
 def test_a_command_that_is_none_is_noticed(command: str) -> None:
     assert mistake(command)
 
 
 def test_nothing_of_a_page_was_overlooked() -> None:
-    assert {"README.md", "CHANGELOG.md", "docs/index.md", "docs/limits.md"} <= {name_of(page) for page in PAGES}
+    assert {"README.md", "CHANGELOG.md", "docs/index.md", "docs/limits.md"} <= {
+        name_of(page) for page in PAGES
+    }
     assert all(page.is_relative_to(ROOT) for page in PAGES)

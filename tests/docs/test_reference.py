@@ -77,7 +77,9 @@ def refused_as(what: str) -> Refusal:
 
 
 @pytest.mark.parametrize(
-    "row", re.findall(r"^\| (\d{3}(?:, a \w+)?) \| (`.*) \|$", ENVELOPES, re.MULTILINE), ids=lambda row: row[0]
+    "row",
+    re.findall(r"^\| (\d{3}(?:, a \w+)?) \| (`.*) \|$", ENVELOPES, re.MULTILINE),
+    ids=lambda row: row[0],
 )
 def test_envelopes_are_as_the_page_has_them(row: tuple[str, str]) -> None:
     what, shapes = row
