@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from cyclopts import CycloptsError
 from sqlalchemy import create_engine, text
+from tests.docs.pages import DOCS, PAGES, ROOT, anchors, blocks, links, name_of, spans
 
 from govmiddleware.cli.root import app
 from govmiddleware.journal.tables import metadata
 from govmiddleware.settings import load
-from tests.docs.pages import DOCS, PAGES, ROOT, anchors, blocks, links, name_of, spans
 
 OURS = "govmiddleware.toml"
 PROMPT = re.compile(r"(?:^|[\s(])govmiddleware((?: (?!\\)[^\n|&)#;>]+| \\\n)+)")

@@ -7,14 +7,14 @@ import re
 from collections.abc import Iterator
 
 import pytest
-import settings_page
+from tests.docs.pages import DOCS, ROOT, name_of
 
+import settings_page
 from govmiddleware.core.refusals import BudgetExhausted, RateLimited, Refusal
 from govmiddleware.protocols.anthropic_errors import refusal_response as anthropic
 from govmiddleware.protocols.bedrock_errors import refusal_response as bedrock
 from govmiddleware.protocols.gemini_errors import error_body as gemini
 from govmiddleware.protocols.openai_errors import error_body as openai
-from tests.docs.pages import DOCS, ROOT, name_of
 
 ERRORS, _, ENVELOPES = (DOCS / "errors.md").read_text().partition("## Envelopes")
 SOURCES = [file for file in (ROOT / "src").rglob("*.py") if "testing" not in file.parts]
