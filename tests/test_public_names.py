@@ -104,7 +104,9 @@ def signatures() -> Iterator[str]:
         found = getattr(govmiddleware, name)
         yield f"{name}{inspect.signature(found) if inspect.isfunction(found) else ''}"
         if inspect.isclass(found) and name not in NOT_CALLED:
-            yield from (f"    {line}" for member in sorted(vars(found)) if (line := _signature(found, member)))
+            yield from (
+                f"    {line}" for member in sorted(vars(found)) if (line := _signature(found, member))
+            )
 
 
 def _signature(of: type, member: str) -> str | None:
