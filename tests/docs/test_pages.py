@@ -125,3 +125,12 @@ def test_nothing_of_a_page_was_overlooked() -> None:
         name_of(page) for page in PAGES
     }
     assert all(page.is_relative_to(ROOT) for page in PAGES)
+
+
+def test_the_quickstart_in_an_app_is_the_readmes_which_runs() -> None:
+    """tests/test_readme.py follows it to the letter."""
+    for language, place in (("python", "govern("), ("toml", "[[limits]]"), ("sh", "uvicorn app:app")):
+        found = {
+            block.place.partition(":")[0]: block.text for block in blocks(language) if place in block.text
+        }
+        assert found["docs/quickstart/app.md"] in found["README.md"]
