@@ -19,8 +19,8 @@ from govmiddleware.journal.tables import metadata
 from govmiddleware.settings import load
 
 OURS = "govmiddleware.toml"
-PROMPT = re.compile(r"(?:^|[\s(])govmiddleware((?: (?!\\)[^\n|&)#;>]+| \\\n)+)")
-"""A command as it stands in a shell: alone, after `TOKEN=$(`, behind a prompt."""
+PROMPT = re.compile(r"(?:^|[\s(])(?:govmiddleware )*govmiddleware((?: (?!\\)[^\n|&)#;>]+| \\\n)+)")
+"""A command as it stands in a shell: alone, after `TOKEN=$(`, behind a prompt, behind the name of a container."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -96,9 +96,12 @@ def commands() -> list[tuple[str, str]]:
 def mistake(command: str) -> str | None:
     """What the command line has against it, without running it."""
     words = ["1" if word == "N" else word for word in shlex.split(command)]
-    if words[0] not in app:
+    group, rest = app, words
+    while rest and rest[0] in group:
+        group, *rest = group[rest[0]], *rest[1:]
+    if group is app:
         return "no such command"
-    if len(words) > 1:  # a name alone speaks of the command, arguments or not
+    if rest:  # a name alone speaks of the command, arguments or not
         try:
             app.parse_args(words, exit_on_error=False, print_error=False)
         except CycloptsError as error:
