@@ -29,7 +29,7 @@ TABLES: dict[str, type[BaseModel]] = {
 }
 """By the heading that each stands under."""
 
-_ROW = re.compile(r"^\| `(\w+)` \|.*\| (.*?) \|$", re.MULTILINE)
+_ROW = re.compile(r"^\| `(\w+)`[^|]* \|.*\| (.*?) \|$", re.MULTILINE)
 _TABLE = re.compile(r"(?:^\|.*\n)+", re.MULTILINE)
 _NAMES = {
     "string": "text",
@@ -61,13 +61,11 @@ def _section(section: str) -> str:
 
 def _table(model: type[BaseModel], meanings: dict[str, str]) -> str:
     schema = model.model_json_schema()
-    in_environment = model is Settings
-    heads = ["setting", *(["environment"] if in_environment else []), "type", "default", "meaning"]
-    rows = [heads, ["---"] * len(heads)]
+    rows = [["setting", "type", "default", "meaning"], ["---"] * 4]
     for name, field in schema["properties"].items():
-        variable = [f"`GOV_{name.upper()}`"] if in_environment else []
+        variable = f"<br>`GOV_{name.upper()}`" if model is Settings else ""
         meaning = meanings.get(name, "")
-        rows.append([f"`{name}`", *variable, _type(field, schema), _default(model, name), meaning])
+        rows.append([f"`{name}`{variable}", _type(field, schema), _default(model, name), meaning])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
