@@ -290,6 +290,8 @@ MISTAKES = [
     ("redis = 'embedded'", "redis", "'embedded'", "a setting that exists"),
     # limits
     ("mode = 'block'", "mode", "'block'", "'enforced', 'dry_run' or 'suggest'"),
+    ("audit_seconds = -1", "audit_seconds", "-1", "greater than or equal to 0"),
+    ("audit_seconds = 1e9", "audit_seconds", "1000000000.0", "less than or equal to 2678400"),
     ("soft_fraction = 0", "soft_fraction", "0", "a number greater than 0"),
     ("soft_fraction = 1.1", "soft_fraction", "1.1", "a number less than or equal to 1"),
     ("soft_fraction = nan", "soft_fraction", "nan", "a number"),

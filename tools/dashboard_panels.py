@@ -92,7 +92,7 @@ AT_A_GLANCE = Row(
             "The share of requests that we refused, for whatever reason.",
             "percentunit",
             {
-                "refused": "sum(rate(govmiddleware_refusals_total{HERE}[$__rate_interval])) "
+                "refused": "(sum(rate(govmiddleware_refusals_total{HERE}[$__rate_interval])) or vector(0)) "
                 "/ sum(rate(govmiddleware_requests_total{HERE}[$__rate_interval]))"
             },
             kind="stat",
@@ -265,7 +265,6 @@ COST = Row(
 
 RESERVED = Row(
     "Reserved against settled",
-    across=4,
     panels=[
         Panel(
             "Reserved and settled",
@@ -283,6 +282,15 @@ RESERVED = Row(
             {
                 "{{model}}": "sum by (model) (rate(govmiddleware_cost_usd_total{MODEL}[$__rate_interval])) "
                 "/ sum by (model) (rate(govmiddleware_reserved_usd_total{MODEL}[$__rate_interval]))"
+            },
+        ),
+        Panel(
+            "Tokens settled of reserved",
+            "Input follows the estimate's bound, output what clients ask for at the most.",
+            "percentunit",
+            {
+                "{{kind}}": "sum by (kind) (rate(govmiddleware_tokens_total{MODEL}[$__rate_interval])) "
+                "/ sum by (kind) (rate(govmiddleware_reserved_tokens_total{MODEL}[$__rate_interval]))"
             },
         ),
         Panel(

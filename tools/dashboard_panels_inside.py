@@ -13,7 +13,7 @@ STORE = Row(
             "As the callers saw them, by script. At 0.25 s a trip fails.",
             "s",
             quantiles("govmiddleware_store_seconds", "HERE", "script", ("0.5", "0.99")),
-            alert_at=0.05,
+            alert_at=0.1,
         ),
         Panel(
             "Trips",

@@ -31,6 +31,7 @@ DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 """The variable that turns the multiprocess mode on; prometheus_client reads it when it is imported."""
 
 MOST_STORED_LIMITS = 200
+"""So many limits that are not in the file have labels of their own."""
 
 _OTHER = "other"
 _UPSTREAM_CODES = {"upstream_unreachable", "upstream_timeout", "upstream_busy"}
@@ -75,8 +76,8 @@ class Metrics(DeclaredMetrics):
         self._room = MOST_STORED_LIMITS
 
     def know_limits(self, configured: Iterable[str]) -> None:
-        """Limits of the file are always told by their names. Of others, which people create and delete at run time,
-        the first MOST_STORED_LIMITS are; the rest is `other`."""
+        """Limits of the file always have their names as labels. Of others, which people create and delete at run time,
+        the first MOST_STORED_LIMITS that answer have; the rest is `other`."""
         self._limits.update(configured)
 
     def exposition(self) -> bytes:
@@ -92,10 +93,10 @@ class Metrics(DeclaredMetrics):
         protocol, provider = call.protocol.name, _provider(call)
         self.requests.labels(protocol, provider, _model(call), _status_class(call.status)).inc()
         self.duration.labels(protocol, provider).observe(time.monotonic() - call.started)
-        if call.first_chunk is not None:
-            self.first_chunk.labels(protocol, provider).observe(call.first_chunk - call.started)
-        if call.stream and call.answer_end is not None:
+        if call.stream and call.answer_end is not None and not _is_error(call):
             self.streams.labels(protocol, call.answer_end.value).inc()
+            if call.first_chunk is not None:
+                self.first_chunk.labels(protocol, provider).observe(call.first_chunk - call.started)
         if (code := _failure(call)) is not None:
             self.upstream_failures.labels(provider, code).inc()
 
@@ -118,18 +119,18 @@ class Metrics(DeclaredMetrics):
         self.settlements.labels(settlement.value).inc()
         if call.demand is None:
             return
-        provider, model = names = _provider(call), _model(call)
+        provider, model = _provider(call), _model(call)
         self.tokens.labels("input", provider, model).inc(usage.input_tokens)
         self.tokens.labels("cached", provider, model).inc(usage.cached_tokens)
         self.tokens.labels("output", provider, model).inc(usage.output_tokens)
         self.tokens.labels("reasoning", provider, model).inc(usage.reasoning_tokens)
-        self.cost.labels(*names).inc(cost / 1e9)
+        self.cost.labels(provider, model).inc(cost / 1e9)
         reserved = call.reserved
         assert reserved is not None, "what demands something has it reserved"
         self.reserved_tokens.labels("input", provider, model).inc(reserved.input_tokens)
         self.reserved_tokens.labels("output", provider, model).inc(reserved.output_tokens)
-        self.reserved.labels(*names).inc(reserved.cost / 1e9)
-        self.debt.labels(*names).inc(max(0, cost - reserved.cost) / 1e9)
+        self.reserved.labels(provider, model).inc(reserved.cost / 1e9)
+        self.debt.labels(provider, model).inc(max(0, cost - reserved.cost) / 1e9)
 
     def estimated(self, call: Call, usage: Usage) -> None:
         """Count how the input of a settled request, as its provider reported it, compares with what was estimated,
@@ -182,10 +183,14 @@ def _status_class(status: int | None) -> str:
     return f"{status // 100}xx" if 100 <= status < 600 else _OTHER
 
 
+def _is_error(call: Call) -> bool:
+    return call.status is not None and call.status >= 400
+
+
 def _failure(call: Call) -> str | None:
     """What the upstream failed at, if it did: as OpenTelemetry's `error.type`, a code of ours or its status."""
     if call.refusal is not None:
         return call.refusal.code if call.refusal.code in _UPSTREAM_CODES else None
-    if call.answer_end is AnswerEnd.UPSTREAM_CUT:
+    if call.answer_end is AnswerEnd.UPSTREAM_CUT and not _is_error(call):
         return "upstream_cut"
     return str(call.status) if call.status in _FAILED_STATUSES else None

@@ -1,7 +1,8 @@
 """Every Prometheus metric, declared once: its name, its labels and what it means, as docs/metrics.md has them.
 
 Labels have values of closed or configured sets alone; `metrics.Metrics` sees to it. A gauge says how those of several
-processes become one: `livesum` where each has a part of it, `livemax` where each sees the same thing.
+processes become one: `livesum` where each has a part, `livemax` where all see the same or the worst counts. What alerts
+look for is 0 from the start: a first value that is 1 already would be no increase.
 """
 
 from __future__ import annotations
@@ -159,6 +160,8 @@ class DeclaredMetrics:
             ["outcome"],
             registry=registry,
         )
+        for outcome in ("delivered", "failed", "dropped"):
+            self.webhook_messages.labels(outcome)
         self.open_reservations = Gauge(
             "govmiddleware_open_reservations",
             "Reservations of calls that run.",
@@ -186,7 +189,7 @@ class DeclaredMetrics:
     def _declare_books(self, registry: CollectorRegistry) -> None:
         self.store_down = Gauge(
             "govmiddleware_store_down",
-            "1 while the store does not answer, else 0.",
+            "1 while the store takes no writes, so that no call can pass, else 0.",
             multiprocess_mode="livemax",
             registry=registry,
         )
@@ -200,6 +203,8 @@ class DeclaredMetrics:
         self.store_errors = Counter(
             "govmiddleware_store_errors", "Trips to the store that failed.", ["script"], registry=registry
         )
+        for script in ("acquire", "settle"):
+            self.store_errors.labels(script)
         self.unsent_writes = Gauge(
             "govmiddleware_unsent_writes",
             "Settlements that the store has not taken yet.",
@@ -251,6 +256,8 @@ class DeclaredMetrics:
             ["result"],
             registry=registry,
         )
+        for result in ("clean", "differences", "unable"):
+            self.audits.labels(result)
 
     def _declare_process(self, registry: CollectorRegistry) -> None:
         self.event_loop_lag = Histogram(

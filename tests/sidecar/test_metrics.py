@@ -30,6 +30,10 @@ def ask(sidecar: RunningSidecar, **fields: Any) -> int:
     return httpx.post(url, json=BODY | fields, headers=HEADERS).status_code
 
 
+def used(prompt_tokens: int) -> dict[str, int]:
+    return {"prompt_tokens": prompt_tokens, "completion_tokens": 10, "total_tokens": prompt_tokens + 10}
+
+
 def scrape(sidecar: RunningSidecar, *, ended: int) -> Callable[..., float]:
     """What the metrics say once so many requests have ended, for the server too."""
 
@@ -56,13 +60,19 @@ def test_streams_are_counted_by_their_ends(run_sidecar: Run) -> None:
     ask(sidecar, stream=True, user="bob")
     sidecar.provider.next(Script(status=500))
     ask(sidecar, stream=True)
+    sidecar.provider.next(Script(status=500))
+    gemini = (
+        "v1beta/models/gemini-2.5-flash:streamGenerateContent"  # whose streams are JSON, as its errors are
+    )
+    httpx.post(f"{sidecar.url}/{gemini}", json={"contents": []}, headers=HEADERS)
     ask(sidecar)
-    metric = scrape(sidecar, ended=6)
+    metric = scrape(sidecar, ended=7)
     for end in ("whole", "client_left", "upstream_cut", "limit"):
         assert metric("streams_total", protocol="openai.chat", end=end) == 1, end
     assert metric("streams_total") == 4, "an error is no stream"
     assert metric("upstream_failures_total", provider="default", code="upstream_cut") == 1
-    assert metric("upstream_failures_total") == 2, "and a status"
+    assert metric("upstream_failures_total", provider="default", code="500") == 2
+    assert metric("time_to_first_chunk_seconds_count") == 4
 
 
 def test_the_first_chunk_is_timed_of_streams_alone(run_sidecar: Run) -> None:
@@ -109,8 +119,7 @@ def test_what_was_reserved_stands_beside_what_was_used_and_what_is_more_is_debt(
     price = {"model": "gpt-4o-mini", "input_usd_per_mtok": 1000, "output_usd_per_mtok": 2000}
     sidecar = run_sidecar(prices=[price])
     for prompt_tokens in (8, 5000):  # the second is far past its bound
-        usage = {"prompt_tokens": prompt_tokens, "completion_tokens": 10, "total_tokens": prompt_tokens + 10}
-        sidecar.provider.next(Script(usage=usage))
+        sidecar.provider.next(Script(usage=used(prompt_tokens)))
         ask(sidecar)
     metric = scrape(sidecar, ended=2)
     served = {"provider": "default", "model": "gpt-4o-mini"}
@@ -126,12 +135,10 @@ def test_what_was_reserved_stands_beside_what_was_used_and_what_is_more_is_debt(
 
 def test_the_estimates_error_is_shown_where_the_provider_says_what_the_input_was(run_sidecar: Run) -> None:
     sidecar = run_sidecar()
-    sidecar.provider.next(Script(usage={"prompt_tokens": 8, "completion_tokens": 1, "total_tokens": 9}))
-    ask(sidecar)
-    sidecar.provider.next(Script(usage={"prompt_tokens": 800, "completion_tokens": 1, "total_tokens": 801}))
-    ask(sidecar)
     picture = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}
-    ask(sidecar, messages=[{"role": "user", "content": [picture]}])
+    for prompt_tokens, content in ((8, "Hello"), (800, "Hello"), (900, [picture])):
+        sidecar.provider.next(Script(usage=used(prompt_tokens)))
+        assert ask(sidecar, messages=[{"role": "user", "content": content}]) == 200
     metric = scrape(sidecar, ended=3)
     assert metric("estimate_ratio_count", protocol="openai.chat") == 2, (
         "nobody knows how large the picture is"

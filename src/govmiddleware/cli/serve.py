@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Annotated
 
 from cyclopts import Parameter
+from prometheus_client import disable_created_metrics
 
 from govmiddleware import metrics
 from govmiddleware.app import Governance
@@ -56,6 +57,7 @@ def serve(
     if drain_seconds < 0:
         raise ConfigurationError("--drain-seconds", drain_seconds, "a number from 0 on")
     log_to_stderr(with_process=workers > 1)
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # half of all series; several workers have none
 
     def read() -> tuple[Settings, Sidecar]:
         settings = load(config, upstream=upstream, redis_url=redis)

@@ -197,7 +197,7 @@ class Call:
     # Meter
     reading: Reading = Reading.UNREAD
     first_chunk: float | None = None
-    """Of a stream: when its first bytes came, by the clock of `started`."""
+    """Of a stream: when the first bytes of its body came, by the clock of `started`."""
     answer_end: AnswerEnd | None = None
     """Of an answer that has begun."""
     model_served: str | None = None

@@ -405,10 +405,6 @@ class Ledger(Protocol):
         """All workspaces that ever had a reservation."""
         ...
 
-    async def ping(self) -> None:
-        """Raises StoreUnavailable where the store does not answer."""
-        ...
-
     async def takes_writes(self) -> bool:
         """Whether the store takes writes now. One that answers may not: its disk is full, or its replicas are
         gone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -11,12 +12,15 @@ from govmiddleware.services.audit import Findings
 
 logger = logging.getLogger("govmiddleware.audit")
 
+_AGAIN_SECONDS = 5.0
+"""After a failover of the store the books may not be read to their end until the drainer has looked."""
 _MOST_NAMED = 20
 """What is wrong in one log line. `govmiddleware audit` shows all."""
 
 
 class PeriodicAudit:
-    """Audits about every `seconds`, whoever's turn it is. A worker that dies in its audit costs that turn.
+    """Audits about every `seconds`, on the worker that takes the turn. One that dies in its audit costs the others
+    that turn.
 
     Args:
         audit: checks all books. Raises StoreUnavailable and HistoryUnavailable.
@@ -41,6 +45,9 @@ class PeriodicAudit:
             return
         try:
             findings = await self._audit()
+            if not findings.ok:
+                await asyncio.sleep(_AGAIN_SECONDS)
+                findings = await self._audit()
         except Exception as error:
             self._metrics.audits.labels("unable").inc()
             logger.warning("the books could not be audited: %s", error)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from govmiddleware.core.ports import Ledger
-from govmiddleware.errors import StoreUnavailable
 from govmiddleware.metrics import Metrics
 from govmiddleware.services.upkeep import Upkeep
 
@@ -14,7 +13,7 @@ _LAG_SECONDS = 0.25
 
 
 class VitalSigns:
-    """Whether the store answers, how old the oldest reservation is, and how late the event loop runs."""
+    """Whether the store takes writes, how old the oldest reservation is, and how late the event loop runs."""
 
     def __init__(self, ledger: Ledger, upkeep: Upkeep, metrics: Metrics) -> None:
         self._ledger = ledger
@@ -24,12 +23,7 @@ class VitalSigns:
     async def look(self) -> None:
         """To be done every VITAL_SECONDS."""
         self._metrics.oldest_reservation.set(self._upkeep.oldest_seconds())
-        try:
-            await self._ledger.ping()
-        except StoreUnavailable:  # those who needed it have said so
-            self._metrics.store_down.set(1)
-        else:
-            self._metrics.store_down.set(0)
+        self._metrics.store_down.set(not await self._ledger.takes_writes())
 
     async def sample_lag(self) -> None:
         """Sleep, and observe by how much too long that was. To be done without a pause, so that nothing which holds
