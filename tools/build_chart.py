@@ -103,7 +103,9 @@ def with_settings(schema: dict[str, Any]) -> dict[str, Any]:
     schema["properties"]["config"] = config
     references = {name: {"$ref": "#/$defs/secret"} for name in ["redis_url", *secrets]}
     schema["properties"]["secrets"]["properties"]["settings"]["properties"] = references
-    schema["$defs"] = {name: shape for name, shape in schema["$defs"].items() if not name[0].isupper()} | shapes
+    schema["$defs"] = {
+        name: shape for name, shape in schema["$defs"].items() if not name[0].isupper()
+    } | shapes
     return schema
 
 
