@@ -7,6 +7,7 @@ nothing that lies outside a chart.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,18 +90,23 @@ def _comment(lines: list[str], line: int) -> str:
 
 
 def with_settings(schema: dict[str, Any]) -> dict[str, Any]:
-    """The chart's schema, with `config` and what it refers to taken anew from the settings tree.
-
-    Secrets are left out, so that they are refused here and stand under `secrets` alone.
+    """The chart's schema, with `config`, what it refers to and the names of secrets taken anew from the settings
+    tree. Secrets are no part of `config`, so that they are refused there, and stand under `secrets` alone.
     """
     settings = Settings.model_json_schema()
     shapes = {name: _plain(shape) for name, shape in settings.pop("$defs").items()}
+    secrets = [name for name, shape in settings["properties"].items() if _is_secret(shape)]
     config = _plain(settings)
     for name in SET_BY_THE_CHART:
         del config["properties"][name]
-    own = {name: shape for name, shape in schema["$defs"].items() if not name[0].isupper()}
-    properties = {**schema["properties"], "config": config}
-    return {**schema, "properties": properties, "$defs": own | shapes}
+    schema = copy.deepcopy(schema)
+    schema["properties"]["config"] = config
+    references = {name: {"$ref": "#/$defs/secret"} for name in ["redis_url", *secrets]}
+    schema["properties"]["secrets"]["properties"]["settings"]["properties"] = references
+    schema["$defs"] = {
+        name: shape for name, shape in schema["$defs"].items() if not name[0].isupper()
+    } | shapes
+    return schema
 
 
 def _plain(shape: Any) -> Any:

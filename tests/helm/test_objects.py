@@ -69,6 +69,7 @@ def test_a_pod_outlives_its_streams(name: str) -> None:
     assert drain >= 300
     assert pause > 0
     assert spec["terminationGracePeriodSeconds"] > pause + drain + SETTLING_SECONDS
+    assert deployment(name)["spec"]["progressDeadlineSeconds"] > spec["terminationGracePeriodSeconds"]
 
 
 @each_set

@@ -13,6 +13,11 @@
 {{- if .Values.autoscaling.enabled }}{{ .Values.autoscaling.maxReplicas }}{{ else }}{{ .Values.replicaCount }}{{ end -}}
 {{- end -}}
 
+{{/* The pause before draining, the draining, and what it takes to settle what was cut. */}}
+{{- define "govmiddleware.graceSeconds" -}}
+{{- add .Values.drain.preStopSeconds .Values.drain.seconds 20 -}}
+{{- end -}}
+
 {{/* What clients reach us by, for links in refusals. */}}
 {{- define "govmiddleware.publicUrl" -}}
 {{- if and .Values.ingress.enabled .Values.ingress.hosts -}}
