@@ -39,6 +39,13 @@ def serve(
     drain_seconds: Annotated[
         float, Parameter(help="How long running answers may go on after SIGTERM; then they are cut.")
     ] = 30,
+    drain_delay_seconds: Annotated[
+        float,
+        Parameter(
+            help="How long to take new connections after SIGTERM, while /gov/readyz says no: until load"
+            " balancers have noticed."
+        ),
+    ] = 0,
 ) -> int:
     """Govern what clients send to an upstream."""
     try:
@@ -55,6 +62,8 @@ def serve(
         raise ConfigurationError("--workers", workers, "1, for the supervisor lives by the signals of Unix")
     if drain_seconds < 0:
         raise ConfigurationError("--drain-seconds", drain_seconds, "a number from 0 on")
+    if drain_delay_seconds < 0:
+        raise ConfigurationError("--drain-delay-seconds", drain_delay_seconds, "a number from 0 on")
     log_to_stderr(with_process=workers > 1)
 
     def read() -> tuple[Settings, Sidecar]:
@@ -70,7 +79,13 @@ def serve(
         print(f"govmiddleware: cannot listen on {host}:{port}: {error.strerror}", file=sys.stderr)
         return COULD_NOT_START
     if workers == 1:
-        server = Server(sidecar, drain_seconds=drain_seconds, started=lambda: say_where(sockets))
+        server = Server(
+            sidecar,
+            drain_seconds=drain_seconds,
+            started=lambda: say_where(sockets),
+            leaving=sidecar.leave,
+            drain_delay_seconds=drain_delay_seconds,
+        )
         try:
             server.run(sockets)
         except SystemExit as end:  # how uvicorn ends
@@ -85,6 +100,7 @@ def serve(
             sockets,
             workers=workers,
             drain_seconds=drain_seconds,
+            drain_delay_seconds=drain_delay_seconds,
             reload=lambda: read()[0],
         )
         return asyncio.run(supervisor.run())
