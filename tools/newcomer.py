@@ -52,7 +52,7 @@ class Newcomer:
     def try_it(self) -> None:
         [(_, commands)] = self.code("Try it")
         with self._shell("try", self.clone) as execute:
-            expect("Hello", execute(commands))
+            expect(r"\nok: ", execute(commands))  # its audit
 
     def build_wheel(self) -> None:
         """What the newcomer need not do once it is published."""
