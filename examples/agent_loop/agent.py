@@ -10,12 +10,11 @@ import sys
 
 import ollama
 
-from govmiddleware import Attribution, Governance, Principal, Refusal
+from govmiddleware import Governance, Principal, Refusal
 
 MODEL = "llama3.2"
 TEMPERATURES = {"Berlin": 12, "Cairo": 31, "Oslo": 4}
-me = Principal(workspace="default", api_token="agent")
-this_run = Attribution(agent="weather")
+me = Principal(workspace="default", api_token="agents", agent="weather")
 
 
 def list_cities() -> str:
@@ -31,36 +30,28 @@ def get_temperature(city: str) -> str:
 TOOLS = {tool.__name__: tool for tool in (list_cities, get_temperature)}
 
 
-async def say(
-    governance: Governance, model: ollama.AsyncClient, messages: list, tools: list
-) -> ollama.ChatResponse:
-    """One call: held on every limit of govmiddleware.toml before it is made, settled after."""
-    async with governance.call(
-        MODEL, messages=messages, max_output_tokens=400, principal=me, attribution=this_run
-    ) as call:
-        options = {"num_predict": call.max_output_tokens}
-        answer = await model.chat(MODEL, messages, tools=tools, options=options)
-        call.usage(input_tokens=answer.prompt_eval_count or 0, output_tokens=answer.eval_count or 0)
-        return answer
-
-
 async def run(governance: Governance, model: ollama.AsyncClient, question: str) -> str:
-    """Until it has answered, or its run has had 5,000 tokens or a minute: then with what it knows by then."""
+    """Until it has answered, or has had 5,000 tokens or a minute: then with what it knows by then."""
     budget = governance.budget("weather", max_tokens=5_000, max_wall_clock=60)
-    await budget.reset()  # this run's alone
+    await budget.reset()  # of the run before
     messages = [{"role": "user", "content": question}]
     while step := await budget.allows_step():
         if step.warnings:  # from 80 % of a cap on
             messages.append({"role": "system", "content": "Answer now, with what you know."})
-        answer = await say(governance, model, messages, [] if step.warnings else list(TOOLS.values()))
-        used = {"input_tokens": answer.prompt_eval_count or 0, "output_tokens": answer.eval_count or 0}
+        tools = [] if step.warnings else list(TOOLS.values())
+        # Held on every limit of govmiddleware.toml before it is made, and settled after.
+        async with governance.call(MODEL, messages=messages, max_output_tokens=400, principal=me) as call:
+            options = {"num_predict": call.max_output_tokens}
+            answer = await model.chat(MODEL, messages, tools=tools, options=options)
+            used = {"input_tokens": answer.prompt_eval_count or 0, "output_tokens": answer.eval_count or 0}
+            call.usage(**used)
         await budget.consume(model=MODEL, **used)
         messages.append(answer.message.model_dump(exclude_none=True))
         if not answer.message.tool_calls:
             return answer.message.content or ""
         for wanted in answer.message.tool_calls:
-            tool = TOOLS[wanted.function.name]
-            messages.append({"role": "tool", "content": tool(**wanted.function.arguments)})
+            result = TOOLS[wanted.function.name](**wanted.function.arguments)
+            messages.append({"role": "tool", "content": result})
     return f"I was stopped by {step.reason}, and know this: {messages[-1]['content']}"
 
 
@@ -75,5 +66,4 @@ async def main(question: str) -> None:
             await model.close()
 
 
-if __name__ == "__main__":
-    asyncio.run(main(" ".join(sys.argv[1:])))
+asyncio.run(main(" ".join(sys.argv[1:])))

@@ -28,9 +28,9 @@ class Example:
     folder: Path
     token: str
 
-    def names(self, file: str, run_name: str = "example") -> dict[str, Any]:
+    def run(self, file: str) -> dict[str, Any]:
         """What a program of it defines, once it has run."""
-        return runpy.run_path(str(self.folder / file), run_name=run_name)
+        return runpy.run_path(str(self.folder / file))
 
     def change(self, file: str, old: str, new: str) -> None:
         text = (self.folder / file).read_text()

@@ -33,7 +33,7 @@ def ask(
         agent = example("agent_loop")
         for change in changes:
             agent.change(*change)
-        agent.names("agent.py", run_name="__main__")
+        agent.run("agent.py")
         return capsys.readouterr().out
 
     return run

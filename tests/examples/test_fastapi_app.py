@@ -22,7 +22,7 @@ def app(example: Callable[[str], Example], monkeypatch: pytest.MonkeyPatch, prov
 def test_the_endpoint_and_its_call_count_for_who_asked(
     app: Example, provider: ScriptedProvider, books: Books
 ) -> None:
-    with serve_in_thread(app.names("app.py")["app"]) as server:
+    with serve_in_thread(app.run("app.py")["app"]) as server:
         summary, health = app.requests("app.py", server.url)
         wrong = httpx.post(f"{server.url}/summaries", json={}, headers=app.authorization)
         stranger = httpx.post(f"{server.url}/summaries", json={"text": "It was."})
@@ -37,7 +37,7 @@ def test_the_endpoint_and_its_call_count_for_who_asked(
 
 def test_a_spent_budget_is_the_callers_to_see(app: Example, provider: ScriptedProvider) -> None:
     app.change("govmiddleware.toml", "hard = 10.0", "hard = 0.0")
-    with serve_in_thread(app.names("app.py")["app"]) as server:
+    with serve_in_thread(app.run("app.py")["app"]) as server:
         [refused, _] = app.requests("app.py", server.url)
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "insufficient_quota")
     assert "user-month" in refused.json()["error"]["message"]

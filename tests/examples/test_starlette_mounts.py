@@ -16,7 +16,7 @@ def test_below_one_mount_it_is_governed_and_nowhere_else(
 ) -> None:
     mounts = example("starlette_mounts")
     body = {"model": "house-model", "messages": [{"role": "user", "content": "Hello"}]}
-    with serve_in_thread(mounts.names("app.py")["app"]) as server:
+    with serve_in_thread(mounts.run("app.py")["app"]) as server:
         governed, free, home = mounts.requests("app.py", server.url)
         stranger = httpx.post(f"{server.url}/models/v1/chat/completions", json=body)
     for answer in (governed, free):
