@@ -59,14 +59,14 @@ def serve_processes(
 
 
 def start(config: Path, port: int, log: Path, *flags: str, without: str | None = None) -> SidecarProcess:
-    """`govmiddleware serve`, on its way. What it logs is appended."""
+    """`govmiddleware serve`, on its way."""
     environment = {
         name: value
         for name, value in os.environ.items()
         if name == "GOV_DATA_DIR" or not name.startswith("GOV_")
     }
     command = govmiddleware("serve", "--config", str(config), "--port", str(port), *flags, without=without)
-    with log.open("ab") as output:
+    with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
     return SidecarProcess(f"http://127.0.0.1:{port}", process, log)
 

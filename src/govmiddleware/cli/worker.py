@@ -40,8 +40,9 @@ class Work:
 
 
 def run(work: Work, supervisor: Connection) -> None:
-    """The life of a worker. From when it serves, it sends its beat through `supervisor`, and hears when all
-    are about to end; it ends when that closes, so that no worker outlives a supervisor that was killed and holds its port."""
+    """The life of a worker. From when it serves, it sends its beat through `supervisor`, and hears when all are
+    about to end; it ends when that closes, so that no worker outlives a supervisor that was killed and holds its
+    port."""
     log_to_stderr(with_process=True)
     metrics.share_as(work.name)
 
