@@ -85,13 +85,14 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 def wait_until_ready(sidecar: SidecarProcess, workers: int = 1) -> None:
     deadline = time.monotonic() + 50 + 10 * workers
-    while time.monotonic() < deadline and sidecar.process.poll() is None:
-        if workers > 1 and len(sidecar.workers()) < workers:
-            time.sleep(0.05)
-            continue
-        try:
-            if httpx.get(f"{sidecar.url}/gov/readyz").status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.05)
+    with httpx.Client() as http:  # one: to make a client takes longer than to ask
+        while time.monotonic() < deadline and sidecar.process.poll() is None:
+            if workers > 1 and len(sidecar.workers()) < workers:
+                time.sleep(0.05)
+                continue
+            try:
+                if http.get(f"{sidecar.url}/gov/readyz").status_code == 200:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.05)
     raise AssertionError(f"the sidecar did not start:\n{sidecar.log.read_text()}")
