@@ -2,8 +2,8 @@
 
     python tools/litellm_env.py
 
-tests/litellm runs against it. What it holds is pinned in requirements/litellm.txt; ours it cannot share, for
-LiteLLM pins versions that we do not. It lies in $GOVMIDDLEWARE_LITELLM, else in the user's cache under
+tests/litellm runs against it, and examples/litellm_in_process runs in it: it holds what we need too. It is pinned in
+requirements/litellm.txt; ours it cannot share, for the tests need an openai SDK that LiteLLM does not take. It lies in $GOVMIDDLEWARE_LITELLM, else in the user's cache under
 LiteLLM's version and a digest of the pins. Where it is there already, nothing is done.
 """
 
@@ -18,6 +18,7 @@ import cached_build
 REQUIREMENTS = Path(__file__).parent.parent / "requirements/litellm.txt"
 VARIABLE = "GOVMIDDLEWARE_LITELLM"
 COMMAND = Path("bin/litellm")
+PYTHON = Path("bin/python")
 """In the environment."""
 
 

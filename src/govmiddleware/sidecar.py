@@ -45,6 +45,7 @@ class Sidecar:
         settings = governance.settings
         self.governance = governance
         self.speaks = speaks
+        self._leaves = False
         self.prefix = settings.control_prefix
         self.control: ASGIApp = control_plane(
             prefix=settings.control_prefix,
@@ -57,7 +58,7 @@ class Sidecar:
             standings=Standings(governance.adjustments, governance.limits),
             api_tokens=governance.api_tokens,
             people=governance.people,
-            readiness=governance.readiness,
+            readiness=self._readiness,
             warnings=governance.drainer.warnings,
             metrics=governance.metrics,
             metrics_token=settings.metrics_token.get_secret_value() if settings.metrics_token else None,
@@ -82,6 +83,13 @@ class Sidecar:
                 await self.governance.open()
                 headers = self.governance.trusted_proxies.believed(scope.get("client"), scope["headers"])
                 await self.data({**scope, "headers": headers}, receive, send)
+
+    def leave(self) -> None:
+        """Have readiness say from now on that this replica ends; calls are served as before."""
+        self._leaves = True
+
+    async def _readiness(self) -> list[str]:
+        return ["it is shutting down"] if self._leaves else await self.governance.readiness()
 
     async def hang_up(self) -> None:
         """Close the connections to all upstreams."""

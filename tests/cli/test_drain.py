@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import http.client
 import signal
+import socket
 import time
 from collections.abc import Callable
 
 import httpx
 import pytest
 from tests.cli.serving import CONFIGURATION, PATIENCE, Serving, a_held_stream
+from tests.sidecar.waiting import until
 
+from govmiddleware.cli.server import Server, listen
 from govmiddleware.testing import ScriptedProvider
 
 Serve = Callable[..., Serving]
@@ -79,3 +82,42 @@ def test_a_request_on_a_connection_that_was_open_before_the_end_is_answered(
             time.sleep(0.5)  # the client takes its time
     assert answers == [(200, None), (200, "close")]
     assert serving.ended() == 0
+
+
+class EndsAsSomebodyConnects(Server):
+    """Ends in the moment in which a connection was made and a request sent on it, and neither was looked at yet."""
+
+    client: socket.socket
+
+    async def on_tick(self, counter: int) -> bool:
+        self.client = socket.create_connection(self.servers[0].sockets[0].getsockname())
+        self.client.sendall(b"GET /gov/healthz HTTP/1.1\r\nhost: a\r\n\r\n")
+        return True
+
+
+async def test_a_connection_that_was_made_before_the_end_is_served(gov_provider) -> None:
+    """The kernel makes it, and takes it back where it was not accepted: no balancer could send it elsewhere."""
+    server = EndsAsSomebodyConnects(gov_provider[0], drain_seconds=5, started=lambda: None)
+    await server.serve(listen("127.0.0.1", 0))
+    with server.client as client:
+        assert client.recv(1000).startswith(b"HTTP/1.1 404 ")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_for_a_while_after_the_signal_it_is_not_ready_and_serves_as_before_until_a_second_one(
+    serve: Serve, configured, upstream, workers: str
+) -> None:
+    configured(CONFIGURATION)
+    serving = serve("--upstream", upstream, "--workers", workers, "--drain-delay-seconds", "600")
+    serving.until("serving on http")
+    serving.process.terminate()
+    told = until(lambda: _not_ready(serving))
+    assert told == {"ready": False, "problems": ["it is shutting down"], "warnings": []}
+    assert [serving.call() for _ in range(3)] == [200] * 3, "each on a connection of its own"
+    serving.process.send_signal(signal.SIGINT)
+    assert serving.ended() == 0
+
+
+def _not_ready(serving: Serving) -> object | None:
+    answer = httpx.get(f"{serving.url}/gov/readyz")
+    return answer.json() if answer.status_code == 503 else None

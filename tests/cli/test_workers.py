@@ -56,11 +56,16 @@ def test_what_is_to_be_said_once_is_said_once_and_no_secret_is_said_or_shown(
     assert not serving.said(*COMPLAINTS)
 
 
-@pytest.mark.parametrize("arguments", [["--workers", "3"], ["--workers", "0"], ["--drain-seconds", "-1"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--workers", "3"], ["--workers", "0"], ["--drain-seconds", "-1"], ["--drain-delay-seconds", "-1"]],
+)
 def test_a_configuration_error_is_said_once_and_exits_with_2(run, arguments: list[str]) -> None:
     ran = run("serve", *arguments)
     assert ran.code == 2
-    assert re.fullmatch(r"govmiddleware: (upstream|--workers|--drain-seconds) = .+: expected .+\n", ran.err)
+    assert re.fullmatch(
+        r"govmiddleware: (upstream|--workers|--drain-(delay-)?seconds) = .+: expected .+\n", ran.err
+    )
 
 
 def test_workers_whose_lifespan_fails_end_it_all_with_one_clear_error(

@@ -41,10 +41,10 @@ class ProviderProcess:
 
 
 @contextmanager
-def run_provider(answers: int, *, one_error_in: int) -> Iterator[ProviderProcess]:
+def run_provider(answers: int, *, one_error_in: int, interval: float = 0) -> Iterator[ProviderProcess]:
     """See `provider_process.py`. After `answers` requests it goes on with answers of the usual kind."""
     script = Path(__file__).with_name("provider_process.py")
-    command = [sys.executable, str(script), str(answers), str(one_error_in)]
+    command = [sys.executable, str(script), str(answers), str(one_error_in), str(interval)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield ProviderProcess(process.stdout.readline().strip(), process)

@@ -46,25 +46,29 @@ def serve_processes(
     config: Path, count: int = 1, *, workers: int = 1, without: str | None = None
 ) -> Iterator[list[SidecarProcess]]:
     """`govmiddleware serve` on free ports, ready; ended with SIGTERM. Logs lie beside the configuration."""
+    flags = ["--workers", str(workers)]
+    with ExitStack() as running:
+        sidecars = []
+        for number in range(count):
+            log = config.with_suffix(f".{number}.log")
+            sidecars.append(start(config, free_port(), log, *flags, without=without))
+            running.callback(end, sidecars[-1].process)
+        for sidecar in sidecars:
+            wait_until_ready(sidecar, workers)
+        yield sidecars
+
+
+def start(config: Path, port: int, log: Path, *flags: str, without: str | None = None) -> SidecarProcess:
+    """`govmiddleware serve`, on its way."""
     environment = {
         name: value
         for name, value in os.environ.items()
         if name == "GOV_DATA_DIR" or not name.startswith("GOV_")
     }
-    with ExitStack() as running:
-        sidecars = []
-        for number in range(count):
-            port = free_port()
-            log = config.with_suffix(f".{number}.log")
-            output = running.enter_context(log.open("wb"))
-            flags = ["--config", str(config), "--port", str(port), "--workers", str(workers)]
-            command = govmiddleware("serve", *flags, without=without)
-            process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
-            running.callback(end, process)
-            sidecars.append(SidecarProcess(f"http://127.0.0.1:{port}", process, log))
-        for sidecar in sidecars:
-            _wait_until_ready(sidecar, workers)
-        yield sidecars
+    command = govmiddleware("serve", "--config", str(config), "--port", str(port), *flags, without=without)
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+    return SidecarProcess(f"http://127.0.0.1:{port}", process, log)
 
 
 def free_port() -> int:
@@ -79,15 +83,16 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.wait(60)
 
 
-def _wait_until_ready(sidecar: SidecarProcess, workers: int) -> None:
+def wait_until_ready(sidecar: SidecarProcess, workers: int = 1) -> None:
     deadline = time.monotonic() + 50 + 10 * workers
-    while time.monotonic() < deadline and sidecar.process.poll() is None:
-        if workers > 1 and len(sidecar.workers()) < workers:
-            time.sleep(0.05)
-            continue
-        try:
-            if httpx.get(f"{sidecar.url}/gov/readyz").status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.05)
+    with httpx.Client() as http:  # one: to make a client takes longer than to ask
+        while time.monotonic() < deadline and sidecar.process.poll() is None:
+            if workers > 1 and len(sidecar.workers()) < workers:
+                time.sleep(0.05)
+                continue
+            try:
+                if http.get(f"{sidecar.url}/gov/readyz").status_code == 200:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.05)
     raise AssertionError(f"the sidecar did not start:\n{sidecar.log.read_text()}")

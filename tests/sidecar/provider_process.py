@@ -1,9 +1,9 @@
 """A scripted provider in a process of its own, with books of its own.
 
-    python provider_process.py ANSWERS ONE_ERROR_IN
+    python provider_process.py ANSWERS ONE_ERROR_IN INTERVAL
 
 prints its URL; then, for each line on stdin, what it has answered so far, as JSON. It ends with stdin.
-Every answer says another usage, so that no mistake cancels another.
+Every answer says another usage, so that no mistake cancels another. Between the chunks of streams are INTERVAL seconds.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import sys
 from govmiddleware.testing import Script, ScriptedProvider, serve_in_thread
 
 
-def main(answers: int, one_error_in: int) -> None:
+def main(answers: int, one_error_in: int, interval: float) -> None:
     scripts = [
         Script(status=500)
-        if number % one_error_in == 0
-        else Script(usage={"prompt_tokens": 1 + number % 9, "completion_tokens": 1 + number % 31})
+        if (number + 1) % one_error_in == 0
+        else Script(
+            usage={"prompt_tokens": 1 + number % 9, "completion_tokens": 1 + number % 31}, interval=interval
+        )
         for number in range(answers)
     ]
     provider = ScriptedProvider()
@@ -39,4 +41,4 @@ def main(answers: int, one_error_in: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))

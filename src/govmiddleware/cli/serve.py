@@ -40,6 +40,13 @@ def serve(
     drain_seconds: Annotated[
         float, Parameter(help="How long running answers may go on after SIGTERM; then they are cut.")
     ] = 30,
+    drain_delay_seconds: Annotated[
+        float,
+        Parameter(
+            help="How long to take new connections after SIGTERM, while /gov/readyz says no: until load"
+            " balancers have noticed."
+        ),
+    ] = 0,
 ) -> int:
     """Govern what clients send to an upstream."""
     try:
@@ -56,6 +63,8 @@ def serve(
         raise ConfigurationError("--workers", workers, "1, for the supervisor lives by the signals of Unix")
     if drain_seconds < 0:
         raise ConfigurationError("--drain-seconds", drain_seconds, "a number from 0 on")
+    if drain_delay_seconds < 0:
+        raise ConfigurationError("--drain-delay-seconds", drain_delay_seconds, "a number from 0 on")
     disable_created_metrics()  # type: ignore[no-untyped-call]  # half of all series; several workers have none
 
     def read() -> tuple[Settings, Sidecar]:
@@ -72,7 +81,13 @@ def serve(
         return COULD_NOT_START
     log_to_stderr(settings, with_process=workers > 1)
     if workers == 1:
-        server = Server(sidecar, drain_seconds=drain_seconds, started=lambda: say_where(sockets))
+        server = Server(
+            sidecar,
+            drain_seconds=drain_seconds,
+            started=lambda: say_where(sockets),
+            leaving=sidecar.leave,
+            drain_delay_seconds=drain_delay_seconds,
+        )
         try:
             server.run(sockets)
         except SystemExit as end:  # how uvicorn ends
@@ -92,6 +107,7 @@ def serve(
             sockets,
             workers=workers,
             drain_seconds=drain_seconds,
+            drain_delay_seconds=drain_delay_seconds,
             reload=reload,
         )
         return asyncio.run(supervisor.run())

@@ -38,15 +38,26 @@ class Server(uvicorn.Server):
     """Serves `app` until SIGTERM or SIGINT, then drains.
 
     uvicorn closes idle connections at once when it ends, and a request that is on its way there is lost
-    (Kludex/uvicorn#2757). This one stops accepting, lets running answers finish, and goes on answering on
-    open connections, each answer with `connection: close`, until it was quiet for a while.
+    (Kludex/uvicorn#2757). This one says that it leaves, serves as before until load balancers know, stops
+    accepting, lets running answers finish, and goes on answering on open connections, each answer with
+    `connection: close`, until it was quiet for a while.
 
     Args:
         drain_seconds: how long answers may go on; then they are cut, and settled.
         started: called in the event loop once requests are served.
+        leaving: called in the event loop when a signal came.
+        drain_delay_seconds: how long new connections are taken after that.
     """
 
-    def __init__(self, app: ASGIApp, *, drain_seconds: float, started: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        drain_seconds: float,
+        started: Callable[[], None],
+        leaving: Callable[[], None] = lambda: None,
+        drain_delay_seconds: float = 0,
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -61,7 +72,9 @@ class Server(uvicorn.Server):
             )
         )
         self._drain_seconds = drain_seconds
+        self._drain_delay_seconds = drain_delay_seconds
         self._say_started = started
+        self._say_leaving = leaving
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -83,12 +96,22 @@ class Server(uvicorn.Server):
             self._say_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._say_leaving()
+        await self._wait_to_be_left()
         for server in self.servers:
             server.close()
         self.server_state.default_headers = [(b"connection", b"close")]  # of every answer to come
         with _without_cancellations():
             await self._drain()
             await super().shutdown(sockets)
+
+    async def _wait_to_be_left(self) -> None:
+        now = asyncio.get_running_loop().time
+        end = now() + self._drain_delay_seconds
+        # A moment in any case: a connection that the kernel has taken, and we have not yet, would be reset.
+        await asyncio.sleep(_TICK)
+        while now() < end and not self.force_exit:
+            await asyncio.sleep(_TICK)
 
     async def _drain(self) -> None:
         state = self.server_state

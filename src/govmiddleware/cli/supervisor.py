@@ -18,7 +18,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.context import ForkServerContext, SpawnContext
@@ -100,6 +100,11 @@ class Worker:
         """Wait until it serves; False where it ends before."""
         return await asyncio.shield(self._serves)
 
+    def leave(self) -> None:
+        """Have it say that it is not ready any more, and serve as before."""
+        with suppress(OSError):  # it is gone already
+            self._line.send(True)
+
     def hangs(self) -> bool:
         """To be asked once a beat. Beats are counted, not seconds: a machine that slept is no reason."""
         self._missed += 1
@@ -151,6 +156,7 @@ class Supervisor:
     Args:
         sockets: bound, not listening; what is not accepted yet when a worker ends is there for the others.
         drain_seconds: how long answers may go on in a worker that is to end.
+        drain_delay_seconds: how long all go on serving, though not ready any more, before they drain for good.
         reload: reads the configuration again; raises ConfigurationError.
     """
 
@@ -161,12 +167,14 @@ class Supervisor:
         *,
         workers: int,
         drain_seconds: float,
+        drain_delay_seconds: float,
         reload: Callable[[], Settings],
     ) -> None:
         self._settings = settings
         self._sockets = sockets
         self._wanted = workers
         self._drain_seconds = drain_seconds
+        self._drain_delay_seconds = drain_delay_seconds
         self._reload = reload
         self._workers: list[Worker] = []
         """All that have not ended, the oldest first."""
@@ -195,11 +203,18 @@ class Supervisor:
         finally:
             for task in (keeping, beating, over):
                 task.cancel()
+            await self._wait_to_be_left()
             for listener in self._sockets:
                 listener.close()  # else it would take connections that nobody serves
             for worker in self._workers:
                 self._retire(worker)
             await asyncio.gather(*self._attending)
+
+    async def _wait_to_be_left(self) -> None:
+        for worker in self._workers:
+            worker.leave()
+        if self._attending:  # until all were killed by a second signal, at most
+            await asyncio.wait(self._attending, timeout=self._drain_delay_seconds)
 
     # What is wanted ------------------------------------------------------------------------------
 

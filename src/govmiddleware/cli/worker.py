@@ -40,8 +40,9 @@ class Work:
 
 
 def run(work: Work, supervisor: Connection) -> None:
-    """The life of a worker. From when it serves, it sends its beat through `supervisor`; it ends when that
-    closes, so that no worker outlives a supervisor that was killed and holds its port."""
+    """The life of a worker. From when it serves, it sends its beat through `supervisor`, and hears when all are
+    about to end; it ends when that closes, so that no worker outlives a supervisor that was killed and holds its
+    port."""
     log_to_stderr(work.settings, with_process=True)
     metrics.share_as(work.name)
 
@@ -49,7 +50,7 @@ def run(work: Work, supervisor: Connection) -> None:
         if work.speaks:
             say_where(work.sockets)
         os.set_blocking(supervisor.fileno(), False)  # no worker waits for a supervisor that is stopped
-        asyncio.get_running_loop().add_reader(supervisor.fileno(), supervisor_ended)
+        asyncio.get_running_loop().add_reader(supervisor.fileno(), hear)
         beat()
 
     def beat() -> None:
@@ -57,10 +58,15 @@ def run(work: Work, supervisor: Connection) -> None:
             supervisor.send(True)
         asyncio.get_running_loop().call_later(work.beat_seconds, beat)
 
-    def supervisor_ended() -> None:
-        asyncio.get_running_loop().remove_reader(supervisor.fileno())
-        logger.error("the supervisor is gone")
-        server.should_exit = True
+    def hear() -> None:
+        try:
+            supervisor.recv()
+        except (EOFError, OSError):
+            asyncio.get_running_loop().remove_reader(supervisor.fileno())
+            logger.error("the supervisor is gone")
+            server.should_exit = True
+        else:
+            sidecar.leave()
 
     sidecar = Sidecar(Governance(work.settings), speaks=work.speaks)
     server = Server(sidecar, drain_seconds=work.drain_seconds, started=started)

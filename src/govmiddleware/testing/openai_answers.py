@@ -50,18 +50,25 @@ class Completion:
         ]
         return dump({**self._head("chat.completion"), "choices": choices, "usage": self.usage})
 
-    def as_events(self, *, pieces: int, include_usage: bool) -> Iterator[bytes]:
+    def as_events(
+        self, *, pieces: int, include_usage: bool, continuous_usage: bool = False
+    ) -> Iterator[bytes]:
         """The answer as server-sent events, the text of each choice in at most `pieces` of them.
 
         With `include_usage` every chunk says `"usage": null`, and one more, without choices, carries
-        it; without it no chunk mentions usage.
+        it; without it no chunk mentions usage. With `continuous_usage` each says what was used so far, as
+        vLLM's do where its `continuous_usage_stats` are asked for.
         """
         head = self._head("chat.completion.chunk")
-        no_usage: Json = {"usage": None} if include_usage else {}
+        so_far: Json = {"usage": None} if include_usage else {}
+        said = 0
         for delta, finish_reason in self._deltas(pieces):
+            if continuous_usage:
+                said += words_in(delta.get("content"))
+                so_far = {"usage": {**self.usage, "completion_tokens": said}}
             for index in range(self.choices):
                 choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-                yield _event({**head, "choices": [choice], **no_usage})
+                yield _event({**head, "choices": [choice], **so_far})
         if include_usage:
             yield _event({**head, "choices": [], "usage": self.usage})
         yield b"data: [DONE]\n\n"

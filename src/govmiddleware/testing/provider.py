@@ -396,8 +396,12 @@ class ScriptedProvider:
         )
         if not body.get("stream"):
             return 200, _JSON, iter([completion.as_json()])
-        include_usage = bool((body.get("stream_options") or {}).get("include_usage"))
-        events = completion.as_events(pieces=script.pieces, include_usage=include_usage)
+        asked = body.get("stream_options") or {}
+        events = completion.as_events(
+            pieces=script.pieces,
+            include_usage=bool(asked.get("include_usage")),
+            continuous_usage=bool(asked.get("continuous_usage_stats")),
+        )
         return 200, _EVENTS, events
 
     def _text_completion(self, body: Json, script: Script) -> tuple[int, bytes, Iterator[bytes]]:
