@@ -18,6 +18,8 @@ from tests.sidecar.waiting import until
 from govmiddleware.testing import Script, ScriptedProvider
 from govmiddleware.testing.bell import Gate
 
+pytestmark = pytest.mark.impatient
+
 needs_prlimit = pytest.mark.skipif(
     not hasattr(resource, "prlimit"), reason="needs prlimit(2), which is Linux'"
 )

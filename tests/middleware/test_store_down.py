@@ -107,11 +107,13 @@ async def test_a_store_that_hangs_at_the_end_of_a_call_does_not_keep_the_answer(
     await governance.upkeep.stop(grace_seconds=0)
 
 
-async def test_strangers_are_still_strangers_while_the_store_is_down(
+async def test_what_can_be_no_token_is_a_401_while_the_store_is_down_and_what_may_be_one_a_503(
     governed, inside, post, tmp_path
 ) -> None:
     governance = await governed(redis_url=f"unix://{tmp_path}/closed.sock")
-    assert (await post(governance.stack(inside), secret="wrong")).status_code == 401
+    mistyped = ids.new_api_token()[:-1]
+    assert (await post(governance.stack(inside), secret=mistyped)).status_code == 401
+    assert (await post(governance.stack(inside), secret="any-string-may-be-one")).status_code == 503
 
 
 async def test_readiness_says_so(governed, tmp_path) -> None:

@@ -24,6 +24,8 @@ from tests.stores.server import Server, command_at, valkey_binary
 from govmiddleware.core.ids import hash_api_token
 from govmiddleware.testing import ScriptedProvider
 
+pytestmark = pytest.mark.impatient
+
 CLIENTS = 16
 LONGEST_WAIT = 5.0
 RECOVERY = 5.0

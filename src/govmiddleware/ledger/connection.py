@@ -167,5 +167,12 @@ async def store_call(patience: float | None = None) -> AsyncIterator[None]:
                 yield
             finally:
                 timers[0].cancel()
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # Nobody cancelled this call, but one that waited for the same connection to close: asyncio's streams have
+        # one future for all who do.
+        raise StoreUnavailable("the connection was closed") from error
     except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
         raise StoreUnavailable(f"{type(error).__name__}: {error}".rstrip(": ")) from error
