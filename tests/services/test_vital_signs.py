@@ -16,6 +16,7 @@ from tests.services.worker import LIMITS, Worker, new_call, until
 from govmiddleware import app
 from govmiddleware.app import Governance
 from govmiddleware.ledger.embedded import EmbeddedStore
+from govmiddleware.ledger.keys import NOTHING
 from govmiddleware.services.vital_signs import VitalSigns
 
 
@@ -40,6 +41,24 @@ async def test_a_store_that_hangs_is_down_until_it_answers_again(
             os.kill(process, signal.SIGCONT)
         await signs.look()
         assert worker.metric("store_down") == 0
+
+
+async def test_a_store_without_memory_is_down_although_it_answers(
+    tmp_path: Path, make_governance: Callable[..., Governance]
+) -> None:
+    with EmbeddedStore(tmp_path) as url, sync_redis.Redis.from_url(url) as redis:
+        async with make_governance(redis_url=url) as governance:
+            signs = VitalSigns(governance.ledger, governance.upkeep, governance.metrics)
+            shown = governance.metrics.registry.get_sample_value
+            await signs.look()
+            assert (shown("govmiddleware_store_down"), await governance.readiness()) == (0, [])
+            assert not redis.exists(NOTHING)
+            redis.config_set("maxmemory", 1)
+            await signs.look()
+            assert shown("govmiddleware_store_down") == 1
+            [problem] = await governance.readiness()
+            assert "maxmemory" in problem
+            redis.config_set("maxmemory", 0)
 
 
 async def test_the_oldest_reservation_is_the_first_of_those_that_are_open(
