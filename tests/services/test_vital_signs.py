@@ -15,6 +15,7 @@ from tests.services.worker import LIMITS, Worker, new_call, until
 
 from govmiddleware import app
 from govmiddleware.app import Governance
+from govmiddleware.errors import StoreUnavailable
 from govmiddleware.ledger.embedded import EmbeddedStore
 from govmiddleware.ledger.keys import NOTHING
 from govmiddleware.services.vital_signs import VitalSigns
@@ -59,6 +60,16 @@ async def test_a_store_without_memory_is_down_although_it_answers(
             [problem] = await governance.readiness()
             assert "maxmemory" in problem
             redis.config_set("maxmemory", 0)
+
+
+async def test_a_trip_that_nobody_waits_for_any_more_is_no_error_of_the_store(
+    gov_store: str, make_worker: Callable[[str], Worker]
+) -> None:
+    worker = make_worker(gov_store)
+    for error, errors in ((asyncio.CancelledError(), 0), (StoreUnavailable("away"), 1)):
+        with pytest.raises(type(error)), worker.metrics.store_trip("acquire"):
+            raise error
+        assert worker.metric("store_errors_total", script="acquire") == errors
 
 
 async def test_the_oldest_reservation_is_the_first_of_those_that_are_open(
