@@ -115,14 +115,16 @@ def test_without_the_extra_the_error_names_the_line_that_installs_it(make_govern
         make_governance(telemetry="otlp")
 
 
-async def test_what_the_sdk_cannot_read_is_an_error_at_every_start(make_governance, monkeypatch) -> None:
+async def test_what_the_sdk_cannot_read_is_an_error_at_every_start(
+    make_governance, monkeypatch, tmp_path
+) -> None:
     monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "-1")
-    governance = make_governance(telemetry="otlp")
+    governance = make_governance(telemetry="otlp", redis_url="embedded", data_dir=tmp_path)
     for _ in range(2):
         with pytest.raises(ConfigurationError, match=r"OTEL_.*-1\.0.*OpenTelemetry"):
             await governance.open()
     assert not exporting()
-    await governance.storage.close()
+    assert not (tmp_path / "valkey").exists(), "nor does a store run"
 
 
 def test_a_protocol_that_the_extra_does_not_have_is_an_error(make_governance, monkeypatch) -> None:
