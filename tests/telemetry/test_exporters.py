@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import httpx
@@ -97,6 +98,18 @@ async def test_the_sdks_own_variables_count(make_governance, collector: Collecto
     sent = (exchange.header(b"traceparent") or b"").decode()
     assert sent.split("-")[1] == TRACED["traceparent"].split("-")[1]
     assert sent.endswith("-00"), "nobody records it, and so nobody further on need"
+
+
+async def test_workers_that_the_environment_gives_one_name_are_instances_of_their_own(
+    make_governance, collector: Collector, monkeypatch
+) -> None:
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=shop.gov-0,service.version=ours")
+    governance = make_governance(**SETTINGS)
+    async with governance:
+        assert await called(govern(ScriptedProvider(), governance)) == 200
+    [span] = collector.spans
+    assert span.resource["service.instance.id"] == f"shop.gov-0.{os.getpid()}"
+    assert span.resource["service.version"] == "ours"
 
 
 async def test_without_telemetry_a_trace_passes_as_it_came(make_governance) -> None:
