@@ -25,6 +25,7 @@ def signs_of(worker: Worker) -> VitalSigns:
     return VitalSigns(worker.ledger, worker.upkeep, worker.metrics)
 
 
+@pytest.mark.impatient
 async def test_a_store_that_hangs_is_down_until_it_answers_again(
     tmp_path: Path, make_worker: Callable[[str], Worker]
 ) -> None:
