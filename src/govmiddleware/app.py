@@ -262,6 +262,8 @@ class Governance:
             return
         async with self._opening:
             if not self._is_open:
+                if self.telemetry is not None:  # first, for it raises: there is nothing to close yet
+                    self.telemetry.start()
                 # Now, not in the first request: loading the vocabulary of most models takes half a second.
                 await asyncio.gather(asyncio.to_thread(load_encoding, O200K), self.storage.open())
                 with suppress(StoreUnavailable):  # no call passes until they are read
@@ -271,8 +273,6 @@ class Governance:
                     logger.warning("log_prompt_characters is set: what users write stands in this log")
                 if stale := self.prices.stale():
                     logger.warning("%s", stale)
-                if self.telemetry is not None:
-                    self.telemetry.start()
                 self.upkeep.start()
                 self._home.enter()
                 self._is_open = True

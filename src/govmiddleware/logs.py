@@ -19,6 +19,7 @@ _PLAIN = re.compile(r"[\w./:@+*-]+", re.ASCII)
 """Values that need no quotes."""
 
 _compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_ascii = json.JSONEncoder(default=str)
 
 
 class Line:
@@ -79,7 +80,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, default=str)
+        return _ascii.encode(entry)
 
 
 def _time(record: logging.LogRecord) -> str:
@@ -91,8 +92,12 @@ def _time(record: logging.LogRecord) -> str:
 def _value(value: object) -> str:
     if isinstance(value, str) and _PLAIN.fullmatch(value):
         return value
+    if type(value) in (int, float):
+        return repr(value)
     return _on_one_line(_compact.encode(value))
 
 
 def _on_one_line(text: str) -> str:
+    if text.isprintable():  # nearly always
+        return text
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -88,7 +88,7 @@ class Storage:
 
     async def problems(self) -> list[str]:
         """What keeps the store from being trusted right now, in words. Raises StoreUnavailable."""
-        await self.ledger.ping()  # refused, with the cause, while the store cannot write
+        await self.ledger.try_write()
         problems = []
         if await self.ledger.journal_is_full():
             problems.append("the journal is full: journal_max_records")

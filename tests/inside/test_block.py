@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import httpx
@@ -96,6 +97,18 @@ async def test_what_was_reported_before_it_raised_is_charged(governance_with) ->
 def _reported(call: GovernedBlock) -> Exception:
     call.usage(input_tokens=30, output_tokens=20)
     return httpx.ConnectError("the second time nobody was there")
+
+
+async def test_a_block_that_cannot_be_entered_is_counted_and_logged_too(governance_with, caplog) -> None:
+    caplog.set_level(logging.INFO, "govmiddleware.requests")
+    governance = governance_with()
+    with pytest.raises(TypeError):
+        async with governance.call("m", messages=[{"role": object()}], principal=SCRIPT):
+            raise AssertionError("nobody can read that")
+    counted = governance.metrics.registry.get_sample_value
+    labels = {"protocol": "code", "provider": "none", "model": "other", "status": "none"}
+    assert counted("govmiddleware_requests_total", labels) == 1
+    assert "error=TypeError" in caplog.text
 
 
 async def test_a_refusal_is_raised_before_the_block(governance_with) -> None:

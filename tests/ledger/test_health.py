@@ -38,6 +38,7 @@ async def test_of_every_kind_of_store_it_says_the_same(bench: Bench) -> None:
     assert wrong == []
     assert checks["scripts"].detail == "EVALSHA and EVAL work"
     assert await eviction_policy(bench.redis) == "noeviction"
+    assert await bench.ledger.takes_writes()
 
 
 async def test_a_server_that_is_fit_passes(start_valkey: Start) -> None:

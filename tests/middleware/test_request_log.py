@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable
@@ -171,6 +172,19 @@ async def test_a_slow_request_is_logged_whatever_the_sample(governed, inside, po
     app = (await governed(log_sample=0, log_slow_seconds=0.000_001)).stack(inside)
     await post(app)
     assert len(lines()) == 1
+
+
+def test_a_request_that_was_cancelled_before_it_was_sent_is_logged_whatever_the_sample(lines: Lines) -> None:
+    for error in (None, asyncio.CancelledError()):
+        call = Call(new_request_id(), OpenAIChat(), "POST", "/", model_call=True)
+        RequestLog(sample=0).write(call, error)
+    assert [(line["outcome"], line["error"]) for line in lines()] == [("aborted", "cancelled")]
+
+
+def test_a_path_that_is_no_text_fails_no_request(lines: Lines) -> None:
+    RequestLog().write(Call(new_request_id(), OpenAIChat(), "POST", "/v1/\udcff", model_call=True))
+    [line] = lines()
+    assert line["message"] == "POST /v1/%3F -"
 
 
 def test_of_a_sample_each_line_says_how_large_it_is_and_the_others_are_for_debugging(

@@ -15,7 +15,9 @@ from tests.services.worker import LIMITS, Worker, new_call, until
 
 from govmiddleware import app
 from govmiddleware.app import Governance
+from govmiddleware.errors import StoreUnavailable
 from govmiddleware.ledger.embedded import EmbeddedStore
+from govmiddleware.ledger.keys import NOTHING
 from govmiddleware.services.vital_signs import VitalSigns
 
 
@@ -23,6 +25,7 @@ def signs_of(worker: Worker) -> VitalSigns:
     return VitalSigns(worker.ledger, worker.upkeep, worker.metrics)
 
 
+@pytest.mark.impatient
 async def test_a_store_that_hangs_is_down_until_it_answers_again(
     tmp_path: Path, make_worker: Callable[[str], Worker]
 ) -> None:
@@ -40,6 +43,34 @@ async def test_a_store_that_hangs_is_down_until_it_answers_again(
             os.kill(process, signal.SIGCONT)
         await signs.look()
         assert worker.metric("store_down") == 0
+
+
+async def test_a_store_without_memory_is_down_although_it_answers(
+    tmp_path: Path, make_governance: Callable[..., Governance]
+) -> None:
+    with EmbeddedStore(tmp_path) as url, sync_redis.Redis.from_url(url) as redis:
+        async with make_governance(redis_url=url) as governance:
+            signs = VitalSigns(governance.ledger, governance.upkeep, governance.metrics)
+            shown = governance.metrics.registry.get_sample_value
+            await signs.look()
+            assert (shown("govmiddleware_store_down"), await governance.readiness()) == (0, [])
+            assert not redis.exists(NOTHING)
+            redis.config_set("maxmemory", 1)
+            await signs.look()
+            assert shown("govmiddleware_store_down") == 1
+            [problem] = await governance.readiness()
+            assert "maxmemory" in problem
+            redis.config_set("maxmemory", 0)
+
+
+async def test_a_trip_that_nobody_waits_for_any_more_is_no_error_of_the_store(
+    gov_store: str, make_worker: Callable[[str], Worker]
+) -> None:
+    worker = make_worker(gov_store)
+    for error, errors in ((asyncio.CancelledError(), 0), (StoreUnavailable("away"), 1)):
+        with pytest.raises(type(error)), worker.metrics.store_trip("acquire"):
+            raise error
+        assert worker.metric("store_errors_total", script="acquire") == errors
 
 
 async def test_the_oldest_reservation_is_the_first_of_those_that_are_open(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import httpx
@@ -99,6 +100,18 @@ async def test_the_sdks_own_variables_count(make_governance, collector: Collecto
     assert sent.endswith("-00"), "nobody records it, and so nobody further on need"
 
 
+async def test_workers_that_the_environment_gives_one_name_are_instances_of_their_own(
+    make_governance, collector: Collector, monkeypatch
+) -> None:
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=shop.gov-0,service.version=ours")
+    governance = make_governance(**SETTINGS)
+    async with governance:
+        assert await called(govern(ScriptedProvider(), governance)) == 200
+    [span] = collector.spans
+    assert span.resource["service.instance.id"] == f"shop.gov-0.{os.getpid()}"
+    assert span.resource["service.version"] == "ours"
+
+
 async def test_without_telemetry_a_trace_passes_as_it_came(make_governance) -> None:
     provider, governance = ScriptedProvider(), make_governance(**SETTINGS | {"telemetry": "none"})
     async with governance:
@@ -115,14 +128,16 @@ def test_without_the_extra_the_error_names_the_line_that_installs_it(make_govern
         make_governance(telemetry="otlp")
 
 
-async def test_what_the_sdk_cannot_read_is_an_error_at_every_start(make_governance, monkeypatch) -> None:
+async def test_what_the_sdk_cannot_read_is_an_error_at_every_start(
+    make_governance, monkeypatch, tmp_path
+) -> None:
     monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "-1")
-    governance = make_governance(telemetry="otlp")
+    governance = make_governance(telemetry="otlp", redis_url="embedded", data_dir=tmp_path)
     for _ in range(2):
         with pytest.raises(ConfigurationError, match=r"OTEL_.*-1\.0.*OpenTelemetry"):
             await governance.open()
     assert not exporting()
-    await governance.storage.close()
+    assert not (tmp_path / "valkey").exists(), "nor does a store run"
 
 
 def test_a_protocol_that_the_extra_does_not_have_is_an_error(make_governance, monkeypatch) -> None:

@@ -406,8 +406,8 @@ class Ledger(Protocol):
         ...
 
     async def takes_writes(self) -> bool:
-        """Whether the store takes writes now. One that answers may not: its disk is full, or its replicas are
-        gone."""
+        """Whether the store takes writes now. One that answers may not: its disk or its memory is full, or its
+        replicas are gone."""
         ...
 
     async def run_id(self) -> str:

@@ -175,6 +175,9 @@ class GovernedBlock:
             call.refusal, call.status = refusal, refusal.status
             self._end(call)
             raise
+        except BaseException as error:
+            self._end(call, error)
+            raise
         call.progress = Progress.DISPATCHED
         self._call, self._hold = call, hold
 

@@ -49,6 +49,8 @@ LIMITS = "gov:limits"
 OVERRIDES = "gov:overrides"
 OVERRIDES_WALKER = "gov:overrides:walker"
 AUDIT_HEAD = "gov:audit_head"
+NOTHING = "gov:nothing"
+"""Nobody writes it."""
 
 
 def api_token(sha256: str) -> str:

@@ -32,7 +32,7 @@ from govmiddleware.ledger import scripts
 from govmiddleware.ledger.connection import PROBE_SECONDS, Client, ask_each_node, store_call
 from govmiddleware.ledger.directory import read_directory
 from govmiddleware.ledger.epochs import Epochs
-from govmiddleware.ledger.keys import AUDITOR, SWEEPER, WORKSPACES, WorkspaceKeys
+from govmiddleware.ledger.keys import AUDITOR, NOTHING, SWEEPER, WORKSPACES, WorkspaceKeys
 
 _FIRST_COUNTER = 6
 """Where in the KEYS of acquire the counters begin."""
@@ -221,11 +221,16 @@ class RedisLedger:
 
     async def takes_writes(self) -> bool:
         try:
-            async with store_call():
-                await self._redis.srem(WORKSPACES, "")  # nobody's name: it changes nothing
+            await self.try_write()
         except StoreUnavailable:
             return False
         return True
+
+    async def try_write(self) -> None:
+        """Raises StoreUnavailable, with the cause, where the store takes no writes. One that is out of memory takes
+        those that ask for none."""
+        async with store_call():
+            await self._redis.set(NOTHING, "", xx=True)  # which there is not: it changes nothing
 
     async def run_id(self) -> str:
         async with store_call(PROBE_SECONDS):

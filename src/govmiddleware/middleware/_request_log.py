@@ -43,7 +43,7 @@ class RequestLog:
         """A call has ended, by `error` where it was raised through the stack."""
         seconds = time.monotonic() - call.started
         level, sample = _level(call, error), None
-        if self.sample < 1 and level == logging.INFO and not self._always(call, seconds):
+        if self.sample < 1 and level == logging.INFO and not self._always(call, error, seconds):
             sample = self.sample
             level = logging.INFO if _is_chosen(call.request_id, sample) else logging.DEBUG
         if logger.isEnabledFor(level):
@@ -52,17 +52,18 @@ class RequestLog:
                 fields["sample"] = sample
             if self.prompt_characters:
                 fields["request_body"] = self._prompt(call)
-            summary = f"{call.method} {quote(call.path, safe='/:@')} {call.status or '-'}"
+            path = quote(call.path, safe="/:@", errors="replace")
+            summary = f"{call.method} {path} {call.status or '-'}"
             line = Line(summary, fields, said=("method", "path", "status"))
             logger.log(level, line, extra={"gov": fields})
 
-    def _always(self, call: Call, seconds: float) -> bool:
+    def _always(self, call: Call, error: BaseException | None, seconds: float) -> bool:
         budgets_spoke = any(
             evaluation.decision is not Decision.ALLOW and not evaluation.limit.refuses_as_rate
             for evaluation in call.evaluations
         )
         return (
-            _outcome(call, None) != Outcome.ANSWERED
+            _outcome(call, error) != Outcome.ANSWERED
             or (call.status or 0) >= 400
             or seconds >= self.slow_seconds
             or budgets_spoke

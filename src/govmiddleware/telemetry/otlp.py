@@ -37,6 +37,7 @@ from govmiddleware.telemetry.instruments import Instruments
 logger = logging.getLogger("govmiddleware.telemetry")
 
 _PROTOCOL = "http/protobuf"
+_INSTANCE = "service.instance.id"
 
 _FAREWELL_SECONDS = 3.0
 """For what waits to be exported when the process ends."""
@@ -116,10 +117,14 @@ class Otlp:
 
 
 def _resource() -> Resource:
-    """Who speaks. Each process is an instance of its own, or their counters would be taken for one another's."""
+    """Who speaks. Each process is an instance of its own, or their counters would be taken for one another's: what
+    the environment says is the same for all workers of a pod."""
+    given = OTELResourceDetector().detect().attributes
+    instance = given.get(_INSTANCE)
     ours = {
         "service.name": "govmiddleware",
         "service.version": version("govmiddleware"),
-        "service.instance.id": str(uuid.uuid4()),
+        **given,
+        _INSTANCE: f"{instance}.{os.getpid()}" if instance else str(uuid.uuid4()),
     }
-    return Resource.create({**ours, **OTELResourceDetector().detect().attributes})
+    return Resource.create(ours)
