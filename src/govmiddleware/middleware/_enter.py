@@ -91,7 +91,9 @@ def with_answer_headers(call: Call, send: Send) -> Send:
         if message["type"] == "http.response.start":
             call.status = message["status"]
             # Also those that this answer has none of: to a client each would be our word.
-            kept = [header for header in message.get("headers", ()) if not header[0].lower().startswith(_OURS)]
+            kept = [
+                header for header in message.get("headers", ()) if not header[0].lower().startswith(_OURS)
+            ]
             message = {**message, "headers": [*kept, *call.answer_headers]}
         elif call.first_byte is None and message.get("body"):
             call.first_byte = time.monotonic()
