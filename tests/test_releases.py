@@ -42,6 +42,19 @@ def test_nothing_is_published_that_was_not_checked_or_with_a_secret() -> None:
     assert re.findall(r"id-token: write", RELEASE) == ["id-token: write"]
 
 
+def test_what_runs_in_workflows_is_pinned_by_what_it_is_and_not_by_a_name_that_can_be_moved() -> None:
+    used = re.findall(r"uses: (.*)", CI + RELEASE)
+    assert len(used) > 8
+    assert [action for action in used if not re.fullmatch(r"\S+@[0-9a-f]{40} # v[\d.]+", action)] == []
+
+
+def test_the_chart_is_released_with_the_image_that_it_asks_for() -> None:
+    chart = (ROOT / "helm" / "govmiddleware" / "Chart.yaml").read_text()
+    assert set(re.findall(r"^(?:appV|v)ersion: (.*)$", chart, re.MULTILINE)) == {PROJECT["version"]}
+    assert "VERSION=${GITHUB_REF_NAME#v}" in RELEASE
+    assert re.search(r"tags: ghcr\.io/\S+ github\.repository }}:\$\{\{ env\.VERSION }}", RELEASE)
+
+
 def test_workflows_may_read_and_nothing_else_unless_a_job_says_so() -> None:
     for workflow in (CI, RELEASE):
         assert re.search(r"^permissions: \{contents: read\}$", workflow, re.MULTILINE)

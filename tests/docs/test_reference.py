@@ -112,6 +112,14 @@ def test_every_header_of_the_code_is_on_the_page() -> None:
     assert {header for header in headers_in_the_code() if header not in page} == set()
 
 
+def test_every_header_that_a_request_loses_or_gets_on_its_way_upstream_is_on_the_page() -> None:
+    page = (DOCS / "headers.md").read_text()
+    rules = (ROOT / "src/govmiddleware/upstream/headers.py").read_text()
+    named = set(re.findall(r'b"([a-z0-9-]*[a-z0-9])"', rules))
+    assert len(named) > 30
+    assert {header for header in named if f"`{header}`" not in page} == set()
+
+
 def test_every_header_of_ours_on_the_page_is_in_the_code() -> None:
     page = (DOCS / "headers.md").read_text()
     ours = set(re.findall(r"`(x-gov-[a-z-]*[a-z])`", page))

@@ -65,10 +65,10 @@ def test_a_pod_outlives_its_streams(name: str) -> None:
     spec = deployment(name)["spec"]["template"]["spec"]
     arguments = dict(each.split("=") for each in container(name)["args"][1:])
     drain = int(arguments["--drain-seconds"])
-    pause = container(name)["lifecycle"]["preStop"]["sleep"]["seconds"]
+    delay = int(arguments["--drain-delay-seconds"])
     assert drain >= 300
-    assert pause > 0
-    assert spec["terminationGracePeriodSeconds"] > pause + drain + SETTLING_SECONDS
+    assert delay > 0
+    assert spec["terminationGracePeriodSeconds"] > delay + drain + SETTLING_SECONDS
     assert deployment(name)["spec"]["progressDeadlineSeconds"] > spec["terminationGracePeriodSeconds"]
 
 
@@ -81,6 +81,12 @@ def test_health_is_asked_where_the_control_plane_is(name: str) -> None:
     }
     healthz, readyz = f"{prefix}/healthz", f"{prefix}/readyz"
     assert paths == {"startupProbe": healthz, "livenessProbe": healthz, "readinessProbe": readyz}
+
+
+@each_set
+def test_variables_that_kubernetes_makes_of_services_do_not_look_like_settings(name: str) -> None:
+    """Those of a release `gov` would: GOV_GOVMIDDLEWARE_PORT."""
+    assert deployment(name)["spec"]["template"]["spec"]["enableServiceLinks"] is False
 
 
 def test_litellm_is_up_before_us_ends_after_us_and_is_reached_past_us_by_nobody() -> None:
@@ -187,6 +193,17 @@ def test_the_monitor_scrapes_with_the_token_that_metrics_want() -> None:
     [variable] = [each for each in container("monitoring")["env"] if each["name"] == "GOV_METRICS_TOKEN"]
     assert endpoint["authorization"]["credentials"] == variable["valueFrom"]["secretKeyRef"]
     assert endpoint["path"] == "/gov/metrics"
+
+
+def test_links_to_runbooks_lead_to_where_the_operator_has_them() -> None:
+    values = values_of("monitoring")
+    values["prometheusRule"] = {**values["prometheusRule"], "runbooks": "https://wiki.example.com/gov/"}
+    [rules] = [each for each in objects_in(render(values)) if each["kind"] == "PrometheusRule"]
+    alerts = [rule for group in rules["spec"]["groups"] for rule in group["rules"]]
+    assert alerts
+    for alert in alerts:
+        page = f"https://wiki.example.com/gov/docs/runbooks/{alert['alert']}.md"
+        assert alert["annotations"]["runbook_url"] == page
 
 
 def test_a_change_of_the_configuration_rolls_the_pods_and_nothing_else_does() -> None:

@@ -72,6 +72,13 @@ def test_a_secret_is_taken_by_reference_alone(name: str) -> None:
         ),
         ({"config": {}}, "set either config.upstream or config.upstreams"),
         ({"litellm": {"enabled": True, "image": {"tag": "v1"}}}, "leave out config.upstream"),
+        (
+            {
+                "litellm": {"enabled": True, "image": {"tag": "v1"}},
+                "config": {"upstreams": [{"name": "a", "url": "http://a"}]},
+            },
+            "none of config.upstreams has the url http://127.0.0.1:4000",
+        ),
         ({"litellm": {"enabled": True}, "config": {}}, "litellm.image.tag is missing"),
         (
             {"config": {"upstreams": [{"name": "a", "url": "http://a", "api_key_env": "A_KEY"}]}},

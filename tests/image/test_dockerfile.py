@@ -15,7 +15,7 @@ from govmiddleware.cli.root import app
 from govmiddleware.settings import Settings
 
 PROJECT = Path(__file__).parents[2]
-EXTRAS = ("server", "fast", "embedded", "cli", "postgres")
+EXTRAS = ("server", "fast", "embedded", "cli", "postgres", "otel")
 
 
 def instructions() -> list[tuple[str, str]]:

@@ -98,7 +98,13 @@ async def test_the_tightest_budget_is_the_one_that_is_told(governed, inside, pos
 
 async def test_the_app_cannot_forge_our_headers(governed, post) -> None:
     async def forger(scope: Any, receive: Any, send: Any) -> None:
-        headers = [(b"X-Gov-Request-Id", b"forged"), (b"x-gov-estimated-cost-usd", b"0"), (b"x-app", b"1")]
+        ours = [
+            b"X-Gov-Request-Id",
+            b"x-gov-estimated-cost-usd",
+            b"x-gov-warning",
+            b"X-Gov-Max-Output-Tokens",
+        ]
+        headers = [*((name, b"forged") for name in ours), (b"x-app", b"1")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"{}"})
 

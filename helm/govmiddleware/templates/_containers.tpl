@@ -35,14 +35,11 @@ args:
   - {{ printf "--host=%s" .Values.host | quote }}
   - --port=8080
   - --workers={{ .Values.workers }}
+  - --drain-delay-seconds={{ .Values.drain.delaySeconds }}
   - --drain-seconds={{ .Values.drain.seconds }}
 env: {{- include "govmiddleware.env" . | trim | nindent 2 }}
 ports:
   - {name: http, containerPort: 8080}
-{{- /* A service still sends requests to a pod for a moment after it was told to end. */}}
-lifecycle:
-  preStop:
-    sleep: {seconds: {{ .Values.drain.preStopSeconds }}}
 startupProbe:
   httpGet: {path: "{{ include "govmiddleware.controlPrefix" . }}/healthz", port: http}
   periodSeconds: 1

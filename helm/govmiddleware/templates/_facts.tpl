@@ -13,9 +13,9 @@
 {{- if .Values.autoscaling.enabled }}{{ .Values.autoscaling.maxReplicas }}{{ else }}{{ .Values.replicaCount }}{{ end -}}
 {{- end -}}
 
-{{/* The pause before draining, the draining, and what it takes to settle what was cut. */}}
+{{/* The delay before draining, the draining, and what it takes to settle what was cut. */}}
 {{- define "govmiddleware.graceSeconds" -}}
-{{- add .Values.drain.preStopSeconds .Values.drain.seconds 20 -}}
+{{- add .Values.drain.delaySeconds .Values.drain.seconds 20 -}}
 {{- end -}}
 
 {{/* What clients reach us by, for links in refusals. */}}
@@ -29,11 +29,15 @@ http://{{ include "govmiddleware.fullname" . }}.{{ .Release.Namespace }}.svc:{{ 
 {{- end -}}
 {{- end -}}
 
+{{- define "govmiddleware.litellmUrl" -}}
+http://127.0.0.1:{{ .Values.litellm.port }}
+{{- end -}}
+
 {{/* The settings, and what the chart knows of them, as YAML. */}}
 {{- define "govmiddleware.config" -}}
 {{- $known := dict "public_url" (include "govmiddleware.publicUrl" .) -}}
-{{- if .Values.litellm.enabled -}}
-{{- $_ := set $known "upstream" (printf "http://127.0.0.1:%v" .Values.litellm.port) -}}
+{{- if and .Values.litellm.enabled (not .Values.config.upstreams) -}}
+{{- $_ := set $known "upstream" (include "govmiddleware.litellmUrl" .) -}}
 {{- end -}}
 {{- merge (deepCopy .Values.config) $known | toYaml -}}
 {{- end -}}

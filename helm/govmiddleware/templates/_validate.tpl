@@ -32,8 +32,14 @@
 {{- end -}}
 
 {{- if .Values.litellm.enabled -}}
-{{- if or $config.upstream $config.upstreams -}}
-{{- fail "litellm.enabled: LiteLLM in the pod is the upstream; leave out config.upstream and config.upstreams" -}}
+{{- if $config.upstream -}}
+{{- fail "litellm.enabled: LiteLLM in the pod is the upstream; leave out config.upstream" -}}
+{{- end -}}
+{{- $url := include "govmiddleware.litellmUrl" . -}}
+{{- $urls := list -}}
+{{- range $config.upstreams }}{{ $urls = append $urls .url }}{{ end -}}
+{{- if and $urls (not (has $url $urls)) -}}
+{{- fail (printf "litellm.enabled: none of config.upstreams has the url %s, which is LiteLLM in the pod" $url) -}}
 {{- end -}}
 {{- if not .Values.litellm.image.tag -}}
 {{- fail "litellm.image.tag is missing: which version of LiteLLM shall run?" -}}

@@ -18,6 +18,7 @@ from govmiddleware.errors import ConfigurationError, MissingPredecessor
 from govmiddleware.protocols.registry import recognise, unrecognised
 
 STATE_KEY = "gov"
+_OURS = b"x-gov-"
 
 
 def enter(scope: Scope, send: Send, *, in_app: bool = True) -> tuple[Call | None, Send]:
@@ -89,8 +90,10 @@ def with_answer_headers(call: Call, send: Send) -> Send:
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             call.status = message["status"]
-            ours = {name for name, _ in call.answer_headers}
-            kept = [header for header in message.get("headers", ()) if header[0].lower() not in ours]
+            # Also those that this answer has none of: to a client each would be our word.
+            kept = [
+                header for header in message.get("headers", ()) if not header[0].lower().startswith(_OURS)
+            ]
             message = {**message, "headers": [*kept, *call.answer_headers]}
         elif call.first_byte is None and message.get("body"):
             call.first_byte = time.monotonic()
