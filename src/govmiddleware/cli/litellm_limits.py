@@ -210,6 +210,9 @@ def _tag(text: str) -> _Bound:
 def _add_all(done: Translation, bound: _Bound, fields: Mapping[str, object], where: str) -> None:
     """Every limit that these fields of LiteLLM's come to, and what they leave."""
     _add_money(done, bound, fields, where)
+    more = _parsed(fields, "budget_limits")
+    for budget in map(_mapping, more if isinstance(more, list) else ()):
+        _add_money(done, bound, {**budget, "budget_reset_at": budget.get("reset_at")}, where)
     for column, meter, unit in (
         ("tpm_limit", "total_tokens", "minute"),
         ("tpd_limit", "total_tokens", "day"),
