@@ -20,6 +20,7 @@ model_list:
 litellm_settings:
   max_budget: 500
   budget_duration: 30d
+  tpm_limit: os.environ/TPM
   max_internal_user_budget: 10.5
   internal_user_budget_duration: weekly
   default_team_params: {tpm_limit: 20000, model_max_budget: {gpt-4o: {budget_limit: 1, time_period: 1d}}}
@@ -191,7 +192,8 @@ def test_what_it_prints_is_a_configuration_of_the_same_limits(
 def test_what_has_no_limit_here_is_told_with_its_reason(imported: Callable[..., Ran]) -> None:
     told = imported().err
     for said in (
-        "21 limits; 10 things are not mapped.",
+        "21 limits; 11 things are not mapped.",
+        "litellm.yaml: litellm_settings: tpm_limit = 'os.environ/TPM': no number",
         "litellm.yaml: default_team_params: a limit on the model gpt-4o: for each user or team there is none",
         "litellm.yaml: provider_budget_config: budgets of deployments stay LiteLLM's",
         "litellm.yaml: house: rpm, tpm: limits of deployments stay LiteLLM's",
@@ -213,7 +215,7 @@ def test_what_is_spent_is_told_beside_the_limit_and_in_json(imported: Callable[.
     )
     found = json.loads(imported("--json").out)
     assert found["spent_usd"] == {"key-ann-s-laptop-usd": "1.25"}
-    assert (len(found["limits"]), len(found["not_mapped"])) == (21, 10)
+    assert (len(found["limits"]), len(found["not_mapped"])) == (21, 11)
 
 
 def test_a_table_as_postgresql_writes_it_in_csv_is_read(run: Run, tmp_path: Path) -> None:
