@@ -236,6 +236,12 @@ def test_a_single_user_is_a_row_although_it_has_a_column_of_teams(run: Run, tmp_
     assert limits(run("limit", "import", "users.json")).keys() == {"user-ann-usd"}
 
 
+def test_a_line_of_json_ends_where_the_line_does(run: Run, tmp_path: Path) -> None:
+    team = '{"team_id": "t-1", "team_alias": "one\u2028two", "max_budget": 5}'
+    (tmp_path / "teams.json").write_text(f"{team}\r\n{team}\n")
+    assert limits(run("limit", "import", "teams.json")).keys() == {"team-t-1-usd", "team-t-1-usd-2"}
+
+
 def test_a_header_in_another_case_is_no_table_of_litellms(run: Run, tmp_path: Path) -> None:
     (tmp_path / "keys.csv").write_text("TOKEN,KEY_ALIAS,MAX_BUDGET\nsk-1,ann,5\n")
     ran = run("limit", "import", "keys.csv")

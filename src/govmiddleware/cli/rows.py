@@ -103,9 +103,7 @@ def _json(text: str, name: str) -> _Found:
     match whole:
         case list():
             yield from _items(whole, name)
-        case dict() if "user_id" not in whole and any(
-            map(_is_table, whole)
-        ):  # a user has a column called teams
+        case dict() if _has_tables(whole):
             for table, rows in whole.items():
                 if isinstance(rows, list):
                     yield from _items(rows, f"{name}, {table}")
@@ -115,9 +113,10 @@ def _json(text: str, name: str) -> _Found:
             yield from _json_lines(text, name)
 
 
-def _is_table(key: str) -> bool:
-    """By LiteLLM's names: of its tables, and in the answers of its API."""
-    return key.startswith("LiteLLM_") or key in ("keys", "teams", "users")
+def _has_tables(whole: Mapping[str, object]) -> bool:
+    """By LiteLLM's names: of its tables, and in the answers of its API. Its users have a column called teams."""
+    named = any(key.startswith("LiteLLM_") or key in ("keys", "teams", "users") for key in whole)
+    return named and "user_id" not in whole
 
 
 def _items(items: Sequence[object], name: str) -> _Found:
