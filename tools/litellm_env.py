@@ -3,8 +3,9 @@
     python tools/litellm_env.py
 
 tests/litellm runs against it, and examples/litellm_in_process runs in it: it holds what we need too. It is pinned in
-requirements/litellm.txt; ours it cannot share, for the tests need an openai SDK that LiteLLM does not take. It lies in $GOVMIDDLEWARE_LITELLM, else in the user's cache under
-LiteLLM's version and a digest of the pins. Where it is there already, nothing is done.
+requirements/litellm.txt; ours it cannot share, for the tests need an openai SDK that LiteLLM does not take. It lies in
+$GOVMIDDLEWARE_LITELLM, else in the user's cache under LiteLLM's version and a digest of the pins. Where it is there
+already, nothing is done.
 """
 
 from __future__ import annotations

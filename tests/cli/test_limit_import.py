@@ -20,6 +20,7 @@ model_list:
 litellm_settings:
   max_budget: 500
   budget_duration: 30d
+  tpm_limit: os.environ/TPM
   max_internal_user_budget: 10.5
   internal_user_budget_duration: weekly
   default_team_params: {tpm_limit: 20000, model_max_budget: {gpt-4o: {budget_limit: 1, time_period: 1d}}}
@@ -40,6 +41,10 @@ TABLES = {
             "spend": 1.25,
             "models": ["gpt-4o"],
             "model_max_budget": {"gpt-4o": {"budget_limit": 2, "time_period": "1d", "rpm_limit": 5}},
+            "budget_limits": [
+                {"max_budget": 2, "budget_duration": "1d", "reset_at": "2026-12-07T00:00:00"},
+                {"max_budget": 9, "budget_duration": "10d", "reset_at": "2026-12-07T00:00:00"},
+            ],
             "metadata": {"model_tpm_limit": {"gpt-4o-mini": 700}},
         },
         {"token": "b" * 64, "max_budget": 4, "budget_duration": "5h", "blocked": True},
@@ -124,6 +129,14 @@ def test_what_it_prints_is_a_configuration_of_the_same_limits(
             "hard": 1,
         },
         "key-ann-s-laptop-usd": {**ann, **month, "hard": 20, "soft": 15},
+        "key-ann-s-laptop-usd-2": {**ann, "meter": "cost_usd", "window": "day", "hard": 2},
+        "key-ann-s-laptop-usd-3": {
+            **ann,
+            "meter": "cost_usd",
+            "window": "10d",
+            "anchor": date(2026, 12, 7),
+            "hard": 9,
+        },
         "key-ann-s-laptop-tpd": {**ann, "meter": "total_tokens", "rate": "100000/day"},
         "key-ann-s-laptop-rpm": {**ann, "meter": "requests", "rate": "60/minute"},
         "key-ann-s-laptop-slots": {**ann, "meter": "concurrency", "hard": 3},
@@ -173,13 +186,14 @@ def test_what_it_prints_is_a_configuration_of_the_same_limits(
         },
     }
     checked = run("check", "--config", configured('upstream = "http://h"\n' + ran.out))
-    assert checked.out.startswith("ok: 19 limits"), checked.err
+    assert checked.out.startswith("ok: 21 limits"), checked.err
 
 
 def test_what_has_no_limit_here_is_told_with_its_reason(imported: Callable[..., Ran]) -> None:
     told = imported().err
     for said in (
-        "19 limits; 10 things are not mapped.",
+        "21 limits; 11 things are not mapped.",
+        "litellm.yaml: litellm_settings: tpm_limit = 'os.environ/TPM': no number",
         "litellm.yaml: default_team_params: a limit on the model gpt-4o: for each user or team there is none",
         "litellm.yaml: provider_budget_config: budgets of deployments stay LiteLLM's",
         "litellm.yaml: house: rpm, tpm: limits of deployments stay LiteLLM's",
@@ -201,7 +215,7 @@ def test_what_is_spent_is_told_beside_the_limit_and_in_json(imported: Callable[.
     )
     found = json.loads(imported("--json").out)
     assert found["spent_usd"] == {"key-ann-s-laptop-usd": "1.25"}
-    assert (len(found["limits"]), len(found["not_mapped"])) == (19, 10)
+    assert (len(found["limits"]), len(found["not_mapped"])) == (21, 11)
 
 
 def test_a_table_as_postgresql_writes_it_in_csv_is_read(run: Run, tmp_path: Path) -> None:
@@ -215,6 +229,23 @@ def test_a_table_as_postgresql_writes_it_in_csv_is_read(run: Run, tmp_path: Path
         "team-t-1-gpt-4o-usd": "month",
     }
     assert ran.err == "2 limits; 0 things are not mapped.\n"
+
+
+def test_a_single_user_is_a_row_although_it_has_a_column_of_teams(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "users.json").write_text('{"user_id": "ann", "teams": ["t-1"], "max_budget": 5}')
+    assert limits(run("limit", "import", "users.json")).keys() == {"user-ann-usd"}
+
+
+def test_a_line_of_json_ends_where_the_line_does(run: Run, tmp_path: Path) -> None:
+    team = '{"team_id": "t-1", "team_alias": "one\u2028two", "max_budget": 5}'
+    (tmp_path / "teams.json").write_text(f"{team}\r\n{team}\n")
+    assert limits(run("limit", "import", "teams.json")).keys() == {"team-t-1-usd", "team-t-1-usd-2"}
+
+
+def test_a_header_in_another_case_is_no_table_of_litellms(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "keys.csv").write_text("TOKEN,KEY_ALIAS,MAX_BUDGET\nsk-1,ann,5\n")
+    ran = run("limit", "import", "keys.csv")
+    assert (ran.out, ran.err.count("none of LiteLLM's tables has these columns")) == ("", 1)
 
 
 @pytest.mark.parametrize(

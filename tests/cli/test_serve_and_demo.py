@@ -7,7 +7,7 @@ import socket
 
 import httpx
 import pytest
-from tests.cli.serving import BODY, PATIENCE, TOKEN, Serving
+from tests.cli.serving import BODY, CONFIGURATION, PATIENCE, TOKEN, Serving
 
 from govmiddleware.testing import ScriptedProvider
 
@@ -41,6 +41,16 @@ def test_without_any_token_serve_refuses_every_call_and_says_how_to_create_one(
     serving.process.send_signal(signal.SIGINT)
     assert serving.ended() == 0
     assert not any("Traceback" in line for line in serving.lines)
+
+
+def test_links_in_refusals_lead_to_the_port_that_is_served(serve, upstream, configured) -> None:
+    limit = '[[limits]]\nname = "none"\nscope = "user"\nmeter = "requests"\nwindow = "day"\nhard = 0'
+    configured(CONFIGURATION + limit)
+    serving = serve("--upstream", upstream)
+    serving.until("serving on http")
+    error = httpx.post(f"{serving.url}/v1/chat/completions", json=BODY, headers=TOKEN).json()["error"]
+    assert error["override_url"].startswith(f"{serving.url}/gov/refusals/")
+    assert httpx.get(error["override_url"]).status_code == 200
 
 
 @pytest.mark.parametrize("workers", ["1", "3"])

@@ -161,6 +161,8 @@ def test_a_name_that_another_key_has_stops_all_of_it(run: Run, file, configured)
         (f"name,sha256\nann,{HASH},x\n", "line 2 = None: expected 2 columns, as the header has"),
         (f'{{"name": "ann", "sha256": "{HASH}"}}\n{{"name"\n', "line 2 = None: expected a JSON object"),
         ("[1]", "item 1 = None: expected a JSON object"),
+        (f'{{"name": "ann", "sha256": "{HASH}", "user": ["ann"]}}', "user = '…': expected a text"),
+        (f'{{"name": "ann", "sha256": "{HASH}", "tags": ["a"]}}', "tags = '…': expected a text"),
     ],
 )
 def test_a_mistake_names_its_line_and_nothing_is_imported(run: Run, file, text: str, told: str) -> None:
@@ -219,7 +221,8 @@ def test_without_an_overlap_the_old_secret_is_revoked_at_once(run: Run) -> None:
 def test_an_expiry_is_never_put_off_by_a_rotation(run: Run) -> None:
     run("token", "create", "ci", "--expires-in", "1h")
     before = stored(run)["ci"]
-    run("token", "rotate", "ci", "--overlap", "7d")
+    ran = run("token", "rotate", "ci", "--overlap", "7d")
+    assert f"its old secret ends at {before['expires_at']}." in ran.err
     [old] = [t for t in json.loads(run("token", "list", "--json").out) if t["id"] == before["id"]]
     assert old["expires_at"] == before["expires_at"]
 

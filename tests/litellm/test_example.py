@@ -108,7 +108,9 @@ def test_everything_that_is_mounted_or_built_is_there_and_every_volume_and_netwo
             assert source in COMPOSE["volumes"] or (EXAMPLE / source).exists(), source
         assert set(service["networks"]) <= set(COMPOSE["networks"])
         assert set(service.get("depends_on", ())) <= set(SERVICES)
-    assert (ROOT / "Dockerfile").is_file()
+    [data] = re.findall(r"GOV_DATA_DIR=(\S+)", (ROOT / "Dockerfile").read_text())
+    assert f"journal:{data}" in SERVICES["govmiddleware"]["volumes"]
+    assert "GOV_DATA_DIR" not in SERVICES["govmiddleware"]["environment"]
     assert (EXAMPLE / SERVICES["litellm"]["build"]["context"] / "litellm.txt").is_file()
 
 

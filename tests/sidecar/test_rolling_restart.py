@@ -30,7 +30,7 @@ SECONDS = float(os.environ.get("GOV_SOAK_SECONDS", "0"))
 STREAM = BODY | {"stream": True, "stream_options": {"include_usage": True}}
 INTERVAL = 0.35
 """Seconds between the chunks of a stream, of which there are nine: it lasts longer than the quiet that ends a drain."""
-DELAYED = "--drain-delay-seconds", "2"
+DELAYED = "--drain-delay-seconds", "4"
 
 
 @pytest.fixture

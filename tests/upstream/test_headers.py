@@ -6,8 +6,14 @@ from typing import Any
 
 import pytest
 
+from govmiddleware.core.call import Attribution
 from govmiddleware.core.ids import new_api_token
-from govmiddleware.upstream.headers import declared_length, request_headers, response_headers
+from govmiddleware.upstream.headers import (
+    declared_length,
+    request_headers,
+    response_headers,
+    with_litellms_names,
+)
 
 OURS = new_api_token().encode()
 
@@ -139,6 +145,12 @@ def test_the_upstream_key_is_a_bearer_credential_or_what_anthropic_and_google_wa
 
 def test_the_upstream_key_is_not_added_to_a_forwarded_credential() -> None:
     assert sent([], upstream_auth="forward", upstream_api_key="sk") == []
+
+
+def test_a_tag_called_tag_is_no_way_to_write_another_one_for_litellm() -> None:
+    tags = (("tag", "team=other"), ("team", "search"))
+    sent = dict(with_litellms_names([], Attribution(tags=tags)))
+    assert sent == {b"x-litellm-tags": b"tag=team=other,team=search"}
 
 
 def test_a_length_counts_unless_a_transfer_coding_overrides_it() -> None:

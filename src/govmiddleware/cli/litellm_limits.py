@@ -210,15 +210,18 @@ def _tag(text: str) -> _Bound:
 def _add_all(done: Translation, bound: _Bound, fields: Mapping[str, object], where: str) -> None:
     """Every limit that these fields of LiteLLM's come to, and what they leave."""
     _add_money(done, bound, fields, where)
+    more = _parsed(fields, "budget_limits")
+    for budget in map(_mapping, more if isinstance(more, list) else ()):
+        _add_money(done, bound, {**budget, "budget_reset_at": budget.get("reset_at")}, where)
     for column, meter, unit in (
         ("tpm_limit", "total_tokens", "minute"),
         ("tpd_limit", "total_tokens", "day"),
         ("rpm_limit", "requests", "minute"),
     ):
-        if (most := _number(fields, column)) is not None:
+        if (most := _number(done, fields, column, where)) is not None:
             limit = {**bound.fields(), "meter": meter, "rate": f"{most:f}/{unit}"}
             done.add(bound.name(column.removesuffix("_limit")), limit, where)
-    if (most := _number(fields, "max_parallel_requests")) is not None:
+    if (most := _number(done, fields, "max_parallel_requests", where)) is not None:
         limit = {**bound.fields(), "meter": "concurrency", "hard": most}
         done.add(bound.name("slots"), limit, where)
     for model, of_model in _by_model(fields):
@@ -235,7 +238,7 @@ def _add_all(done: Translation, bound: _Bound, fields: Mapping[str, object], whe
 
 
 def _add_money(done: Translation, bound: _Bound, fields: Mapping[str, object], where: str) -> None:
-    most, soft = _number(fields, "max_budget"), _number(fields, "soft_budget")
+    most, soft = (_number(done, fields, column, where) for column in ("max_budget", "soft_budget"))
     if most is None:
         if soft is not None:
             done.left.append(f"{where}: soft_budget without max_budget: a limit has a hard value")
@@ -252,7 +255,7 @@ def _add_money(done: Translation, bound: _Bound, fields: Mapping[str, object], w
     if soft is not None and soft <= most:
         limit["soft"] = soft
     name = done.add(bound.name("usd"), limit, where)
-    if name is not None and (spent := _number(fields, "spend")):
+    if name is not None and (spent := _number(done, fields, "spend", where)):
         done.spent[name] = spent
 
 
@@ -300,11 +303,13 @@ def _is_for_all(models: object) -> bool:
     return any(name in _IN_FORCE_FOR_ALL for name in names)
 
 
-def _number(fields: Mapping[str, object], column: str) -> Decimal | None:
+def _number(done: Translation, fields: Mapping[str, object], column: str, where: str) -> Decimal | None:
+    """None for an infinite one, which is no limit, and for what is no number, which is told."""
+    value = fields.get(column)
     try:
-        value = fields.get(column)
         number = None if value is None else Decimal(str(value))
     except InvalidOperation:
+        done.left.append(f"{where}: {column} = {value!r}: no number")
         return None
     return number if number is not None and number.is_finite() else None
 

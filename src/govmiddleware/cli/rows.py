@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from govmiddleware.errors import ConfigurationError
+from govmiddleware.settings_errors import HIDDEN
 
 STDIN = "-"
 
@@ -22,7 +23,7 @@ class Row:
     Attributes:
         where: `keys.csv, line 3`, to be told in errors.
         fields: those that are not empty.
-        columns: all of them, in lower case.
+        columns: all of them.
     """
 
     where: str
@@ -30,9 +31,11 @@ class Row:
     columns: frozenset[str]
 
     def text(self, name: str) -> str | None:
-        """Of a field as a text. A mapping or a list is none."""
+        """Of a field as a text. Raises ConfigurationError for a mapping or a list."""
         value = self.fields.get(name)
-        return None if value is None or isinstance(value, dict | list) else str(value)
+        if isinstance(value, dict | list):
+            raise ConfigurationError(f"{self.where}: {name}", HIDDEN, "a text")
+        return None if value is None else str(value)
 
     def flag(self, name: str) -> bool:
         """Of a field as JSON, PostgreSQL's CSV and people write it."""
@@ -51,7 +54,8 @@ def read_rows(file: str) -> list[Row]:
     """All rows of a file, or of standard input for `-`.
 
     It is told by its first character: CSV with a header, a JSON object on each line, a JSON array of objects, or an
-    object of such arrays by LiteLLM's names for its tables. Raises ConfigurationError, which shows nothing that stands in it: it may be a secret.
+    object of such arrays by LiteLLM's names for its tables. Raises ConfigurationError, which shows nothing that stands
+    in it: it may be a secret.
     """
     name = "standard input" if file == STDIN else file
     try:
@@ -66,7 +70,7 @@ def read_rows(file: str) -> list[Row]:
         Row(
             where,
             {key: value for key, value in fields.items() if value not in (None, "")},
-            frozenset(map(str.lower, fields)),
+            frozenset(fields),
         )
         for where, fields in found
     ]
@@ -99,7 +103,7 @@ def _json(text: str, name: str) -> _Found:
     match whole:
         case list():
             yield from _items(whole, name)
-        case dict() if any(map(_is_table, whole)):
+        case dict() if _has_tables(whole):
             for table, rows in whole.items():
                 if isinstance(rows, list):
                     yield from _items(rows, f"{name}, {table}")
@@ -109,9 +113,10 @@ def _json(text: str, name: str) -> _Found:
             yield from _json_lines(text, name)
 
 
-def _is_table(key: str) -> bool:
-    """By LiteLLM's names: of its tables, and in the answers of its API."""
-    return key.startswith("LiteLLM_") or key in ("keys", "teams", "users")
+def _has_tables(whole: Mapping[str, object]) -> bool:
+    """By LiteLLM's names: of its tables, and in the answers of its API. Its users have a column called teams."""
+    named = any(key.startswith("LiteLLM_") or key in ("keys", "teams", "users") for key in whole)
+    return named and "user_id" not in whole
 
 
 def _items(items: Sequence[object], name: str) -> _Found:
@@ -123,7 +128,7 @@ def _items(items: Sequence[object], name: str) -> _Found:
 
 
 def _json_lines(text: str, name: str) -> _Found:
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # splitlines would split at U+2028, too
         if not line.strip():
             continue
         where = f"{name}, line {number}"

@@ -69,6 +69,8 @@ def serve(
 
     def read() -> tuple[Settings, Sidecar]:
         settings = load(config, upstream=upstream, redis_url=redis)
+        if "public_url" not in settings.model_fields_set:
+            settings = settings.model_copy(update={"public_url": f"http://127.0.0.1:{port}"})
         sidecar = Sidecar(Governance(settings))
         # What `load` returns is of a class of its own making, which cannot be pickled for a worker.
         return Settings.model_construct(**dict(settings)), sidecar

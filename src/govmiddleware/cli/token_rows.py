@@ -188,20 +188,15 @@ def _moment(row: Row, column: str) -> int | None:
 
 def _tags(row: Row) -> dict[str, str]:
     """`team=search,env=prod`, or a JSON object. LiteLLM's team and organization are tags here."""
-    given = row.json("tags") if not isinstance(row.fields.get("tags"), str) else None
-    pairs = (
-        [(str(key), str(value)) for key, value in given.items()]
-        if isinstance(given, dict)
-        else [
-            (key.strip(), value.strip())
-            for key, _, value in (
-                part.partition("=") for part in (row.text("tags") or "").split(",") if part.strip()
-            )
-        ]
-    )
+    given = row.fields.get("tags")
     if "token" in row.fields:
         columns = {"team": "team_id", "organization": "organization_id"}
         pairs = [(tag, value) for tag, column in columns.items() if (value := row.text(column))]
+    elif isinstance(given, dict):
+        pairs = [(str(key), str(value)) for key, value in given.items()]
+    else:
+        words = [word.partition("=") for word in (row.text("tags") or "").split(",") if word.strip()]
+        pairs = [(key.strip(), value.strip()) for key, _, value in words]
     try:
         if len(pairs) > _MOST_TAGS:
             raise ValueError(f"at most {_MOST_TAGS} of them")

@@ -129,7 +129,7 @@ def rotate(
     old_until = now + _seconds("--overlap", overlap, least=0)
     given = None if expires_in is None else _seconds("--expires-in", expires_in)
 
-    async def rotate_it(governance: Governance) -> StoredApiToken | str:
+    async def rotate_it(governance: Governance) -> tuple[StoredApiToken, int] | str:
         token = await _one(governance, id_or_name, workspace)
         if isinstance(token, str):
             return token
@@ -140,21 +140,22 @@ def rotate(
             created_at=now,
             expires_at=now + lifetime if lifetime else None,
         )
-        await governance.api_token_registry.rotate(
+        ends_at = await governance.api_token_registry.rotate(
             token, successor, ids.hash_api_token(secret), old_until=old_until, actor=ACTOR
         )
-        return successor
+        return successor, ends_at
 
     rotated = with_governance(rotate_it, config, redis)
     if isinstance(rotated, str):
         print(rotated, file=sys.stderr)
         return 1
+    successor, ends_at = rotated
     if json:
-        print_json({**_shown(rotated), "secret": secret})
+        print_json({**_shown(successor), "secret": secret})
     else:
-        until = f"ends at {_time(old_until)}" if old_until > now else "is revoked"
+        until = f"ends at {_time(ends_at)}" if ends_at > now else "is revoked"
         print(
-            f"API token {rotated.name}; its old secret {until}. The new one is shown this once:",
+            f"API token {successor.name}; its old secret {until}. The new one is shown this once:",
             file=sys.stderr,
         )
         print(secret)

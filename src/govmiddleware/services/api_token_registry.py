@@ -66,9 +66,9 @@ class ApiTokenRegistry:
 
     async def rotate(
         self, token: StoredApiToken, successor: StoredApiToken, sha256: str, *, old_until: int, actor: str
-    ) -> None:
+    ) -> int:
         """Add a successor, of the same name, so that it counts on the same limits; the old one ends at `old_until`
-        (Unix seconds), or now where that has come. Its expiry is never put off.
+        (Unix seconds), or now where that has come. Its expiry is never put off. Returns when it ends.
 
         Args:
             sha256: of the successor's secret.
@@ -79,12 +79,14 @@ class ApiTokenRegistry:
         await self._create(successor, sha256, actor=actor, rotates=token.id)
         if old_until <= time.time():
             await self.revoke(token, actor=actor)
-            return
-        ending = replace(token, expires_at=min(old_until, token.expires_at or old_until))
-        details = {"id": token.id, "expires_at": ending.expires_at}
+            return old_until
+        ends_at = min(old_until, token.expires_at or old_until)
+        ending = replace(token, expires_at=ends_at)
+        details = {"id": token.id, "expires_at": ends_at}
         action = _action(actor, "api_token.rotated", token, details)
         await self._copy.put(token_copy(ending, hashes[token.id]), action)
         await self._store.replace(ending, hashes[token.id])
+        return ends_at
 
     async def revoke(self, token: StoredApiToken, *, actor: str) -> bool:
         """False where it was revoked already. Raises StoreUnavailable, HistoryUnavailable."""

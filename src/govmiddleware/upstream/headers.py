@@ -120,9 +120,11 @@ def request_headers(
 
 def with_litellms_names(headers: Headers, attribution: Attribution) -> Headers:
     """The headers with the user, session and tags that a call counts for, in place of those that the client wrote for
-    LiteLLM: what an API token pins reaches it, and nothing that a pin beats."""
+    LiteLLM: what an API token pins reaches it, and no header that a pin beats."""
     kept = [header for header in headers if header[0].replace(b"_", b"-") not in _LITELLMS_NAMES]
-    tags = ",".join(value if name == "tag" else f"{name}={value}" for name, value in attribution.tags)
+    tags = ",".join(
+        value if name == "tag" and "=" not in value else f"{name}={value}" for name, value in attribution.tags
+    )
     for name, text in (
         (b"x-litellm-end-user-id", attribution.user),
         (b"x-litellm-session-id", attribution.session),
