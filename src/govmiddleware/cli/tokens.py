@@ -31,7 +31,10 @@ def create(
     /,
     *,
     workspace: Annotated[str, Parameter(help="The tenant it belongs to.")] = "default",
-    role: Annotated[Role, Parameter(help="What it may do on the control plane.")] = Role.OPERATOR,
+    role: Annotated[
+        Role,
+        Parameter(help="Kept with it. On the control plane the role of a configured token alone counts."),
+    ] = Role.OPERATOR,
     user: Annotated[str | None, Parameter(help="Pin: its calls always count for this user.")] = None,
     agent: Annotated[str | None, Parameter(help="Pin: its calls always count for this agent.")] = None,
     expires_in: Annotated[str | None, Parameter(help="How long it is valid, such as 24h or 90d.")] = None,
