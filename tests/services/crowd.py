@@ -115,7 +115,8 @@ async def main(url: str, calls: int, seed: int) -> None:
     await asyncio.gather(*(caller.make() for _ in range(calls)))
     await upkeep.stop()
     await redis.aclose()
-    os.write(sys.stdout.fileno(), f"{json.dumps(caller.tally)}\n".encode())  # in one piece, for all share the pipe
+    line = json.dumps(caller.tally) + "\n"
+    os.write(sys.stdout.fileno(), line.encode())  # in one piece, for all share the pipe
 
 
 if __name__ == "__main__":
