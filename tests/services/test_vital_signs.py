@@ -97,7 +97,7 @@ async def test_work_that_holds_up_the_event_loop_shows_as_its_lag(
     worker = make_worker(gov_store)
     sampling = asyncio.create_task(signs_of(worker).sample_lag())
     await asyncio.sleep(0)  # it begins
-    time.sleep(0.4)  # noqa: ASYNC251
+    time.sleep(0.4)  # noqa: ASYNC251, to hold it up is the point
     await sampling
     assert worker.metric("event_loop_lag_seconds_count") == 1
     assert (worker.metric("event_loop_lag_seconds_sum") or 0) > 0.1
