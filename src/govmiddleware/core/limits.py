@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
+from functools import cached_property, lru_cache
 
 import msgspec
 
@@ -81,7 +82,7 @@ class Limit(msgspec.Struct, frozen=True):
 _SHADOW = "dry_run:"
 
 
-class Counter(msgspec.Struct, frozen=True):
+class Counter(msgspec.Struct, frozen=True, dict=True):
     """What the store counts. Named by scope, meter and window, never by the limit, so that editing,
     deleting and recreating a limit keeps its usage.
 
@@ -95,7 +96,7 @@ class Counter(msgspec.Struct, frozen=True):
     value: str
     is_shadow: bool = False
 
-    @property
+    @cached_property
     def name(self) -> str:
         """`scope:meter:window:value`; the value comes last, as it may hold colons."""
         shadow = _SHADOW if self.is_shadow else ""
@@ -105,7 +106,7 @@ class Counter(msgspec.Struct, frozen=True):
     def is_sliding(self) -> bool:
         return isinstance(self.window, SlidingWindow)
 
-    @property
+    @cached_property
     def is_deployment_wide(self) -> bool:
         return is_deployment_wide(self.scope)
 
@@ -246,28 +247,66 @@ class Hold(msgspec.Struct, frozen=True):
 
 
 def holds_for(limits: Iterable[Limit], subject: Subject, amounts: Mapping[Meter, Amount]) -> list[Hold]:
-    """The holds that `limits` ask of a call: limits that share a counter share one hold."""
-    by_counter: dict[Counter, list[Limit]] = {}
-    for limit, value in _matching(limits, subject):
-        is_shadow = limit.mode is Mode.DRY_RUN
-        counter = Counter(limit.scope, limit.meter, limit.window, value, is_shadow)
-        by_counter.setdefault(counter, []).append(limit)
-    return [Hold(counter, amounts[counter.meter], tuple(found)) for counter, found in by_counter.items()]
-
-
-def _matching(limits: Iterable[Limit], subject: Subject) -> Iterator[tuple[Limit, str]]:
-    """Those that bind the call, each with the value of its scope. A limit whose scope the call has no value
-    of (a model, where it calls none) does not."""
-    candidates = [
-        (limit, value)
-        for limit in limits
-        if limit.workspace in (None, subject[Scope.WORKSPACE])
-        and (value := value_in(limit.scope, subject)) is not None
-        and limit.value in (None, value)
+    """The holds that `limits` ask of a call: limits that share a counter share one hold. A limit whose scope the call
+    has no value of (a model, where it calls none) does not bind it."""
+    return [
+        Hold(counter, amounts[kind.meter], found)
+        for kind in _kinds(tuple(limits), subject[Scope.WORKSPACE])
+        if (value := kind.value_in(subject)) is not None
+        for counter, found in kind.counters(value)
     ]
-    named = {_kind(limit) for limit, _ in candidates if limit.value is not None}
-    return (each for each in candidates if not each[0].is_default or _kind(each[0]) not in named)
 
 
-def _kind(limit: Limit) -> tuple[str, Meter, Window]:
-    return limit.scope, limit.meter, limit.window
+@lru_cache(maxsize=256)
+def known_from_headers(limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
+    """Those that RateLimit can check."""
+    return tuple(limit for limit in limits if limit.known_from_headers)
+
+
+class _Kind:
+    """The limits of one workspace with the same scope, meter and window. Those in dry_run have counters of their own."""
+
+    def __init__(self, scope: str, meter: Meter, window: Window, limits: Sequence[Limit]) -> None:
+        self.scope, self.meter, self.window = scope, meter, window
+        self._limits = limits
+        self._named = {limit.value for limit in limits if limit.value is not None}
+        self._of_others = self._by_counter(None)
+
+    def value_in(self, subject: Subject) -> str | None:
+        return value_in(self.scope, subject)
+
+    def counters(self, value: str) -> Iterable[tuple[Counter, tuple[Limit, ...]]]:
+        """Of one value of the scope, and the limits on each."""
+        found = self._by_counter(value) if value in self._named else self._of_others
+        return [
+            (_counter(self.scope, self.meter, self.window, value, is_shadow), limits)
+            for is_shadow, limits in found
+        ]
+
+    def _by_counter(self, value: str | None) -> list[tuple[bool, tuple[Limit, ...]]]:
+        """By whether it is a shadow. `value`: None for all that no limit names."""
+        binding = [
+            limit
+            for limit in self._limits
+            if limit.value in (None, value) and not (limit.is_default and value is not None)
+        ]
+        by_counter: dict[bool, list[Limit]] = {}
+        for limit in binding:
+            by_counter.setdefault(limit.mode is Mode.DRY_RUN, []).append(limit)
+        return [(is_shadow, tuple(found)) for is_shadow, found in by_counter.items()]
+
+
+@lru_cache(maxsize=1024)
+def _kinds(limits: tuple[Limit, ...], workspace: str) -> tuple[_Kind, ...]:
+    """Of the limits that bind a workspace: sorted out once, and not for each call."""
+    by_kind: dict[tuple[str, Meter, Window], list[Limit]] = {}
+    for limit in limits:
+        if limit.workspace in (None, workspace):
+            by_kind.setdefault((limit.scope, limit.meter, limit.window), []).append(limit)
+    return tuple(_Kind(*kind, found) for kind, found in by_kind.items())
+
+
+@lru_cache(maxsize=10_000)
+def _counter(scope: str, meter: Meter, window: Window, value: str, is_shadow: bool) -> Counter:
+    """One object for each counter, which keeps its name."""
+    return Counter(scope, meter, window, value, is_shadow)
