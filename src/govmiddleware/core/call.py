@@ -178,6 +178,8 @@ class Call:
     """What it is settled at where the answer does not say, beside its input as estimated."""
 
     # RateLimit and Budget
+    is_deferred: bool = False
+    """Whether the opening of the reservation was put off, so that no refusal may be answered yet."""
     reservation: Reservation | None = None
     evaluations: list[Evaluation] = field(default_factory=list)
     granted_output: int | None = None
