@@ -243,17 +243,17 @@ class Hold(msgspec.Struct, frozen=True):
 
     def counters(self) -> list[Counter]:
         """All that may be reserved on."""
-        return [self.counter, *(each.counter for each in self.raises)]
+        return [self.counter, *[each.counter for each in self.raises]] if self.raises else [self.counter]
 
 
 def holds_for(limits: Iterable[Limit], subject: Subject, amounts: Mapping[Meter, Amount]) -> list[Hold]:
     """The holds that `limits` ask of a call: limits that share a counter share one hold. A limit whose scope the call
     has no value of (a model, where it calls none) does not bind it."""
     return [
-        Hold(counter, amounts[kind.meter], found)
-        for kind in _kinds(tuple(limits), subject[Scope.WORKSPACE])
-        if (value := kind.value_in(subject)) is not None
-        for counter, found in kind.counters(value)
+        Hold(_counter(kind.scope, kind.meter, kind.window, value, is_shadow), amounts[kind.meter], found)
+        for kind in _kinds(tuple(limits), subject["workspace"])
+        if (value := value_in(kind.scope, subject)) is not None
+        for is_shadow, found in kind.by_counter(value)
     ]
 
 
@@ -272,19 +272,12 @@ class _Kind:
         self._named = {limit.value for limit in limits if limit.value is not None}
         self._of_others = self._by_counter(None)
 
-    def value_in(self, subject: Subject) -> str | None:
-        return value_in(self.scope, subject)
-
-    def counters(self, value: str) -> Iterable[tuple[Counter, tuple[Limit, ...]]]:
-        """Of one value of the scope, and the limits on each."""
-        found = self._by_counter(value) if value in self._named else self._of_others
-        return [
-            (_counter(self.scope, self.meter, self.window, value, is_shadow), limits)
-            for is_shadow, limits in found
-        ]
+    def by_counter(self, value: str) -> list[tuple[bool, tuple[Limit, ...]]]:
+        """The limits on each counter of a value of the scope, by whether it is a shadow."""
+        return self._by_counter(value) if value in self._named else self._of_others
 
     def _by_counter(self, value: str | None) -> list[tuple[bool, tuple[Limit, ...]]]:
-        """By whether it is a shadow. `value`: None for all that no limit names."""
+        """`value`: None for all that no limit names."""
         binding = [
             limit
             for limit in self._limits
