@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError
 
 from govmiddleware.errors import StoreUnavailable
-from govmiddleware.ledger.merged import MergedCalls
+from govmiddleware.ledger.merged import TICKS, MergedCalls
 from govmiddleware.ledger.store_url import StoreUrl, read_store_url
 
 PATIENCE_SECONDS = 0.25
@@ -29,7 +29,6 @@ PROBE_SECONDS = 2.0
 that a node hangs and who serves instead."""
 
 _COMMANDS_AT_ONCE = 64
-_TICKS = 5
 _NODE_SECONDS = 0.5
 """For one answer of a cluster's node, after which its client asks the others who serves instead. Longer than a
 request's patience, which allows for a late event loop, as this does not."""
@@ -184,11 +183,11 @@ async def store_call(patience: float | None = None) -> AsyncIterator[None]:
 
             def tick(left: int) -> None:
                 if left:
-                    timers[:] = [loop.call_later(seconds / _TICKS, tick, left - 1)]
+                    timers[:] = [loop.call_later(seconds / TICKS, tick, left - 1)]
                 else:
                     deadline.reschedule(loop.time())
 
-            tick(_TICKS)
+            tick(TICKS)
             try:
                 yield
             finally:

@@ -17,10 +17,10 @@ import hiredis
 from redis.asyncio.connection import AbstractConnection, DefaultParser
 from redis.exceptions import ConnectionError, ReadOnlyError, TimeoutError
 
-_COMMANDS_AT_ONCE = 64
-"""On their way; further ones wait here, where one whose caller gives up is never sent."""
+_IN_FLIGHT = 64
+"""Calls. Further ones wait for their turn, and one whose caller gives up meanwhile is never sent."""
 
-_TICKS = 5
+TICKS = 5
 """Patience is counted in ticks, each begun when the event loop got round to the one before: a loop that is late
 itself does not take the store for slow, but reads the answers that wait for it first."""
 
@@ -61,7 +61,7 @@ class MergedCalls:
         """
         loop = asyncio.get_running_loop()
         answer = loop.create_future()
-        self._waiting.append((self._now, hiredis.pack_command(cast("Any", words)), answer))
+        self._waiting.append((self._now, hiredis.pack_command(words), answer))  # type: ignore[arg-type]
         if not self._flush_is_due:
             self._flush_is_due = True
             loop.call_soon(self._flush)
@@ -90,7 +90,7 @@ class MergedCalls:
             self._reconnect()
             return
         commands: list[bytes] = []
-        room = 0 if line.is_full else _COMMANDS_AT_ONCE - len(line.asked)
+        room = 0 if line.is_full else _IN_FLIGHT - len(line.asked)
         while self._waiting and len(commands) < room:
             asked, command, answer = self._waiting.popleft()
             if not answer.done():  # by its caller, who gave up
@@ -136,12 +136,12 @@ class MergedCalls:
             self._flush()
 
     def _begin_tick(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._ticking = loop.call_later(self._patience() / _TICKS, self._tick, loop)
+        self._ticking = loop.call_later(self._patience() / TICKS, self._tick, loop)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         self._ticking = None
         self._now += 1
-        overdue = self._now - _TICKS
+        overdue = self._now - TICKS
         for line in tuple(self._lines):
             line.give_up(overdue)
         if self._waiting and self._waiting[0][0] < overdue:
