@@ -86,31 +86,30 @@ class RedisLedger:
         counters += [counter for counter in held if counter not in counters]
         now = self._now_ms()
         for _ in range(3):
-            async with store_call():
-                answer = await scripts.acquire(
-                    self._redis,
-                    [
-                        keys.state,
-                        keys.reservation(reservation_id),
-                        keys.open,
-                        keys.active_tokens,
-                        keys.journal,
-                    ]
-                    + [keys.counter(counter.name) for counter in counters],
-                    [
-                        self._test_clock(),
-                        reservation_id,
-                        step.value,
-                        lease_ms,
-                        api_token_id or "",
-                        self._journal_max_records,
-                        expired_record,
-                        output.most,
-                        output.least,
-                        int(drop_shadows),
-                        msgspec.msgpack.encode(_holds_arguments(holds, now, first_raise)),
-                    ],
-                )
+            answer = await scripts.acquire.merged(
+                self._redis,
+                [
+                    keys.state,
+                    keys.reservation(reservation_id),
+                    keys.open,
+                    keys.active_tokens,
+                    keys.journal,
+                ]
+                + [keys.counter(counter.name) for counter in counters],
+                [
+                    self._test_clock(),
+                    reservation_id,
+                    step.value,
+                    lease_ms,
+                    api_token_id or "",
+                    self._journal_max_records,
+                    expired_record,
+                    output.most,
+                    output.least,
+                    int(drop_shadows),
+                    msgspec.msgpack.encode(_holds_arguments(holds, now, first_raise)),
+                ],
+            )
             match answer[0]:
                 case b"lost":
                     await self._epochs.begin(workspace)
@@ -153,14 +152,13 @@ class RedisLedger:
     ) -> Settled:
         keys = await self._workspace(workspace)
         names = [counter.name for counter in counters]
-        async with store_call():
-            answer = await scripts.settle(
-                self._redis,
-                [keys.state, keys.reservation(reservation_id), keys.open, keys.journal]
-                + [keys.counter(name) for name in names],
-                [self._test_clock(), reservation_id, record, tombstone_ms, int(corrects)]
-                + [amounts.get(name, 0) for name in names],
-            )
+        answer = await scripts.settle.merged(
+            self._redis,
+            [keys.state, keys.reservation(reservation_id), keys.open, keys.journal]
+            + [keys.counter(name) for name in names],
+            [self._test_clock(), reservation_id, record, tombstone_ms, int(corrects)]
+            + [amounts.get(name, 0) for name in names],
+        )
         match answer:
             case -3:
                 return Settled.SWEPT
@@ -176,10 +174,9 @@ class RedisLedger:
 
     async def renew(self, workspace: str, reservation_id: str, lease_ms: int) -> bool:
         keys = await self._workspace(workspace)
-        async with store_call():
-            answer = await scripts.renew(
-                self._redis, [keys.state, keys.open], [self._test_clock(), reservation_id, lease_ms]
-            )
+        answer = await scripts.renew.merged(
+            self._redis, [keys.state, keys.open], [self._test_clock(), reservation_id, lease_ms]
+        )
         return bool(answer)
 
     async def sweep(self, workspace: str, reservation_id: str) -> bool:
