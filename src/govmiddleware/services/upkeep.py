@@ -78,6 +78,7 @@ class Upkeep:
             task.cancel()
         await asyncio.gather(*self._loops, *self._tasks, return_exceptions=True)
         self._loops = []
+        self._metrics.share()
 
     def opened(self, reservation: Reservation) -> None:
         """Renew its lease until it is closed."""
@@ -128,7 +129,7 @@ class Upkeep:
                     logger.warning("the store did not take a settlement, sending it again: %s", error)
             logger.error("a settlement was given up; its reservation will be swept as reserved")
         finally:
-            self._metrics.unsent_writes.dec()
+            self._metrics.unsent_writes.inc(-1)
             if reservation is not None:
                 self.closed(reservation)
 
