@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Annotated
 
 from cyclopts import Parameter
+
 from govmiddleware import metrics
 from govmiddleware.app import Governance
 from govmiddleware.cli.common import Config, Redis, log_to_stderr
