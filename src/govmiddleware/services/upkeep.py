@@ -48,6 +48,7 @@ class Upkeep:
     ) -> None:
         self._ledger = ledger
         self._metrics = metrics
+        self._gauge = metrics.open_reservations.labels()
         self._lease_seconds = lease_seconds
         self._turn_ms = max(1, round(_TURN * sweep_seconds * 1000))
         self._open: dict[str, _Open] = {}
@@ -84,11 +85,11 @@ class Upkeep:
         """Renew its lease until it is closed."""
         now = time.monotonic()
         self._open[reservation.id] = _Open(reservation, opened=now, renewed=now)
-        self._metrics.open_reservations.set(len(self._open))
+        self._gauge.value = len(self._open)
 
     def closed(self, reservation: Reservation) -> None:
         self._open.pop(reservation.id, None)
-        self._metrics.open_reservations.set(len(self._open))
+        self._gauge.value = len(self._open)
 
     def oldest_seconds(self) -> float:
         """For how long the oldest reservation has been open; 0 where none is."""
