@@ -26,6 +26,6 @@ def usd_text(amount: int) -> str:
     >>> usd_text(1_500_000)
     '0.001500000'
     """
-    sign = "-" if amount < 0 else ""
-    whole, fraction = divmod(abs(amount), NANO)
-    return f"{sign}{whole}.{fraction:09d}"
+    if amount < 0:
+        return "-" + usd_text(-amount)
+    return f"{amount // NANO}.{amount % NANO:09d}"
