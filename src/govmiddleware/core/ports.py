@@ -60,7 +60,7 @@ class UpstreamClient(Protocol):
 # Wire protocols ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RequestInfo:
     """What a protocol reads out of a request body.
 

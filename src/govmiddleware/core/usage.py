@@ -79,7 +79,7 @@ class Reach:
     cache_1h: bool = True
     service_tier: str | None = None
     is_served: bool = False
-    beside_tokens: Usage = Usage()
+    beside_tokens: Usage = NO_USAGE
 
 
 ANYTHING = Reach()

@@ -111,16 +111,17 @@ class Estimate:
 
     async def _read(self, call: Call, scope: Scope, receive: Receive) -> tuple[RequestBody, RequestInfo]:
         query = scope.get("query_string", b"")
-        content_type = dict(scope["headers"]).get(b"content-type", b"")
+        headers = dict(scope["headers"])
+        content_type = headers.get(b"content-type", b"")
         if call.protocol.takes_forms and is_form(content_type):
-            refuse_encoding(scope)
+            refuse_encoding(headers)
             chunks = body_chunks(
-                scope, receive, max_bytes=self.max_body_bytes, timeout_seconds=self.body_timeout
+                headers, receive, max_bytes=self.max_body_bytes, timeout_seconds=self.body_timeout
             )
             call.body = form = await read_form(content_type, chunks)
             return form, call.protocol.read_request(form, path=scope["path"], query=query)
         raw = await read_body(
-            scope, receive, max_bytes=self.max_body_bytes, timeout_seconds=self.body_timeout
+            headers, receive, max_bytes=self.max_body_bytes, timeout_seconds=self.body_timeout
         )
 
         def parse() -> tuple[RequestBody, RequestInfo]:

@@ -23,7 +23,16 @@ from govmiddleware.protocols.escapes import (
     refuse_dear_tiers,
     refuse_other_output_limits,
 )
-from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, read, read_count, read_name, refuse_fields
+from govmiddleware.protocols.fields import (
+    LARGEST_TOKEN_LIMIT,
+    Elements,
+    Object,
+    Objects,
+    read,
+    read_count,
+    read_name,
+    refuse_fields,
+)
 from govmiddleware.protocols.large_json import plain_texts
 from govmiddleware.protocols.models import OTHER_MODELS, read_model
 from govmiddleware.protocols.prompt import searches_of
@@ -69,6 +78,8 @@ SETTINGS = frozenset(
 )  # fmt: skip
 """Fields that steer and are not said. What is neither here nor judged is counted as if it were prompt."""
 
+_KNOWN = JUDGED | SETTINGS
+
 
 class AnthropicMessages(AnthropicRoute):
     """The WireProtocol `anthropic.messages`."""
@@ -82,7 +93,7 @@ class AnthropicMessages(AnthropicRoute):
         body.refuse_look_alikes(JUDGED)
         model = self.read_address(body, path, query)
         plain = plain_texts(body.raw("messages") or b"")
-        messages = read(body, "messages", list[Any]) if plain is None else []
+        messages = read(body, "messages", Elements) if plain is None else []
         if messages is None:
             raise InvalidRequest("'messages' is missing.", param="messages")
         output_tokens = _read_output_limit(body)
@@ -95,12 +106,12 @@ class AnthropicMessages(AnthropicRoute):
         choice = read(body, "tool_choice", object)
         forced = isinstance(choice, dict) and choice.get("type") in ("any", "tool")
         prompt.add_tools(tools, forced=forced)
-        prompt.add_format(read(body, "output_config", dict[str, Any]) or {})
-        thinking = read(body, "thinking", dict[str, Any])
+        prompt.add_format(read(body, "output_config", Object) or {})
+        thinking = read(body, "thinking", Object)
         thinks = thinking.get("type") != "disabled" if thinking else None
         prompt.add_thinking((thinking or {}).get("type"))
         prompt.unknown_parts += _unseen(body)
-        prompt.add_unknown_fields(body, JUDGED | SETTINGS)
+        prompt.add_unknown_fields(body, _KNOWN)
         return RequestInfo(
             model=model,
             stream=self.streams(body, path),
@@ -129,7 +140,7 @@ class AnthropicMessages(AnthropicRoute):
     def bound_output(self, body: RequestBody, tokens: int) -> None:
         """Thinking has to stay below the limit, and below the least there is none."""
         body.set("max_tokens", tokens)
-        thinking = read(body, "thinking", dict[str, Any]) or {}
+        thinking = read(body, "thinking", Object) or {}
         budget = thinking.get("budget_tokens")
         if isinstance(budget, int) and budget >= tokens:
             lower = {**thinking, "budget_tokens": tokens - 1}
@@ -148,7 +159,7 @@ def _read_output_limit(body: RequestBody) -> int:
     limit = read_count(body, "max_tokens", least=0, most=LARGEST_TOKEN_LIMIT)
     if limit is None:
         raise InvalidRequest("'max_tokens' is missing.", param="max_tokens")
-    budget = (read(body, "thinking", dict[str, Any]) or {}).get("budget_tokens")
+    budget = (read(body, "thinking", Object) or {}).get("budget_tokens")
     if budget is not None and not (isinstance(budget, int) and budget < limit):
         # With interleaved thinking it may be larger, and then lifts the limit.
         problem = "'thinking.budget_tokens' must be a number below 'max_tokens'."
@@ -167,14 +178,14 @@ def refuse_what_costs_more(body: RequestBody) -> None:
 
 def _edits(body: RequestBody, kind: str) -> bool:
     """Whether the context is edited in a way whose name begins so."""
-    edits = (read(body, "context_management", dict[str, Any]) or {}).get("edits")
+    edits = (read(body, "context_management", Object) or {}).get("edits")
     return isinstance(edits, list) and any(
         isinstance(edit, dict) and str(edit.get("type")).startswith(kind) for edit in edits
     )
 
 
 def _read_tools(body: RequestBody) -> list[dict[str, Any]]:
-    tools = read(body, "tools", list[dict[str, Any]]) or []
+    tools = read(body, "tools", Objects) or []
     for index, tool in enumerate(tools):
         if tool.get("type", "custom") != "custom" and "model" in tool:
             problem = "A tool that calls another model is not supported here: it would go unpriced."
@@ -189,8 +200,8 @@ def _searches(tool: dict[str, Any]) -> int:
 
 def _unseen(body: RequestBody) -> int:
     """Parts of the prompt that are not in the request: tools of MCP servers, skills, a thread's messages."""
-    servers = read(body, "mcp_servers", list[Any]) or []
+    servers = read(body, "mcp_servers", Elements) or []
     container = read(body, "container", object)
     skills = container.get("skills") if isinstance(container, dict) else None
-    thread = read(body, "thread", dict[str, Any])
+    thread = read(body, "thread", Object)
     return len(servers) + (len(skills) if isinstance(skills, list) else 0) + (thread is not None)

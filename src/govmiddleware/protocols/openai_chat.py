@@ -5,8 +5,6 @@ POST …/chat/completions. Source: platform.openai.com/docs/api-reference/chat.
 
 from __future__ import annotations
 
-from typing import Any
-
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.refusals import InvalidRequest
@@ -18,11 +16,7 @@ from govmiddleware.protocols.escapes import (
     refuse_dear_modes,
     refuse_other_output_limits,
 )
-from govmiddleware.protocols.fields import (
-    LARGEST_TOKEN_LIMIT,
-    read,
-    read_count,
-)
+from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, Elements, Object, Objects, read, read_count
 from govmiddleware.protocols.large_json import plain_texts
 from govmiddleware.protocols.models import OTHER_MODELS, read_model
 from govmiddleware.protocols.openai_base import OpenAIRoute
@@ -76,6 +70,8 @@ SETTINGS = frozenset(
 """Fields that steer and are not said, at OpenAI and those who speak its dialect. What is neither here nor
 judged is counted as if it were prompt, which is what vLLM makes of `documents`, for one."""
 
+_KNOWN = JUDGED | SETTINGS
+
 
 class OpenAIChat(OpenAIRoute):
     """The WireProtocol `openai.chat`."""
@@ -89,10 +85,10 @@ class OpenAIChat(OpenAIRoute):
         body.refuse_look_alikes(JUDGED)
         model = read_model(body, path, query)
         plain = plain_texts(body.raw("messages") or b"")
-        messages = read(body, "messages", list[Any]) if plain is None else []
+        messages = read(body, "messages", Elements) if plain is None else []
         if messages is None:
             raise InvalidRequest("'messages' is missing.", param="messages")
-        read(body, "stream_options", dict[str, Any])
+        read(body, "stream_options", Object)
         refuse_dear_modes(body)
         prompt = ChatPrompt(model)
         prompt.add_messages(messages)
@@ -100,7 +96,7 @@ class OpenAIChat(OpenAIRoute):
         _add_tools(body, prompt)
         if _thinks(body) or model.endswith(":thinking"):
             prompt.add_thinking()
-        prompt.add_unknown_fields(body, JUDGED | SETTINGS)
+        prompt.add_unknown_fields(body, _KNOWN)
         predicted = _predicted(body)
         return RequestInfo(
             model=model,
@@ -116,7 +112,7 @@ class OpenAIChat(OpenAIRoute):
             user=read_user(body),
             predicted_texts=predicted,
             # What is rejected of a prediction is billed too.
-            hides_output=True if predicted or any(name in HIDING for name in body.names()) else None,
+            hides_output=True if predicted or not body.names().isdisjoint(HIDING) else None,
             reach=Reach(
                 media=prompt.has_media,
                 cache_1h=may_cache_for_an_hour(body, plain=plain is not None),
@@ -160,8 +156,8 @@ def _read_output_limit(body: RequestBody) -> int | None:
 def _add_tools(body: RequestBody, prompt: ChatPrompt) -> None:
     forced = read(body, "tool_choice", object) not in (None, "auto", "none")
     for name in ("tools", "functions"):
-        prompt.add_tools(read(body, name, list[dict[str, Any]]) or [], forced=forced)
-    response_format = read(body, "response_format", dict[str, Any])
+        prompt.add_tools(read(body, name, Objects) or [], forced=forced)
+    response_format = read(body, "response_format", Object)
     if response_format is not None and "json_schema" in response_format:
         prompt.add_format(response_format["json_schema"])
     if _searches(body):
@@ -183,6 +179,8 @@ def _searches(body: RequestBody) -> bool:
 
 def _predicted(body: RequestBody) -> list[str]:
     """What of `prediction` may be billed as output although it was not said."""
+    if "prediction" not in body.names():
+        return []
     predicted = ChatPrompt("")
-    predicted.add(read(body, "prediction", dict[str, Any]))
+    predicted.add(read(body, "prediction", Object))
     return predicted.texts

@@ -6,7 +6,7 @@ from typing import Any
 
 from govmiddleware.core.estimate import family_of
 from govmiddleware.core.refusals import InvalidRequest
-from govmiddleware.core.usage import Usage
+from govmiddleware.core.usage import NO_USAGE, Usage
 from govmiddleware.protocols.fields import bounded_name
 from govmiddleware.protocols.openai_models import reads_typescript
 from govmiddleware.protocols.openai_tools import format_schema, rendered
@@ -35,7 +35,7 @@ class OpenAIPrompt(Prompt):
     def __init__(self, model: str) -> None:
         super().__init__()
         self._model = model
-        self.searches = Usage()
+        self.searches = NO_USAGE
 
     def add_format(self, form: object) -> None:
         """A structured output: its name, description and schema."""

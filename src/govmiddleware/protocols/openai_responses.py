@@ -6,8 +6,6 @@ openai-python 3.54 knows (`types/responses/response_create_params.py`).
 
 from __future__ import annotations
 
-from typing import Any
-
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.refusals import Refusal
@@ -19,7 +17,14 @@ from govmiddleware.protocols.escapes import (
     refuse_dear_modes,
     refuse_other_output_limits,
 )
-from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, read, read_count, refuse_fields
+from govmiddleware.protocols.fields import (
+    LARGEST_TOKEN_LIMIT,
+    Elements,
+    Object,
+    read,
+    read_count,
+    refuse_fields,
+)
 from govmiddleware.protocols.models import OTHER_MODELS, read_model
 from govmiddleware.protocols.openai_base import OpenAIRoute
 from govmiddleware.protocols.openai_responses_prompt import ResponsesPrompt
@@ -70,6 +75,8 @@ SETTINGS = frozenset(
 )  # fmt: skip
 """Fields that steer and are not said. What is neither here nor judged is counted as if it were prompt."""
 
+_KNOWN = JUDGED | SETTINGS
+
 
 class OpenAIResponses(OpenAIRoute):
     """The WireProtocol `openai.responses`."""
@@ -87,16 +94,16 @@ class OpenAIResponses(OpenAIRoute):
         refuse_fields(body, REPEATED_OUTPUT, f"it may lift the output limit. Use '{OUTPUT_LIMIT}'.")
         prompt = ResponsesPrompt(model)
         prompt.add_instructions(read(body, "instructions", object))
-        reasoning = read(body, "reasoning", dict[str, Any]) or {}
+        reasoning = read(body, "reasoning", Object) or {}
         prompt.add_input(read(body, "input", object), all_turns=reasoning.get("context") == "all_turns")
-        prompt.add_tools(read(body, "tools", list[Any]) or [])
-        form = (read(body, "text", dict[str, Any]) or {}).get("format")
+        prompt.add_tools(read(body, "tools", Elements) or [])
+        form = (read(body, "text", Object) or {}).get("format")
         if isinstance(form, dict) and "schema" in form:
             prompt.add_format(form)
         _add_what_is_elsewhere(body, prompt)
         if reasoning.get("mode") not in (None, "standard"):
             prompt.unknown_parts += 1  # it asks itself more than once
-        prompt.add_unknown_fields(body, JUDGED | SETTINGS)
+        prompt.add_unknown_fields(body, _KNOWN)
         hides = prompt.has_hosted_tools or any(read(body, name, object) for name in HIDING)
         return RequestInfo(
             model=model,

@@ -107,9 +107,9 @@ class Prompt:
 
     def add_unknown_fields(self, body: RequestBody, known: Container[str]) -> None:
         """All fields of a request that are none of `known`."""
-        for name in body.names():
+        for name, raw in body.fields.items():
             if name not in known:
-                self.add_unknown(body.raw(name) or b"")
+                self.add_unknown(raw)
 
     def add_plain(self, texts: list[str], message_tokens: int) -> None:
         """Messages that are nothing but a role and a text (see `large_json.plain_texts`)."""

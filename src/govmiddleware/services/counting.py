@@ -27,14 +27,19 @@ class TokenCounter:
 
     def __init__(self, metrics: Metrics | None = None) -> None:
         self._memory = CountMemory()
-        self._metrics = metrics
+        self._counted = self._known = None
+        if metrics is not None:
+            self._counted, self._known = map(metrics.counted_characters.labels, ("counter", "memory"))
 
     async def count(self, texts: Sequence[str], model: str, *, workspace: str = "") -> int:
         """The tokens of `texts` in the encoding of `model`; long ones are remembered for the workspace."""
+        if not texts:
+            return 0
         encoding = encoding_for(model)
-        work = partial(self._count, texts, encoding, workspace)
         is_short = sum(map(len, texts)) <= _INLINE_CHARACTERS and len(texts) <= _INLINE_TEXTS
-        return work() if is_short and is_loaded(encoding) else await compute(work)
+        if is_short and is_loaded(encoding):
+            return self._count(texts, encoding, workspace)
+        return await compute(partial(self._count, texts, encoding, workspace))
 
     def _count(self, texts: Sequence[str], encoding: str, workspace: str) -> int:
         long = [text for text in texts if len(text) >= _LEAST_REMEMBERED]
@@ -51,6 +56,6 @@ class TokenCounter:
         return total + count_tokens(short, encoding=encoding)
 
     def _tell(self, seen: int, counted: int) -> None:
-        if self._metrics is not None:
-            self._metrics.counted_characters.labels("counter").inc(counted)
-            self._metrics.counted_characters.labels("memory").inc(seen - counted)
+        if self._counted is not None and self._known is not None:
+            self._counted.inc(counted)
+            self._known.inc(seen - counted)
