@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, KeysView, Sequence
+from collections.abc import Iterator, KeysView, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,6 +11,7 @@ from govmiddleware.core.refusals import InvalidRequest
 
 if TYPE_CHECKING:
     from govmiddleware.core.form import FormFile
+    from govmiddleware.core.parts import RawPart
 
 _decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -23,12 +24,13 @@ class RequestBody:
 
     Attributes:
         fields: the JSON text of each field; edits go by `set`.
+        parts: of the fields that hold its prompt, what was looked up of their parts.
         content_type: as what it is sent on.
         typed: whether its values have types; else all are texts.
         files: what was uploaded with it.
     """
 
-    __slots__ = ("_serialised", "fields")
+    __slots__ = ("_serialised", "fields", "parts")
 
     content_type: bytes = b"application/json"
     typed = True
@@ -41,6 +43,7 @@ class RequestBody:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequest(f"The request body is not a valid JSON object: {error}") from error
         self.fields: dict[str, bytes] = {name: bytes(value) for name, value in decoded.items()}
+        self.parts: Mapping[str, Sequence[RawPart]] = {}
         self._serialised: bytes | None = None
 
     def refuse_look_alikes(self, names: frozenset[str]) -> None:

@@ -160,7 +160,15 @@ def without_tokens(info: RequestInfo) -> RequestInfo:
         audio_ms=expected.audio_ms, input_characters=expected.input_characters, images=expected.images
     )
     return replace(
-        info, texts=(), input_tokens=0, overhead_tokens=0, unknown_parts=0, generates=False, expected=beside
+        info,
+        texts=(),
+        known_tokens=0,
+        new_parts=(),
+        input_tokens=0,
+        overhead_tokens=0,
+        unknown_parts=0,
+        generates=False,
+        expected=beside,
     )
 
 

@@ -54,6 +54,7 @@ class FormBody(RequestBody):
             name: msgspec.json.encode(texts[0] if len(texts) == 1 else texts)
             for name, texts in fields.items()
         }
+        self.parts = {}
         self._serialised = None
         self.files = tuple(files)
         self._boundary = f"gov-{secrets.token_hex(16)}"

@@ -6,12 +6,10 @@ anthropic-sdk-python 2.12 knows (`types/beta/message_create_params.py`).
 
 from __future__ import annotations
 
-from typing import Any
-
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.refusals import InvalidRequest
-from govmiddleware.core.usage import Reach, Usage
+from govmiddleware.core.usage import Reach
 from govmiddleware.protocols.anthropic_base import AnthropicRoute
 from govmiddleware.protocols.anthropic_prompt import MESSAGE_TOKENS, MessagesPrompt
 from govmiddleware.protocols.anthropic_reader import JsonReader, StreamReader
@@ -35,7 +33,7 @@ from govmiddleware.protocols.fields import (
 )
 from govmiddleware.protocols.large_json import plain_texts
 from govmiddleware.protocols.models import OTHER_MODELS, read_model
-from govmiddleware.protocols.prompt import searches_of
+from govmiddleware.protocols.prompt import read_history
 
 LEAST_THINKING = 1024
 """The smallest `thinking.budget_tokens` that is accepted."""
@@ -85,6 +83,8 @@ class AnthropicMessages(AnthropicRoute):
     """The WireProtocol `anthropic.messages`."""
 
     name = "anthropic.messages"
+    history = "messages"
+    preamble = ("system", "tools")
 
     def recognises(self, method: str, path: str) -> bool:
         return method == "POST" and path.endswith("/v1/messages")
@@ -92,20 +92,20 @@ class AnthropicMessages(AnthropicRoute):
     def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
         body.refuse_look_alikes(JUDGED)
         model = self.read_address(body, path, query)
-        plain = plain_texts(body.raw("messages") or b"")
-        messages = read(body, "messages", Elements) if plain is None else []
+        plain = plain_texts(body.raw("messages") or b"") if "messages" not in body.parts else None
+        messages = read_history(body, "messages") if plain is None else []
         if messages is None:
             raise InvalidRequest("'messages' is missing.", param="messages")
         output_tokens = _read_output_limit(body)
         refuse_what_costs_more(body)
         prompt = MessagesPrompt(model, keeps_thinking=_edits(body, "clear_thinking"))
-        prompt.add_system(read(body, "system", object))
-        prompt.add_messages(messages)
+        prompt.add_field(body, "system", object, prompt.add_system)
+        prompt.add_messages(messages, body.parts.get("messages", ()))
         prompt.add_plain(plain or [], MESSAGE_TOKENS)
-        tools = _read_tools(body)
-        choice = read(body, "tool_choice", object)
-        forced = isinstance(choice, dict) and choice.get("type") in ("any", "tool")
-        prompt.add_tools(tools, forced=forced)
+        if prompt.add_field(body, "tools", Objects, prompt.add_tools):
+            choice = read(body, "tool_choice", object)
+            forced = isinstance(choice, dict) and choice.get("type") in ("any", "tool")
+            prompt.add_tool_use(forced=forced)
         prompt.add_format(read(body, "output_config", Object) or {})
         thinking = read(body, "thinking", Object)
         thinks = thinking.get("type") != "disabled" if thinking else None
@@ -118,14 +118,18 @@ class AnthropicMessages(AnthropicRoute):
             output_tokens=output_tokens,
             overhead_tokens=prompt.overhead_tokens,
             texts=prompt.texts,
+            known_tokens=prompt.known_tokens,
+            known_bytes=prompt.known_bytes,
+            new_parts=prompt.new_parts,
             unknown_parts=prompt.unknown_parts,
             user=read_user(body),
             hides_output=thinks,  # at best, a summary of it is shown
             reach=Reach(
                 media=prompt.has_media,
-                cache_1h=may_cache_for_an_hour(body, plain=plain is not None),
+                cache_1h=prompt.caches_for_an_hour
+                or may_cache_for_an_hour(body, but=body.parts if plain is None else ("messages",)),
                 service_tier="fast" if read_name(body, "speed") == "fast" else None,
-                beside_tokens=Usage(web_searches=sum(map(_searches, tools))),
+                beside_tokens=prompt.searches,
             ),
         )
 
@@ -182,20 +186,6 @@ def _edits(body: RequestBody, kind: str) -> bool:
     return isinstance(edits, list) and any(
         isinstance(edit, dict) and str(edit.get("type")).startswith(kind) for edit in edits
     )
-
-
-def _read_tools(body: RequestBody) -> list[dict[str, Any]]:
-    tools = read(body, "tools", Objects) or []
-    for index, tool in enumerate(tools):
-        if tool.get("type", "custom") != "custom" and "model" in tool:
-            problem = "A tool that calls another model is not supported here: it would go unpriced."
-            raise InvalidRequest(problem, param=f"tools[{index}].model")
-    return tools
-
-
-def _searches(tool: dict[str, Any]) -> int:
-    """How many searches to reserve for a tool."""
-    return searches_of(tool) if str(tool.get("type")).startswith("web_search") else 0
 
 
 def _unseen(body: RequestBody) -> int:

@@ -76,19 +76,12 @@ _ESCAPED_TTL = (rb"\u006", rb"\u007")
 """Some letter of `ttl`, escaped."""
 
 
-def may_cache_for_an_hour(body: RequestBody, *, plain: bool = False) -> bool:
-    """Whether any `cache_control` may say how long: looked for in the bytes, which is quick.
-
-    Args:
-        plain: whether the messages are known to have nothing but a role and a text.
-    """
-    for name, raw in body.fields.items():
-        if asks_for_an_hour(raw) and not (plain and name == "messages"):
-            return True
-    return False
+def may_cache_for_an_hour(body: RequestBody, *, but: Container[str] = ()) -> bool:
+    """Whether any `cache_control` may say how long, in another field than those in `but`."""
+    return any(name not in but and asks_for_an_hour(raw) for name, raw in body.fields.items())
 
 
 def asks_for_an_hour(raw: bytes) -> bool:
     """Whether `ttl` may be among the keys of some JSON: by it, a cache is asked for that is kept for longer than five
-    minutes."""
+    minutes. Looked for in the bytes, which is quick."""
     return b'"ttl"' in raw or (b"\\" in raw and any(letter in raw for letter in _ESCAPED_TTL))

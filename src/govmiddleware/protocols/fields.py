@@ -40,13 +40,21 @@ def read(body: RequestBody, name: str, kind: type[T]) -> T | None:
     raw = body.fields.get(name)
     if raw is None or raw == b"null":
         return None
+    if body.typed:
+        return decode(raw, kind, name)
     try:
-        if not body.typed:
-            return msgspec.json.decode(raw, type=kind, strict=False)
-        found: T = large_json.decode(raw, kind)
-        return found
+        return msgspec.json.decode(raw, type=kind, strict=False)
     except _UNREADABLE as error:
         raise _invalid(name, error) from error
+
+
+def decode(raw: bytes, kind: type[T], name: str) -> T:
+    """What stands in some JSON. Raises InvalidRequest that names it."""
+    try:
+        found: T = large_json.decode(raw, kind)
+    except _UNREADABLE as error:
+        raise _invalid(name, error) from error
+    return found
 
 
 def read_count(body: RequestBody, name: str, *, least: int, most: int) -> int | None:

@@ -68,7 +68,8 @@ class OllamaGenerate(OllamaRoute):
         model = read_model(body, path, query)
         prompt = _Prompt(model)
         prompt.add_messages(read(body, "messages", Elements) or [])
-        prompt.add_tools(read(body, "tools", Objects) or [])
+        if prompt.add_field(body, "tools", Objects, prompt.add_tools):
+            prompt.add_namespace()
         for name in ("prompt", "system", "suffix", "template"):
             prompt.add(read(body, name, str))
         prompt.unknown_parts += len(read(body, "images", list[str]) or [])

@@ -16,7 +16,7 @@ from govmiddleware.protocols.escapes import (
     refuse_dear_modes,
     refuse_other_output_limits,
 )
-from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, Elements, Object, Objects, read, read_count
+from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, Object, Objects, read, read_count
 from govmiddleware.protocols.large_json import plain_texts
 from govmiddleware.protocols.models import OTHER_MODELS, read_model
 from govmiddleware.protocols.openai_base import OpenAIRoute
@@ -25,7 +25,7 @@ from govmiddleware.protocols.openai_models import wants_completion_limit
 from govmiddleware.protocols.openai_prompt import MESSAGE_TOKENS, ChatPrompt
 from govmiddleware.protocols.openai_usage import ask_for_usage
 from govmiddleware.protocols.openai_user import read_user
-from govmiddleware.protocols.prompt import SEARCHES
+from govmiddleware.protocols.prompt import SEARCHES, read_history
 
 MOST_CHOICES = 128
 
@@ -77,6 +77,8 @@ class OpenAIChat(OpenAIRoute):
     """The WireProtocol `openai.chat`."""
 
     name = "openai.chat"
+    history = "messages"
+    preamble = ("tools",)
 
     def recognises(self, method: str, path: str) -> bool:
         return method == "POST" and path.endswith("/chat/completions")
@@ -84,14 +86,14 @@ class OpenAIChat(OpenAIRoute):
     def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
         body.refuse_look_alikes(JUDGED)
         model = read_model(body, path, query)
-        plain = plain_texts(body.raw("messages") or b"")
-        messages = read(body, "messages", Elements) if plain is None else []
+        plain = plain_texts(body.raw("messages") or b"") if "messages" not in body.parts else None
+        messages = read_history(body, "messages") if plain is None else []
         if messages is None:
             raise InvalidRequest("'messages' is missing.", param="messages")
         read(body, "stream_options", Object)
         refuse_dear_modes(body)
         prompt = ChatPrompt(model)
-        prompt.add_messages(messages)
+        prompt.add_messages(messages, body.parts.get("messages", ()))
         prompt.add_plain(plain or [], MESSAGE_TOKENS)
         _add_tools(body, prompt)
         if _thinks(body) or model.endswith(":thinking"):
@@ -108,6 +110,9 @@ class OpenAIChat(OpenAIRoute):
             ),
             overhead_tokens=prompt.overhead_tokens,
             texts=prompt.texts,
+            known_tokens=prompt.known_tokens,
+            known_bytes=prompt.known_bytes,
+            new_parts=prompt.new_parts,
             unknown_parts=prompt.unknown_parts,
             user=read_user(body),
             predicted_texts=predicted,
@@ -115,7 +120,8 @@ class OpenAIChat(OpenAIRoute):
             hides_output=True if predicted or not body.names().isdisjoint(HIDING) else None,
             reach=Reach(
                 media=prompt.has_media,
-                cache_1h=may_cache_for_an_hour(body, plain=plain is not None),
+                cache_1h=prompt.caches_for_an_hour
+                or may_cache_for_an_hour(body, but=body.parts if plain is None else ("messages",)),
                 service_tier=read_service_tier(body),
                 beside_tokens=prompt.searches,
             ),
@@ -156,7 +162,8 @@ def _read_output_limit(body: RequestBody) -> int | None:
 def _add_tools(body: RequestBody, prompt: ChatPrompt) -> None:
     forced = read(body, "tool_choice", object) not in (None, "auto", "none")
     for name in ("tools", "functions"):
-        prompt.add_tools(read(body, name, Objects) or [], forced=forced)
+        if prompt.add_field(body, name, Objects, prompt.add_tools):
+            prompt.add_namespace(forced=forced)
     response_format = read(body, "response_format", Object)
     if response_format is not None and "json_schema" in response_format:
         prompt.add_format(response_format["json_schema"])

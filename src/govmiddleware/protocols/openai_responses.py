@@ -30,6 +30,7 @@ from govmiddleware.protocols.openai_base import OpenAIRoute
 from govmiddleware.protocols.openai_responses_prompt import ResponsesPrompt
 from govmiddleware.protocols.openai_responses_reader import JsonReader, StreamReader
 from govmiddleware.protocols.openai_user import read_user
+from govmiddleware.protocols.prompt import read_history
 
 OUTPUT_LIMIT = "max_output_tokens"
 
@@ -82,6 +83,8 @@ class OpenAIResponses(OpenAIRoute):
     """The WireProtocol `openai.responses`."""
 
     name = "openai.responses"
+    history = "input"
+    preamble = ("instructions", "tools")
 
     def recognises(self, method: str, path: str) -> bool:
         return method == "POST" and path.endswith("/responses")
@@ -93,10 +96,13 @@ class OpenAIResponses(OpenAIRoute):
         refuse_other_output_limits(body, own=OUTPUT_LIMIT)
         refuse_fields(body, REPEATED_OUTPUT, f"it may lift the output limit. Use '{OUTPUT_LIMIT}'.")
         prompt = ResponsesPrompt(model)
-        prompt.add_instructions(read(body, "instructions", object))
+        prompt.add_field(body, "instructions", object, prompt.add_instructions)
         reasoning = read(body, "reasoning", Object) or {}
-        prompt.add_input(read(body, "input", object), all_turns=reasoning.get("context") == "all_turns")
-        prompt.add_tools(read(body, "tools", Elements) or [])
+        given = read_history(body, "input") if "input" in body.parts else read(body, "input", object)
+        all_turns = reasoning.get("context") == "all_turns"
+        prompt.add_input(given, body.parts.get("input", ()), all_turns=all_turns)
+        if prompt.add_field(body, "tools", Elements, prompt.add_tools):
+            prompt.add_namespace()
         form = (read(body, "text", Object) or {}).get("format")
         if isinstance(form, dict) and "schema" in form:
             prompt.add_format(form)
@@ -111,6 +117,9 @@ class OpenAIResponses(OpenAIRoute):
             output_tokens=read_count(body, OUTPUT_LIMIT, least=1, most=LARGEST_TOKEN_LIMIT),
             overhead_tokens=prompt.overhead_tokens,
             texts=prompt.texts,
+            known_tokens=prompt.known_tokens,
+            known_bytes=prompt.known_bytes,
+            new_parts=prompt.new_parts,
             unknown_parts=prompt.unknown_parts,
             user=read_user(body),
             hides_output=True if hides else None,
