@@ -12,6 +12,7 @@ import msgspec
 
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.limits import Counter, Hold
+from govmiddleware.core.parts import NewPart
 from govmiddleware.core.refusals import Refusal
 from govmiddleware.core.usage import ANYTHING, NO_USAGE, Reach, Usage
 
@@ -74,6 +75,8 @@ class RequestInfo(msgspec.Struct, frozen=True):
         free: the provider charges nothing, whatever the model: no tokens are counted and no price is asked.
         overhead_tokens: what the format adds around the texts.
         texts: what has to be counted by the tokenizer.
+        known_tokens, known_bytes: of texts that were counted before, which are not among these.
+        new_parts: to be remembered, once their texts are counted.
         unknown_parts: parts whose size the request does not show (image URLs, file ids).
         user: the end user that the protocol's own fields name.
         predicted_texts: what may be billed as output beyond the output limit (rejected predictions).
@@ -95,6 +98,9 @@ class RequestInfo(msgspec.Struct, frozen=True):
     overhead_tokens: int = 0
     input_tokens: int = 0
     texts: Sequence[str] = ()
+    known_tokens: int = 0
+    known_bytes: int = 0
+    new_parts: Sequence[NewPart] = ()
     unknown_parts: int = 0
     user: str | None = None
     predicted_texts: Sequence[str] = ()
@@ -176,6 +182,16 @@ class WireProtocol(Protocol):
     @property
     def is_batch(self) -> bool:
         """Whether a call submits requests that are answered later."""
+        ...
+
+    @property
+    def history(self) -> str | None:
+        """The field with the conversation, whose elements come again with every turn."""
+        ...
+
+    @property
+    def preamble(self) -> Sequence[str]:
+        """The fields that come again as they are: definitions of tools, and what stands before the conversation."""
         ...
 
     @property

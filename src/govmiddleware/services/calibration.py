@@ -175,7 +175,7 @@ def _has_others(usage: Usage) -> bool:
 def _most(info: RequestInfo) -> int:
     """No tokenizer makes more tokens than there are bytes."""
     in_bytes = sum(len(text.encode(errors="surrogatepass")) for text in info.texts)
-    return info.overhead_tokens + in_bytes
+    return info.overhead_tokens + info.known_bytes + in_bytes
 
 
 def _field(kind: Kind) -> str:
