@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.demand import Bound, Demand
 from govmiddleware.core.limits import Counter, Limit, Meter
@@ -49,8 +51,7 @@ class Principal:
     tags: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Attribution:
+class Attribution(msgspec.Struct, frozen=True):
     """On whose behalf: what limits on user, session and agent count over."""
 
     user: str = ANONYMOUS

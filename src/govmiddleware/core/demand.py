@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from govmiddleware.core.limits import Amount, Meter
 
@@ -11,8 +12,7 @@ _WHOLE = 1_000_000
 """One unit a token, in the millionths that an Amount counts in."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(msgspec.Struct, frozen=True):
     """What a call may use at most. Cost in nano-USD."""
 
     input_tokens: int
@@ -20,8 +20,7 @@ class Bound:
     cost: int
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(msgspec.Struct, frozen=True):
     """The bound of a call for any output that it may be limited to.
 
     Attributes:

@@ -8,8 +8,10 @@ tools/measure_estimates.py measures it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
+
+from msgspec.structs import replace
 
 from govmiddleware.core.ports import RequestInfo
 from govmiddleware.core.usage import Usage

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
+
+import msgspec
 
 from govmiddleware.core.money import LARGEST_LIMIT
 from govmiddleware.core.scopes import PAIR, Scope, Subject, is_deployment_wide, value_in
@@ -41,8 +42,7 @@ _HEADER_SCOPES = frozenset({Scope.WORKSPACE, Scope.API_TOKEN, Scope.DEPLOYMENT})
 _HEADER_METERS = frozenset({Meter.REQUESTS, Meter.CONCURRENCY})
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(msgspec.Struct, frozen=True):
     """One rule: `scope` x `meter` x `window` with a hard value.
 
     Attributes:
@@ -81,8 +81,7 @@ class Limit:
 _SHADOW = "dry_run:"
 
 
-@dataclass(frozen=True, slots=True)
-class Counter:
+class Counter(msgspec.Struct, frozen=True):
     """What the store counts. Named by scope, meter and window, never by the limit, so that editing,
     deleting and recreating a limit keeps its usage.
 
@@ -116,8 +115,7 @@ class Counter:
         return self.scope == _OVERRIDE
 
 
-@dataclass(frozen=True, slots=True)
-class Raise:
+class Raise(msgspec.Struct, frozen=True):
     """What an override that is in force adds to one limit, for one value of its scope.
 
     Most meters use an amount up: it has a counter of its own, from which is taken what calls use past the limit. A
@@ -205,8 +203,7 @@ def is_counter_name(name: str) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class Amount:
+class Amount(msgspec.Struct, frozen=True):
     """What a call asks of a meter, in the meter's unit, as it grows with the output of each choice.
 
     Attributes:
@@ -222,8 +219,7 @@ class Amount:
         return self.fixed + -(-output * self.per_token // 1_000_000)
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(msgspec.Struct, frozen=True):
     """What one call asks of one counter, which `limits` share.
 
     Attributes:

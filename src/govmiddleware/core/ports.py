@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+import msgspec
+
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.limits import Counter, Hold
 from govmiddleware.core.refusals import Refusal
@@ -60,8 +62,7 @@ class UpstreamClient(Protocol):
 # Wire protocols ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class RequestInfo:
+class RequestInfo(msgspec.Struct, frozen=True):
     """What a protocol reads out of a request body.
 
     Attributes:
@@ -229,8 +230,7 @@ class Step(Enum):
     GROW = "grow"  # by more of what it holds; a refusal leaves it as it is
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(msgspec.Struct, frozen=True):
     """Output tokens of each choice that a call wants: the most, and the least that is of use to it."""
 
     most: int
@@ -240,8 +240,7 @@ class Output:
 NO_OUTPUT = Output(0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Crossing:
+class Crossing(msgspec.Struct, frozen=True):
     """A limit's soft or hard value was crossed, for the first time in this window.
 
     Attributes:
@@ -253,8 +252,7 @@ class Crossing:
     window: str
 
 
-@dataclass(frozen=True, slots=True)
-class CounterState:
+class CounterState(msgspec.Struct, frozen=True):
     """A counter as the store saw it when it decided. Amounts in the meter's unit.
 
     Attributes:
@@ -273,8 +271,7 @@ class CounterState:
     left: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(msgspec.Struct, frozen=True):
     """All holds stand. `states` in the order of the holds, before this call.
 
     Attributes:
@@ -290,8 +287,7 @@ class Granted:
     expired: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class LimitsExceeded:
+class LimitsExceeded(msgspec.Struct, frozen=True):
     """Some counters are too full. Nothing was written; what an extension had held before is released."""
 
     states: tuple[CounterState, ...]
@@ -299,18 +295,15 @@ class LimitsExceeded:
     """As in Granted: it may be dead workers that fill them."""
 
 
-@dataclass(frozen=True, slots=True)
-class ApiTokenRevoked:
+class ApiTokenRevoked(msgspec.Struct, frozen=True):
     """The API token is not, or no longer, active."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReservationGone:
+class ReservationGone(msgspec.Struct, frozen=True):
     """It was cancelled before, or an extension came after its lease ran out."""
 
 
-@dataclass(frozen=True, slots=True)
-class JournalFull:
+class JournalFull(msgspec.Struct, frozen=True):
     """The journal holds as many records as it may."""
 
 

@@ -6,10 +6,10 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, cast
 
 import msgspec
+from msgspec.structs import replace
 
 from govmiddleware.core.limits import Counter, Hold, Meter
 from govmiddleware.core.ports import (
