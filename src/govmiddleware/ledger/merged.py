@@ -49,7 +49,7 @@ class MergedCalls:
         self._line: _Line | None = None
         self._lines: set[_Line] = set()
         """The one in use, and former ones that answers are still awaited from."""
-        self._connecting: asyncio.Task[_Line] | None = None
+        self._connecting: asyncio.Task[None] | None = None
         self._now = 0
         self._ticking: asyncio.TimerHandle | None = None
         self._flush_is_due = False
@@ -71,17 +71,18 @@ class MergedCalls:
 
     async def aclose(self) -> None:
         """End all calls. The next one connects anew, on whichever event loop it comes."""
-        self._fail_waiting(ConnectionError("the client was closed"))
-        if self._connecting is not None:
-            self._connecting.cancel()
-            await asyncio.wait([self._connecting])
-        for line in tuple(self._lines):
-            line.abort(ConnectionError("the client was closed"))
-            await line.lost.wait()
+        closed = ConnectionError("the client was closed")
+        self._fail_waiting(closed)
         if self._ticking is not None:
             self._ticking.cancel()
         self._line = self._ticking = None
         self._flush_is_due = False
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.wait([self._connecting])
+        for line in tuple(self._lines):
+            line.abort(closed)
+            await line.lost.wait()
 
     def _flush(self) -> None:
         self._flush_is_due = False
@@ -107,25 +108,28 @@ class MergedCalls:
             self._connecting = asyncio.get_running_loop().create_task(self._connect())
             self._connecting.add_done_callback(self._connected)
 
-    async def _connect(self) -> _Line:
-        connection = self._pool.make_connection()
+    async def _connect(self) -> None:
+        connection: Any = self._pool.make_connection()
         try:
-            await cast("Any", connection).connect()
+            await connection.connect()
+            if await connection.can_read():  # the end, or why: too many clients
+                await connection.read_response()
+            # redis-py has no public way to the transport that it opened.
+            line = _Line(connection, connection._writer.transport, self._told)
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        line = _Line(connection, self._told)
+        self._line = line
         self._lines.add(line)
-        return line
+        self._flush()  # before the store can say that it takes no more clients
 
-    def _connected(self, connecting: asyncio.Task[_Line]) -> None:
+    def _connected(self, connecting: asyncio.Task[None]) -> None:
         self._connecting = None
         if connecting.cancelled():  # it took too long for the call that had waited longest
             self._reconnect()
         elif error := connecting.exception():
             self._fail_waiting(error)
         else:
-            self._line = connecting.result()
             self._flush()
 
     def _told(self, line: _Line) -> None:
@@ -170,24 +174,32 @@ class _Line(asyncio.Protocol):
         lost: set when the connection has ended.
     """
 
-    def __init__(self, connection: AbstractConnection, told: Callable[[_Line], None]) -> None:
+    def __init__(
+        self,
+        connection: AbstractConnection,
+        transport: asyncio.Transport,
+        told: Callable[[_Line], None],
+    ) -> None:
+        if transport.is_closing():
+            raise ConnectionError("the store closed the connection")
         self.connection = connection
+        self.transport = transport
         self.asked: deque[tuple[int, Answer]] = deque()
         self.is_usable = True
         self.is_full = False
         self.lost = asyncio.Event()
         self._told = told
         self._reader = hiredis.Reader(replyError=cast("Any", DefaultParser).parse_error)
-        # redis-py has no public way to the transport that it opened.
-        self.transport: asyncio.Transport = cast("Any", connection)._writer.transport
-        self.transport.set_protocol(self)
+        transport.set_protocol(self)
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
         try:
             while (answer := self._reader.gets()) is not False:  # which no answer in RESP 2 is
+                if not self.asked:
+                    raise hiredis.ProtocolError(f"nobody asked for {answer!r}")
                 self._answered(answer)
-        except (hiredis.ProtocolError, IndexError) as error:  # IndexError: nothing was asked
+        except hiredis.ProtocolError as error:
             self.abort(ConnectionError(f"the store does not keep to its protocol: {error}"))
         if not self.is_usable:
             self.retire()
