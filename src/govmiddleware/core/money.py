@@ -30,6 +30,5 @@ def usd_text(amount: int) -> str:
     >>> usd_text(1_500_000)
     '0.001500000'
     """
-    sign = "-" if amount < 0 else ""
-    whole, fraction = divmod(abs(amount), NANO)
-    return f"{sign}{whole}.{fraction:09d}"
+    digits = str(abs(amount)).zfill(10)
+    return f"{'-' if amount < 0 else ''}{digits[:-9]}.{digits[-9:]}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from functools import lru_cache
 
 import msgspec
 
@@ -101,8 +101,8 @@ def outcome_record(call: Call, charge: Charge, reservation_id: str, *, price_ver
         usage=charge.usage,
         cost_usd=usd_text(charge.cost),
         price_version=_priced_by(call, charge, price_version),
-        outcome=charge.outcome.value,
-        settlement=charge.settlement.value,
+        outcome=charge.outcome,
+        settlement=charge.settlement,
     )
 
 
@@ -111,8 +111,7 @@ def expired_record(
 ) -> Record:
     """What is journaled if nobody comes back to settle: as reserved."""
     charge = charge_as_bound(reserved, Settlement.EXPIRED, Outcome.EXPIRED)
-    record = outcome_record(call, charge, reservation_id, price_version=price_version)
-    return msgspec.structs.replace(record, reserved_usd=None if reserved is None else usd_text(reserved.cost))
+    return outcome_record(call, charge, reservation_id, reserved, price_version=price_version)
 
 
 def correction_record(
@@ -127,8 +126,8 @@ def correction_record(
         usage=charge.usage - expired.usage,
         cost_usd=usd_text(charge.cost - expired.cost),
         price_version=_priced_by(call, charge, price_version),
-        outcome=charge.outcome.value,
-        settlement=charge.settlement.value,
+        outcome=charge.outcome,
+        settlement=charge.settlement,
     )
 
 
@@ -188,6 +187,7 @@ def _record(
     refused: int = 0,
 ) -> Record:
     principal, attribution, bound = call.require_principal(), call.attribution, call.bound
+    reserved = bound if call.reserved_output is None else call.reserved
     return Record(
         kind=kind,
         request_id=call.request_id,
@@ -213,11 +213,11 @@ def _record(
             "output_tokens": bound.output_tokens,
             "cost_usd": usd_text(bound.cost),
         },
-        reserved_usd=None if call.reserved is None else usd_text(call.reserved.cost),
+        reserved_usd=None if reserved is None else usd_text(reserved.cost),
         usage=usage,
         cost_usd=cost_usd,
         price_version=price_version,
-        evaluations=_recorded(call.evaluations),
+        evaluations=list(map(_recorded, call.evaluations)),
         would_refuse=call.would_refuse.code if call.would_refuse else None,
         would_leave_output_tokens=call.shadow_output,
         outcome=outcome,
@@ -228,24 +228,37 @@ def _record(
     )
 
 
-def _recorded(evaluations: Iterable[Evaluation]) -> list[RecordedEvaluation]:
-    return [
-        RecordedEvaluation(
-            limit=evaluation.limit.name,
-            value=evaluation.value,
-            consumed=amount_shown(evaluation.limit.meter, evaluation.consumed),
-            reserved=amount_shown(evaluation.limit.meter, evaluation.reserved),
-            projected=amount_shown(evaluation.limit.meter, evaluation.projected),
-            hard=amount_shown(evaluation.limit.meter, evaluation.limit.hard),
-            decision=evaluation.decision.value,
-            soft=None
-            if evaluation.limit.soft is None
-            else amount_shown(evaluation.limit.meter, evaluation.limit.soft),
-            mode=evaluation.limit.mode.value,
-            overrides=list(evaluation.overrides),
+def _recorded(evaluation: Evaluation) -> RecordedEvaluation:
+    limit = evaluation.limit
+    if limit.meter is Meter.COST_USD:
+        return RecordedEvaluation(
+            limit.name,
+            evaluation.value,
+            usd_text(evaluation.consumed),
+            usd_text(evaluation.reserved),
+            usd_text(evaluation.projected),
+            _value_shown(limit.hard),
+            evaluation.decision,
+            None if limit.soft is None else _value_shown(limit.soft),
+            limit.mode,
+            list(evaluation.overrides),
         )
-        for evaluation in evaluations
-    ]
+    return RecordedEvaluation(
+        limit.name,
+        evaluation.value,
+        evaluation.consumed,
+        evaluation.reserved,
+        evaluation.projected,
+        limit.hard,
+        evaluation.decision,
+        limit.soft,
+        limit.mode,
+        list(evaluation.overrides),
+    )
+
+
+_value_shown = lru_cache(1024)(usd_text)
+"""Of limits, of which there are few."""
 
 
 def amount_shown(meter: Meter, amount: int) -> int | str:
