@@ -57,6 +57,18 @@ def test_what_clients_write_begins_no_line_and_steers_no_terminal(formatter, mes
         assert EVIL in json.loads(formatter.format(record("%s", EVIL)))["message"]
 
 
+@pytest.mark.parametrize("user", ["Jörg", "ann\x7f", "\ud800", 'a "b"', ""])
+def test_what_is_no_plain_word_is_quoted_for_people_and_in_ascii_in_json(user: str) -> None:
+    given = record(Line("GET /", {"user": user, "status": 200}))
+    shown = ConsoleFormatter().format(given).partition("GET / ")[2]
+    assert shown.startswith('user="')
+    assert shown.endswith('" status=200')
+    text = JsonFormatter().format(given)
+    assert text.isascii()
+    assert text.isprintable()
+    assert json.loads(text)["user"] == user
+
+
 def test_a_line_is_safe_under_formatters_of_a_host_app_too() -> None:
     assert len(logging.Formatter().format(record(Line("GET /", {"user": EVIL}))).splitlines()) == 1
 

@@ -6,11 +6,12 @@ python tools/document_metrics.py
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.metrics import MetricWrapperBase
 
 from govmiddleware.metrics import Metrics
+from govmiddleware.metrics_kinds import Kind
 
 PAGE = Path(__file__).parent.parent / "docs/metrics.md"
 BEGIN, END = "<!-- by tools/document_metrics.py -->\n\n", "\n<!-- end -->\n"
@@ -27,13 +28,13 @@ COUNTERPARTS = {
 """In the semantic conventions for generative AI (github.com/open-telemetry/semantic-conventions-genai, in development)."""
 
 
-def declared() -> list[MetricWrapperBase]:
+def declared() -> list[Kind[Any]]:
     """In the order of their declarations."""
     metrics = Metrics(CollectorRegistry())
-    return [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
+    return [metric for metric in vars(metrics).values() if isinstance(metric, Kind)]
 
 
-def name_of(metric: MetricWrapperBase) -> str:
+def name_of(metric: Kind[Any]) -> str:
     """As Prometheus has it: counters end in `_total`."""
     [family] = metric.describe()
     return f"{family.name}_total" if family.type == "counter" else family.name

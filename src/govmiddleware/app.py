@@ -465,12 +465,12 @@ class Governance:
                 control_prefix=settings.control_prefix,
                 refuse_unmetered=settings.unmetered_routes == "refuse",
             )
-        app = RateLimit(app, reservations=self.reservations, limits=self.limits)
+        app = RateLimit(app, reservations=self.reservations, limits=self.limits, defers=True)
         app = Authenticate(
             app,
             api_tokens=self.api_tokens,
             reservations=self.reservations,
-            opens=False,  # RateLimit does, in the same trip as its limits
+            opens=False,  # RateLimit or Budget does, in the same trip as their limits
             trust_caller=settings.attribution == "trusted",
             trusted_proxies=self.trusted_proxies,
         )

@@ -10,7 +10,10 @@ import logging
 import re
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """What ends a line somewhere, steers a terminal, or cannot be written as UTF-8."""
@@ -19,7 +22,8 @@ _PLAIN = re.compile(r"[\w./:@+*-]+", re.ASCII)
 """Values that need no quotes."""
 
 _compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-_ascii = json.JSONEncoder(default=str)
+_ascii = json.JSONEncoder(default=str, separators=(",", ":"))
+_quick = msgspec.json.Encoder(enc_hook=str)
 
 
 class Line:
@@ -37,8 +41,17 @@ class Line:
         self._said = said
 
     def __str__(self) -> str:
-        shown = [name for name, value in self.fields.items() if value is not None and name not in self._said]
-        return " ".join([self.summary, *(f"{name}={_value(self.fields[name])}" for name in shown)])
+        said, is_plain = self._said, _PLAIN.fullmatch
+        parts = [_on_one_line(self.summary)]
+        for name, value in self.fields.items():
+            if value is None or name in said:
+                continue
+            # Many are a plain word, which is found faster without the regular expression.
+            if isinstance(value, str) and ((value.isalnum() and value.isascii()) or is_plain(value)):
+                parts.append(f"{name}={value}")
+            else:
+                parts.append(f"{name}={_value(value)}")
+        return " ".join(parts)
 
 
 class ConsoleFormatter(logging.Formatter):
@@ -56,7 +69,8 @@ class ConsoleFormatter(logging.Formatter):
         return _time(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        record.message = _on_one_line(record.message)
+        if not isinstance(record.msg, Line) or record.args:  # which is on one line already
+            record.message = _on_one_line(record.message)
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:
@@ -76,22 +90,32 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "process": record.process,
             "message": line.summary if line else record.getMessage(),
-            **(line.fields if line else {}),
         }
+        if line:
+            entry.update(line.fields)
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return _ascii.encode(entry)
+        try:
+            text = _quick.encode(entry).decode()
+        except UnicodeEncodeError:  # half of a surrogate pair
+            return _ascii.encode(entry)
+        return text if text.isascii() and "\x7f" not in text else _ascii.encode(entry)
 
 
 def _time(record: logging.LogRecord) -> str:
     """RFC 3339."""
-    moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-    return moment.replace("+00:00", "Z")
+    second = int(record.created)
+    return f"{_second(second)}.{int((record.created - second) * 1000):03d}Z"
+
+
+@lru_cache(maxsize=1)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _value(value: object) -> str:
-    if isinstance(value, str) and _PLAIN.fullmatch(value):
-        return value
+    if type(value) is bool:
+        return "true" if value else "false"
     if type(value) in (int, float):
         return repr(value)
     return _on_one_line(_compact.encode(value))

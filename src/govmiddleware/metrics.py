@@ -9,26 +9,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    GCCollector,
-    Histogram,
-    ProcessCollector,
-    generate_latest,
-    values,
-)
+from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from govmiddleware.core.call import AnswerEnd
 from govmiddleware.core.refusals import LimitRefusal
 from govmiddleware.errors import ConfigurationError
 from govmiddleware.metrics_declared import DeclaredMetrics
+from govmiddleware.metrics_kinds import DIRECTORY as DIRECTORY
+from govmiddleware.metrics_kinds import Counter, Distribution, Kind
 
 if TYPE_CHECKING:
     from govmiddleware.core.call import Call, Settlement
@@ -36,15 +28,16 @@ if TYPE_CHECKING:
     from govmiddleware.core.refusals import Refusal
     from govmiddleware.core.usage import Usage
 
-_Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
-
-DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable that turns the multiprocess mode on; prometheus_client reads it when it is imported."""
-
 MOST_STORED_LIMITS = 200
 """So many limits that are not in the file have labels of their own."""
 
+_SHARE_SECONDS = 0.25
+"""How often requests have the numbers of this process written to where the others see them."""
+
 _OTHER = "other"
+_STATUS_CLASSES: dict[int | None, str] = {None: "none"} | {
+    status: f"{status // 100}xx" for status in range(100, 600)
+}
 _UPSTREAM_CODES = {"upstream_unreachable", "upstream_timeout", "upstream_busy"}
 _FAILED_STATUSES = {401, 403, 408, 429, *range(500, 600)}
 """Of these the request is not the cause, but the upstream, its limits or the credential that it wants."""
@@ -85,8 +78,9 @@ class Metrics(DeclaredMetrics):
         super().__init__(registry)
         self._limits: set[str] = set()
         self._room = MOST_STORED_LIMITS
-        self._found: dict[tuple[object, ...], Any] = {}
-        """Series, by metric and labels."""
+        self._uses: dict[tuple[str, str], _Use] = {}
+        """By provider and model."""
+        self._shared = 0.0
 
     def know_limits(self, configured: Iterable[str]) -> None:
         """Limits of the file always have their names as labels. Of others, which people create and delete at run time,
@@ -97,85 +91,87 @@ class Metrics(DeclaredMetrics):
         """All of it in Prometheus' text format; in multiprocess mode, summed over the processes."""
         registry = self.registry
         if self._are_shared:
+            self.share()
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry)
 
+    def share(self) -> None:
+        """In multiprocess mode, have the other processes see what was counted here so far."""
+        if self._are_shared:
+            for metric in vars(self).values():
+                if isinstance(metric, Kind):
+                    metric.share()
+
     def ended(self, call: Call) -> None:
         """Count a request that ended, with what it was answered and how that ended."""
-        protocol, provider = call.protocol.name, _provider(call)
-        self._series(self.requests, protocol, provider, _model(call), _status_class(call.status)).inc()
-        self._series(self.duration, protocol, provider).observe(time.monotonic() - call.started)
-        if call.stream and call.answer_end is not None and not _is_error(call):
-            self._series(self.streams, protocol, call.answer_end.value).inc()
+        now = time.monotonic()
+        protocol, provider, status = call.protocol.name, _provider(call), call.status
+        self.requests.labels(protocol, provider, _model(call), _STATUS_CLASSES.get(status, _OTHER)).inc()
+        self.duration.labels(protocol, provider).observe(now - call.started)
+        is_error = status is not None and status >= 400
+        if call.stream and call.answer_end is not None and not is_error:
+            self.streams.labels(protocol, call.answer_end.value).inc()
             if call.first_byte is not None:
-                self._series(self.first_chunk, protocol, provider).observe(call.first_byte - call.started)
+                self.first_chunk.labels(protocol, provider).observe(call.first_byte - call.started)
         if (code := _failure(call)) is not None:
-            self._series(self.upstream_failures, provider, code).inc()
+            self.upstream_failures.labels(provider, code).inc()
+        if self._are_shared and now - self._shared >= _SHARE_SECONDS:
+            self._shared = now
+            self.share()
 
     def refused(self, refusal: Refusal) -> None:
         """Count a refusal, by the limit that answered where one did."""
         failures = refusal.failures if isinstance(refusal, LimitRefusal) else ()
-        self._series(self.refusals, refusal.code, self._limit(failures[0].limit) if failures else "").inc()
+        self.refusals.labels(refusal.code, self._limit(failures[0].limit) if failures else "").inc()
 
     def would_refuse(self, refusal: LimitRefusal) -> None:
         """Count what limits in dry_run would have answered."""
-        self._series(self.dry_run_refusals, self._limit(refusal.failures[0].limit)).inc()
+        self.dry_run_refusals.labels(self._limit(refusal.failures[0].limit)).inc()
 
     def crossed(self, limit: Limit, past: Literal["soft", "hard"]) -> None:
         """Count that a value of a limit was crossed."""
         kind = "rate" if limit.refuses_as_rate else "budget"
-        self._series(self.limit_events, self._limit(limit), kind, past).inc()
+        self.limit_events.labels(self._limit(limit), kind, past).inc()
 
     def settled(self, call: Call, usage: Usage, cost: int, settlement: Settlement) -> None:
         """Count what one request used, and what was reserved for it. Cost in nano-USD."""
-        self._series(self.settlements, settlement.value).inc()
+        self.settlements.labels(str(settlement)).inc()
         if (reserved := call.reserved) is None:
             return  # it calls no model
-        provider, model = _provider(call), _model(call)
-        self._series(self.tokens, "input", provider, model).inc(usage.input_tokens)
-        self._series(self.tokens, "cached", provider, model).inc(usage.cached_tokens)
-        self._series(self.tokens, "output", provider, model).inc(usage.output_tokens)
-        self._series(self.tokens, "reasoning", provider, model).inc(usage.reasoning_tokens)
-        self._series(self.cost, provider, model).inc(cost / 1e9)
-        self._series(self.reserved_tokens, "input", provider, model).inc(reserved.input_tokens)
-        self._series(self.reserved_tokens, "output", provider, model).inc(reserved.output_tokens)
-        self._series(self.reserved, provider, model).inc(reserved.cost / 1e9)
-        self._series(self.debt, provider, model).inc(max(0, cost - reserved.cost) / 1e9)
+        labels = _provider(call), _model(call)
+        use = self._uses.get(labels)
+        if use is None:
+            use = self._uses[labels] = _Use(self, *labels)
+        use.input.value += usage.input_tokens
+        use.cached.value += usage.cached_tokens
+        use.output.value += usage.output_tokens
+        use.reasoning.value += usage.reasoning_tokens
+        use.cost.value += cost / 1e9
+        use.reserved_input.value += reserved.input_tokens
+        use.reserved_output.value += reserved.output_tokens
+        use.reserved.value += reserved.cost / 1e9
+        if cost > reserved.cost:
+            use.debt.value += (cost - reserved.cost) / 1e9
 
     def estimated(self, call: Call, usage: Usage) -> None:
         """Count how the input of a settled request, as its provider reported it, compares with what was estimated,
         and whether it was within its bound."""
-        if call.shows_its_size and call.estimated_input_tokens:
-            ratio = usage.input_tokens / call.estimated_input_tokens
-            self._series(self.estimate_ratio, call.protocol.name).observe(ratio)
-        size = "shown" if call.shows_its_size else "unknown"
-        held = call.demand is not None and usage.input_tokens <= call.demand.input_tokens
-        self._series(self.input_bounds, call.protocol.name, _model(call), size, "yes" if held else "no").inc()
+        protocol, input_tokens, size = call.protocol.name, usage.input_tokens, "unknown"
+        if call.shows_its_size:
+            size = "shown"
+            if call.estimated_input_tokens:
+                self.estimate_ratio.labels(protocol).observe(input_tokens / call.estimated_input_tokens)
+        held = call.demand is not None and input_tokens <= call.demand.input_tokens
+        self.input_bounds.labels(protocol, _model(call), size, "yes" if held else "no").inc()
 
     def calibrated(self, call: Call, from_tokens: int, factor: float) -> None:
         """Show what is learned of the model of a settled request, for prompts of its size."""
-        self._series(self.input_bound_factor, call.protocol.name, _model(call), str(from_tokens)).set(factor)
+        self.input_bound_factor.labels(call.protocol.name, _model(call), str(from_tokens)).value = factor
 
-    @contextmanager
-    def store_trip(self, script: str) -> Iterator[None]:
-        """Time one trip; an exception counts as an error, but not that nobody waits any more."""
-        started = time.perf_counter()
-        try:
-            yield
-        except Exception:
-            self._series(self.store_errors, script).inc()
-            raise
-        finally:
-            self._series(self.store_seconds, script).observe(time.perf_counter() - started)
-
-    def _series(self, metric: _Metric, *labels: str) -> _Metric:
-        """As `metric.labels`, which takes five times as long, on the way of each request."""
-        key = (metric, *labels)
-        found: _Metric | None = self._found.get(key)
-        if found is None:
-            found = self._found[key] = metric.labels(*labels)
-        return found
+    def store_trip(self, script: str) -> _StoreTrip:
+        """A context that times one trip; an exception counts as an error, but not that nobody waits any more."""
+        return _StoreTrip(self.store_seconds.labels(script), self.store_errors, script)
 
     def _limit(self, limit: Limit) -> str:
         if limit.name not in self._limits:
@@ -184,6 +180,40 @@ class Metrics(DeclaredMetrics):
             self._limits.add(limit.name)
             self._room -= 1
         return limit.name
+
+
+class _Use:
+    """What the calls of one provider and model use."""
+
+    def __init__(self, metrics: Metrics, provider: str, model: str) -> None:
+        self.input = metrics.tokens.labels("input", provider, model)
+        self.cached = metrics.tokens.labels("cached", provider, model)
+        self.output = metrics.tokens.labels("output", provider, model)
+        self.reasoning = metrics.tokens.labels("reasoning", provider, model)
+        self.cost = metrics.cost.labels(provider, model)
+        self.reserved_input = metrics.reserved_tokens.labels("input", provider, model)
+        self.reserved_output = metrics.reserved_tokens.labels("output", provider, model)
+        self.reserved = metrics.reserved.labels(provider, model)
+        self.debt = metrics.debt.labels(provider, model)
+
+
+class _StoreTrip:
+    """See `Metrics.store_trip`."""
+
+    __slots__ = ("_errors", "_script", "_seconds", "_started")
+
+    def __init__(self, seconds: Distribution, errors: Counter, script: str) -> None:
+        self._seconds = seconds
+        self._errors = errors
+        self._script = script
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._seconds.observe(time.perf_counter() - self._started)
+        if kind is not None and issubclass(kind, Exception):
+            self._errors.labels(self._script).inc()
 
 
 def _model(call: Call) -> str:
@@ -196,20 +226,10 @@ def _provider(call: Call) -> str:
     return call.provider or "none"
 
 
-def _status_class(status: int | None) -> str:
-    if status is None:
-        return "none"
-    return f"{status // 100}xx" if 100 <= status < 600 else _OTHER
-
-
-def _is_error(call: Call) -> bool:
-    return call.status is not None and call.status >= 400
-
-
 def _failure(call: Call) -> str | None:
     """What the upstream failed at, if it did: as OpenTelemetry's `error.type`, a code of ours or its status."""
     if call.refusal is not None:
         return call.refusal.code if call.refusal.code in _UPSTREAM_CODES else None
-    if call.answer_end is AnswerEnd.UPSTREAM_CUT and not _is_error(call):
-        return "upstream_cut"
-    return str(call.status) if call.status in _FAILED_STATUSES else None
+    if call.status is not None and call.status >= 400:
+        return str(call.status) if call.status in _FAILED_STATUSES else None
+    return "upstream_cut" if call.answer_end is AnswerEnd.UPSTREAM_CUT else None

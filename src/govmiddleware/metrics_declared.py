@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
+
+from govmiddleware.metrics_kinds import Counter, Gauge, Histogram
 
 _SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84)
 """Those that OpenTelemetry advises for gen_ai.server.request.duration, and one more: answers take minutes."""

@@ -26,7 +26,7 @@ TIERS = {"flex": "service_tier", "priority": "service_tier", "batch": "processin
 """The key of genai-prices' context under which each tier of service goes; OpenAI's `fast` is a service_tier."""
 NOW = datetime.now(UTC)
 BESIDE_TOKENS = ("audio_ms", "input_characters", "web_searches", "file_searches", "images")
-TOKEN_FIGURES = [field.name for field in fields(Usage) if field.name not in BESIDE_TOKENS]
+TOKEN_FIGURES = [name for name in Usage.__struct_fields__ if name not in BESIDE_TOKENS]
 
 
 @cache

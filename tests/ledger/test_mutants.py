@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 MUTANTS = {
     "the check forgets what is reserved": (
-        "hard - ask.place.used - ask.place.reserved) or math.huge",
-        "hard - ask.place.used) or math.huge",
+        "hard - place.used - place.reserved) or math.huge",
+        "hard - place.used) or math.huge",
     ),
     "the output is clamped to a token too many": ("  return output\nend", "  return output + 1\nend"),
     "a refused extension keeps what it held": (
@@ -28,7 +28,7 @@ MUTANTS = {
         "if ask.check ~= 'd' or not shadow_exceeded then",
         "if true then",
     ),
-    "a crossing is told twice": ("  redis.call('HSET', flag[1].key, flag[2], flag[3])\n", ""),
+    "a crossing is told twice": ("  call('HSET', ask.key, flag[2], flag[3])\n", ""),
     "a sliding window is a bucket too short": (
         "local oldest, bucket = current - buckets,",
         "local oldest, bucket = current - buckets + 1,",
@@ -38,23 +38,23 @@ MUTANTS = {
         "",
     ),
     "a settlement can be repeated": (
-        "redis.call('DEL', reservation)\nreturn held_count",
-        "if fields.swept then redis.call('DEL', reservation) end\nreturn held_count",
+        "call('DEL', reservation)\nlocal count",
+        "if swept then call('DEL', reservation) end\nlocal count",
     ),
     "a correction can be repeated": (
-        "redis.call('DEL', reservation)\nreturn held_count",
-        "if not fields.swept then redis.call('DEL', reservation) end\nreturn held_count",
+        "call('DEL', reservation)\nlocal count",
+        "if not swept then call('DEL', reservation) end\nlocal count",
     ),
     "debt is forgiven": (
-        "i == #hold.parts and actual or math.min(actual, part.amount)",
-        "math.min(actual, part.amount)",
+        "if i + 1 < last then used = min(actual, reserved) end",
+        "used = min(actual, reserved)",
     ),
-    "a cancelled acquire is taken when it arrives": ("if fields.dead or fields.swept", "if fields.swept"),
+    "a cancelled acquire is taken when it arrives": ("if is_dead or ", "if "),
     "a sweep does not look at the lease": (
         "if not lease_end or tonumber(lease_end) > now then",
         "if not lease_end then",
     ),
-    "time goes backwards": ("return math.max(now, number(seen[1]))", "return now"),
+    "time goes backwards": ("return max(now, number(seen[1]))", "return now"),
 }
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.ledger.conftest import LEASE
 from tests.ledger.states import FREE, exceeded, granted
 
@@ -346,24 +347,24 @@ MUTANTS = {
         "local excess = ask.amount",
     ),
     "what is reserved of the override is left": (
-        "left = is_used_up and math.max(0, adds - taken)",
-        "left = is_used_up and math.max(0, adds - place.used)",
+        "left = is_used_up and max(0, adds - taken)",
+        "left = is_used_up and max(0, adds - at.used)",
     ),
     "debt eats the override": (
-        "local own = math.max(0, hard - ask.place.used - ask.place.reserved)",
-        "local own = hard - ask.place.used - ask.place.reserved",
+        "local own = max(0, hard - place.used - place.reserved)",
+        "local own = hard - place.used - place.reserved",
     ),
     "the override is charged as held": (
-        "charges[KEYS[i]] = math.max(0, math.min(amount_of(hold), past[limit]))",
+        "charges[KEYS[i]] = max(0, min(amount_of(hold), past[limit]))",
         "charges[KEYS[i]] = amount_of(hold)",
     ),
     "the override is charged all of its limit's debt": (
-        "charges[KEYS[i]] = math.max(0, math.min(amount_of(hold), past[limit]))",
-        "charges[KEYS[i]] = math.max(0, past[limit])",
+        "charges[KEYS[i]] = max(0, min(amount_of(hold), past[limit]))",
+        "charges[KEYS[i]] = max(0, past[limit])",
     ),
     "a slice forgets what the one before took": (
-        "local hold = grown(held[override.key], {",
-        "local hold = grown(nil, {",
+        "if by_key[key] then return grown(by_key[key], bucket, amount) end",
+        "if by_key[key] then holds[#holds] = nil end",
     ),
 }
 

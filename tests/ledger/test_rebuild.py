@@ -132,7 +132,7 @@ MUTANTS = {
     ),
     "the current window is not known to be": ("    sets = {'o', text(newest)}\n", ""),
     "a wall clock's first use is not journaled": (
-        "(redis.call('HGET', key, 'f' .. bucket) or '0')",
+        "(call('HGET', key, 'f' .. bucket) or '0')",
         "'0'",
     ),
     "a wall clock's reset is not journaled": ("' ' .. text(-now), 0, {'f'", "' 0', 0, {'f'"),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any
 
 import httpx
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from govmiddleware.core.call import AnswerEnd, Attribution, Call, Principal, Settlement

@@ -245,7 +245,7 @@ async def test_a_refusal_has_a_link_where_somebody_serves_its_page(governed, ins
     assert error["override_url"].startswith("https://gov.example/gov/refusals/")
     said = served.links.read(error["override_url"].rpartition("/")[2])
     assert (said.workspace, said.api_token, said.limit, said.value) == ("acme", "ci", "day", "ci")
-    assert (said.model, said.on_behalf_of) == (None, "ann"), "a limit that headers tell of refuses at once"
+    assert (said.model, said.on_behalf_of) == ("m", "ann")
 
 
 async def test_the_sidecars_refusals_have_a_link(governed, inside, post) -> None:

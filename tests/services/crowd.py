@@ -12,8 +12,8 @@ import os
 import random
 import sys
 from collections import Counter
-from dataclasses import replace
 
+from msgspec.structs import replace
 from tests.services.worker import new_call
 
 from govmiddleware.core.attribution import Attribution

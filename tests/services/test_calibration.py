@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 from redis import Redis
 from tests.services.worker import new_call
 

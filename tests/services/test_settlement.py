@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from govmiddleware.core.call import Call, Progress, Reading, Settlement
 from govmiddleware.core.charge import Charge, Outcome

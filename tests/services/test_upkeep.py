@@ -9,11 +9,11 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import redis as sync_redis
+from msgspec.structs import replace
 from tests.services.worker import KEYS, LEASE, LIMITS, Worker, answer, until
 
 from govmiddleware.core.call import Call, Progress, Reading, Reservation

@@ -55,6 +55,8 @@ def log_to_stderr(settings: Settings, *, with_process: bool = False) -> None:
     logging.basicConfig(handlers=[handler], level=max(level, logging.INFO), force=True)
     logging.getLogger("govmiddleware").setLevel(level)
     logging.captureWarnings(True)
+    # Of a record that is what our formats leave out, and a third of what it takes to make one.
+    logging.logThreads = logging.logMultiprocessing = False
 
 
 def print_json(value: object, file: TextIO | None = None) -> None:

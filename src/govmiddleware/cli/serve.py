@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Annotated
 
 from cyclopts import Parameter
-from prometheus_client import disable_created_metrics
 
 from govmiddleware import metrics
 from govmiddleware.app import Governance
@@ -65,7 +64,6 @@ def serve(
         raise ConfigurationError("--drain-seconds", drain_seconds, "a number from 0 on")
     if drain_delay_seconds < 0:
         raise ConfigurationError("--drain-delay-seconds", drain_delay_seconds, "a number from 0 on")
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # half of all series; several workers have none
 
     def read() -> tuple[Settings, Sidecar]:
         settings = load(config, upstream=upstream, redis_url=redis)

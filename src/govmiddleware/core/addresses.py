@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 UNKNOWN = "unknown"
@@ -56,6 +57,7 @@ class TrustedProxies:
         return any(parsed in network for network in self._networks)
 
 
+@lru_cache(maxsize=4096)
 def _plain(hop: str) -> str:
     """The address of a hop, in its shortest form; as it is where it is none."""
     host = hop

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, KeysView, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,6 +11,7 @@ from govmiddleware.core.refusals import InvalidRequest
 
 if TYPE_CHECKING:
     from govmiddleware.core.form import FormFile
+    from govmiddleware.core.parts import RawPart
 
 _decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -22,12 +23,14 @@ class RequestBody:
     was judged and what the upstream reads cannot differ. Values that nobody edits stay byte for byte.
 
     Attributes:
+        fields: the JSON text of each field; edits go by `set`.
+        parts: of the fields that hold its prompt, what was looked up of their parts.
         content_type: as what it is sent on.
         typed: whether its values have types; else all are texts.
         files: what was uploaded with it.
     """
 
-    __slots__ = ("_fields", "_serialised")
+    __slots__ = ("_serialised", "fields", "parts")
 
     content_type: bytes = b"application/json"
     typed = True
@@ -39,7 +42,8 @@ class RequestBody:
             decoded = _decoder.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequest(f"The request body is not a valid JSON object: {error}") from error
-        self._fields: dict[str, bytes] = {name: bytes(value) for name, value in decoded.items()}
+        self.fields: dict[str, bytes] = {name: bytes(value) for name, value in decoded.items()}
+        self.parts: Mapping[str, Sequence[RawPart]] = {}
         self._serialised: bytes | None = None
 
     def refuse_look_alikes(self, names: frozenset[str]) -> None:
@@ -49,27 +53,27 @@ class RequestBody:
         read `model`. It folds as Unicode does, for which `ſ` is an s and the Kelvin sign a k. Raises
         InvalidRequest.
         """
-        for field in self._fields:
+        for field in self.fields:
             if field not in names and field.casefold() in names:
                 raise InvalidRequest(f"Write {field.casefold()!r} in lower case.", param=field)
 
-    def names(self) -> Iterable[str]:
+    def names(self) -> KeysView[str]:
         """Of all fields."""
-        return self._fields.keys()
+        return self.fields.keys()
 
     def raw(self, name: str) -> bytes | None:
         """The JSON text of one field, or None where it is absent."""
-        return self._fields.get(name)
+        return self.fields.get(name)
 
     def set(self, name: str, value: object) -> None:
         """Replace or add one field with a JSON-serialisable value."""
-        self._fields[name] = msgspec.json.encode(value)
+        self.fields[name] = msgspec.json.encode(value)
         self._serialised = None
 
     def serialise(self) -> bytes:
         """The body to send on; built once for each set of edits."""
         if self._serialised is None:
-            members = [msgspec.json.encode(name) + b":" + value for name, value in self._fields.items()]
+            members = [msgspec.json.encode(name) + b":" + value for name, value in self.fields.items()]
             self._serialised = b"{" + b",".join(members) + b"}"
         return self._serialised
 
@@ -84,5 +88,7 @@ class RequestBody:
         """The length of `pieces()` in bytes, without building them."""
         if self._serialised is not None:
             return len(self._serialised)
-        members = sum(len(msgspec.json.encode(name)) + 1 + len(value) for name, value in self._fields.items())
-        return members + max(0, len(self._fields) - 1) + 2
+        length = 2 + max(0, len(self.fields) - 1)
+        for name, value in self.fields.items():
+            length += len(msgspec.json.encode(name)) + 1 + len(value)
+        return length

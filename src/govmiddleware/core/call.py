@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.demand import Bound, Demand
 from govmiddleware.core.limits import Counter, Limit, Meter
@@ -49,8 +51,7 @@ class Principal:
     tags: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Attribution:
+class Attribution(msgspec.Struct, frozen=True):
     """On whose behalf: what limits on user, session and agent count over."""
 
     user: str = ANONYMOUS
@@ -177,6 +178,8 @@ class Call:
     """What it is settled at where the answer does not say, beside its input as estimated."""
 
     # RateLimit and Budget
+    is_deferred: bool = False
+    """Whether the opening of the reservation was put off, so that no refusal may be answered yet."""
     reservation: Reservation | None = None
     evaluations: list[Evaluation] = field(default_factory=list)
     granted_output: int | None = None

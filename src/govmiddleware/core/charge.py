@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from govmiddleware.core.call import Settlement
 from govmiddleware.core.limits import Meter
@@ -20,8 +21,7 @@ class Outcome(StrEnum):
     EXPIRED = "expired"
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(msgspec.Struct, frozen=True):
     """What is settled for one call. Cost in nano-USD.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""What was counted before, by the hash of its text: agents send their whole conversation again at every turn."""
+"""What was counted before, by its hash: agents send their whole conversation again at every turn."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from hashlib import blake2b
+from hashlib import sha256
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 MOST_TEXTS = 65_536
 """Remembered by one process: about 15 MB, of which a conversation of a thousand messages takes a quarter of one."""
 
+_KEY_BYTES = 16
 
-class CountMemory:
+
+class CountMemory(Generic[T]):
     """A bounded memory of counts, a share of it for each workspace.
 
     Texts are known by a keyed hash whose key no one outside this process has, so that no two of them can be made to
@@ -25,22 +30,23 @@ class CountMemory:
 
     def __init__(self, most: int = MOST_TEXTS) -> None:
         self._most = most
-        self._secret = secrets.token_bytes(32)
-        self._shares: dict[str, OrderedDict[bytes, int]] = {}
+        self._secret = secrets.token_bytes(64)
+        self._shares: dict[str, OrderedDict[bytes, T]] = {}
         self._size = 0
         self._lock = threading.Lock()
 
-    def keys(self, texts: Iterable[str], encoding: str) -> list[bytes]:
-        """What texts are known by, counted with an encoding."""
-        person = encoding.encode()[: blake2b.PERSON_SIZE]
-        return [
-            blake2b(
-                text.encode("utf-8", "surrogatepass"), digest_size=16, key=self._secret, person=person
-            ).digest()
-            for text in texts
-        ]
+    def keys(self, texts: Iterable[str | bytes], context: str) -> list[bytes]:
+        """What texts are known by, counted in a context: with an encoding, or for a model."""
+        begun = sha256(self._secret)  # one block of it, hashed once
+        begun.update(sha256(context.encode("utf-8", "surrogatepass")).digest())
+        keys = []
+        for text in texts:
+            one = begun.copy()
+            one.update(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
+            keys.append(one.digest()[:_KEY_BYTES])
+        return keys
 
-    def recall(self, workspace: str, keys: Sequence[bytes]) -> list[int | None]:
+    def recall(self, workspace: str, keys: Sequence[bytes]) -> list[T | None]:
         """The counts, None for each text that is not known."""
         with self._lock:
             share = self._shares.get(workspace)
@@ -51,7 +57,7 @@ class CountMemory:
                     share.move_to_end(key)
             return [share.get(key) for key in keys]
 
-    def remember(self, workspace: str, counts: Iterable[tuple[bytes, int]]) -> None:
+    def remember(self, workspace: str, counts: Iterable[tuple[bytes, T]]) -> None:
         """Keep counts, and forget what there is no room for."""
         with self._lock:
             for key, count in counts:

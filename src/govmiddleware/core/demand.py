@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import cached_property
+
+import msgspec
 
 from govmiddleware.core.limits import Amount, Meter
 
 _WHOLE = 1_000_000
 """One unit a token, in the millionths that an Amount counts in."""
 
+_ONE, _NONE = Amount(1), Amount(0)
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+
+class Bound(msgspec.Struct, frozen=True):
     """What a call may use at most. Cost in nano-USD."""
 
     input_tokens: int
@@ -20,8 +23,7 @@ class Bound:
     cost: int
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(msgspec.Struct, frozen=True, dict=True):
     """The bound of a call for any output that it may be limited to.
 
     Attributes:
@@ -45,29 +47,31 @@ class Demand:
 
     def bound(self, output: int | None = None) -> Bound:
         """Limited to `output` tokens of each choice; all by default. Each part rounded up."""
-        output = self.output if output is None else output
-        return Bound(self.input_tokens, self._output_tokens.at(output), self._cost.at(output))
+        if output is None or output == self.output:
+            return self._whole
+        return self._bound(output)
+
+    def _bound(self, output: int) -> Bound:
+        generated = self.choices * output
+        cost = self.fixed_cost + -(-generated * self.output_femto // _WHOLE)
+        return Bound(self.input_tokens, self.predicted_tokens + generated, cost)
+
+    @cached_property
+    def _whole(self) -> Bound:
+        return self._bound(self.output)
 
     def amounts(self) -> Mapping[Meter, Amount]:
         """Of the whole call."""
-        output = self._output_tokens
+        per_token = self.choices * _WHOLE
         return {
-            Meter.REQUESTS: Amount(1),
+            Meter.REQUESTS: _ONE,
             Meter.INPUT_TOKENS: Amount(self.input_tokens),
-            Meter.OUTPUT_TOKENS: output,
-            Meter.TOTAL_TOKENS: Amount(self.input_tokens + output.fixed, output.per_token),
-            Meter.COST_USD: self._cost,
-            Meter.CONCURRENCY: Amount(1),
-            Meter.WALL_CLOCK: Amount(0),
+            Meter.OUTPUT_TOKENS: Amount(self.predicted_tokens, per_token),
+            Meter.TOTAL_TOKENS: Amount(self.input_tokens + self.predicted_tokens, per_token),
+            Meter.COST_USD: Amount(self.fixed_cost, self.choices * self.output_femto),
+            Meter.CONCURRENCY: _ONE,
+            Meter.WALL_CLOCK: _NONE,
         }
-
-    @property
-    def _output_tokens(self) -> Amount:
-        return Amount(self.predicted_tokens, self.choices * _WHOLE)
-
-    @property
-    def _cost(self) -> Amount:
-        return Amount(self.fixed_cost, self.choices * self.output_femto)
 
 
 NOTHING = Demand(input_tokens=0, output=0, fixed_cost=0, output_femto=0)

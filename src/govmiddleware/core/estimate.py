@@ -8,8 +8,10 @@ tools/measure_estimates.py measures it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
+
+from msgspec.structs import replace
 
 from govmiddleware.core.ports import RequestInfo
 from govmiddleware.core.usage import Usage
@@ -135,13 +137,10 @@ OTHERS = Family("", template=40, tools=300, percent=160, margin=200)
 """Nothing is known of these: hidden templates of 35 to 690 tokens were seen."""
 
 
+@lru_cache(maxsize=1024)
 def family_of(model: str) -> Family:
     """The family of a model, by its name as clients write it."""
-    return _family_of(model.lower())
-
-
-@lru_cache(maxsize=1024)
-def _family_of(name: str) -> Family:
+    name = model.lower()
     return next((family for family in FAMILIES if re.search(family.pattern, name)), OTHERS)
 
 
@@ -163,7 +162,15 @@ def without_tokens(info: RequestInfo) -> RequestInfo:
         audio_ms=expected.audio_ms, input_characters=expected.input_characters, images=expected.images
     )
     return replace(
-        info, texts=(), input_tokens=0, overhead_tokens=0, unknown_parts=0, generates=False, expected=beside
+        info,
+        texts=(),
+        known_tokens=0,
+        new_parts=(),
+        input_tokens=0,
+        overhead_tokens=0,
+        unknown_parts=0,
+        generates=False,
+        expected=beside,
     )
 
 

@@ -50,10 +50,11 @@ class FormBody(RequestBody):
     typed = False
 
     def __init__(self, fields: dict[str, list[str]], files: Sequence[FormFile]) -> None:
-        self._fields = {
+        self.fields = {
             name: msgspec.json.encode(texts[0] if len(texts) == 1 else texts)
             for name, texts in fields.items()
         }
+        self.parts = {}
         self._serialised = None
         self.files = tuple(files)
         self._boundary = f"gov-{secrets.token_hex(16)}"
@@ -62,7 +63,7 @@ class FormBody(RequestBody):
     def refuse_look_alikes(self, names: frozenset[str]) -> None:
         """As of other bodies; a name may also be written as that of a list or of an object (`model[]`), from which
         some upstreams take off what is in brackets. Raises InvalidRequest."""
-        for field in (*self._fields, *(file.name for file in self.files)):
+        for field in (*self.fields, *(file.name for file in self.files)):
             plain = field.partition("[")[0].casefold()
             if field not in names and plain in names:
                 raise InvalidRequest(f"Write {plain!r} as it is.", param=field)
@@ -93,7 +94,7 @@ class FormBody(RequestBody):
         return f"--{self._boundary}--\r\n".encode()
 
     def _texts(self) -> Iterator[bytes]:
-        for name, value in self._fields.items():
+        for name, value in self.fields.items():
             decoded = msgspec.json.decode(value)
             for text in decoded if isinstance(decoded, list) else [decoded]:
                 yield self._head(name) + b"\r\n" + str(text).encode() + b"\r\n"

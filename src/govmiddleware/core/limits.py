@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
+from functools import cached_property, lru_cache
+
+import msgspec
 
 from govmiddleware.core.money import LARGEST_LIMIT
 from govmiddleware.core.scopes import PAIR, Scope, Subject, is_deployment_wide, value_in
@@ -41,8 +43,7 @@ _HEADER_SCOPES = frozenset({Scope.WORKSPACE, Scope.API_TOKEN, Scope.DEPLOYMENT})
 _HEADER_METERS = frozenset({Meter.REQUESTS, Meter.CONCURRENCY})
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(msgspec.Struct, frozen=True):
     """One rule: `scope` x `meter` x `window` with a hard value.
 
     Attributes:
@@ -81,8 +82,7 @@ class Limit:
 _SHADOW = "dry_run:"
 
 
-@dataclass(frozen=True, slots=True)
-class Counter:
+class Counter(msgspec.Struct, frozen=True, dict=True):
     """What the store counts. Named by scope, meter and window, never by the limit, so that editing,
     deleting and recreating a limit keeps its usage.
 
@@ -96,7 +96,7 @@ class Counter:
     value: str
     is_shadow: bool = False
 
-    @property
+    @cached_property
     def name(self) -> str:
         """`scope:meter:window:value`; the value comes last, as it may hold colons."""
         shadow = _SHADOW if self.is_shadow else ""
@@ -106,7 +106,7 @@ class Counter:
     def is_sliding(self) -> bool:
         return isinstance(self.window, SlidingWindow)
 
-    @property
+    @cached_property
     def is_deployment_wide(self) -> bool:
         return is_deployment_wide(self.scope)
 
@@ -116,8 +116,7 @@ class Counter:
         return self.scope == _OVERRIDE
 
 
-@dataclass(frozen=True, slots=True)
-class Raise:
+class Raise(msgspec.Struct, frozen=True):
     """What an override that is in force adds to one limit, for one value of its scope.
 
     Most meters use an amount up: it has a counter of its own, from which is taken what calls use past the limit. A
@@ -205,8 +204,7 @@ def is_counter_name(name: str) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class Amount:
+class Amount(msgspec.Struct, frozen=True):
     """What a call asks of a meter, in the meter's unit, as it grows with the output of each choice.
 
     Attributes:
@@ -222,8 +220,7 @@ class Amount:
         return self.fixed + -(-output * self.per_token // 1_000_000)
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(msgspec.Struct, frozen=True):
     """What one call asks of one counter, which `limits` share.
 
     Attributes:
@@ -246,32 +243,63 @@ class Hold:
 
     def counters(self) -> list[Counter]:
         """All that may be reserved on."""
-        return [self.counter, *(each.counter for each in self.raises)]
+        return [self.counter, *[each.counter for each in self.raises]] if self.raises else [self.counter]
 
 
 def holds_for(limits: Iterable[Limit], subject: Subject, amounts: Mapping[Meter, Amount]) -> list[Hold]:
-    """The holds that `limits` ask of a call: limits that share a counter share one hold."""
-    by_counter: dict[Counter, list[Limit]] = {}
-    for limit, value in _matching(limits, subject):
-        is_shadow = limit.mode is Mode.DRY_RUN
-        counter = Counter(limit.scope, limit.meter, limit.window, value, is_shadow)
-        by_counter.setdefault(counter, []).append(limit)
-    return [Hold(counter, amounts[counter.meter], tuple(found)) for counter, found in by_counter.items()]
-
-
-def _matching(limits: Iterable[Limit], subject: Subject) -> Iterator[tuple[Limit, str]]:
-    """Those that bind the call, each with the value of its scope. A limit whose scope the call has no value
-    of (a model, where it calls none) does not."""
-    candidates = [
-        (limit, value)
-        for limit in limits
-        if limit.workspace in (None, subject[Scope.WORKSPACE])
-        and (value := value_in(limit.scope, subject)) is not None
-        and limit.value in (None, value)
+    """The holds that `limits` ask of a call: limits that share a counter share one hold. A limit whose scope the call
+    has no value of (a model, where it calls none) does not bind it."""
+    return [
+        Hold(_counter(kind.scope, kind.meter, kind.window, value, is_shadow), amounts[kind.meter], found)
+        for kind in _kinds(tuple(limits), subject["workspace"])
+        if (value := value_in(kind.scope, subject)) is not None
+        for is_shadow, found in kind.by_counter(value)
     ]
-    named = {_kind(limit) for limit, _ in candidates if limit.value is not None}
-    return (each for each in candidates if not each[0].is_default or _kind(each[0]) not in named)
 
 
-def _kind(limit: Limit) -> tuple[str, Meter, Window]:
-    return limit.scope, limit.meter, limit.window
+@lru_cache(maxsize=256)
+def known_from_headers(limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
+    """Those that RateLimit can check."""
+    return tuple(limit for limit in limits if limit.known_from_headers)
+
+
+class _Kind:
+    """The limits of one workspace with the same scope, meter and window. Those in dry_run have counters of their own."""
+
+    def __init__(self, scope: str, meter: Meter, window: Window, limits: Sequence[Limit]) -> None:
+        self.scope, self.meter, self.window = scope, meter, window
+        self._limits = limits
+        self._named = {limit.value for limit in limits if limit.value is not None}
+        self._of_others = self._by_counter(None)
+
+    def by_counter(self, value: str) -> list[tuple[bool, tuple[Limit, ...]]]:
+        """The limits on each counter of a value of the scope, by whether it is a shadow."""
+        return self._by_counter(value) if value in self._named else self._of_others
+
+    def _by_counter(self, value: str | None) -> list[tuple[bool, tuple[Limit, ...]]]:
+        """`value`: None for all that no limit names."""
+        binding = [
+            limit
+            for limit in self._limits
+            if limit.value in (None, value) and not (limit.is_default and value is not None)
+        ]
+        by_counter: dict[bool, list[Limit]] = {}
+        for limit in binding:
+            by_counter.setdefault(limit.mode is Mode.DRY_RUN, []).append(limit)
+        return [(is_shadow, tuple(found)) for is_shadow, found in by_counter.items()]
+
+
+@lru_cache(maxsize=1024)
+def _kinds(limits: tuple[Limit, ...], workspace: str) -> tuple[_Kind, ...]:
+    """Of the limits that bind a workspace: sorted out once, and not for each call."""
+    by_kind: dict[tuple[str, Meter, Window], list[Limit]] = {}
+    for limit in limits:
+        if limit.workspace in (None, workspace):
+            by_kind.setdefault((limit.scope, limit.meter, limit.window), []).append(limit)
+    return tuple(_Kind(*kind, found) for kind, found in by_kind.items())
+
+
+@lru_cache(maxsize=10_000)
+def _counter(scope: str, meter: Meter, window: Window, value: str, is_shadow: bool) -> Counter:
+    """One object for each counter, which keeps its name."""
+    return Counter(scope, meter, window, value, is_shadow)

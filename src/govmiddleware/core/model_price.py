@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from decimal import ROUND_CEILING, Decimal
 
-from govmiddleware.core.usage import ANYTHING, Reach, Usage
+from govmiddleware.core.usage import ANYTHING, NO_USAGE, Reach, Usage
 
 _FEMTO_PER_NANO = 10**6
 _MS_PER_HOUR = 3_600_000
@@ -76,6 +76,8 @@ class Rates:
 
     def of_others(self, usage: Usage) -> int:
         """femto-USD of what is not counted in tokens, the request itself included."""
+        if usage is NO_USAGE:
+            return self.request
         audio_ms = max(usage.audio_ms, self.least_audio_ms) if usage.audio_ms else 0
         return (
             -(-audio_ms * self.audio_hour // _MS_PER_HOUR)
@@ -89,13 +91,13 @@ class Rates:
     def worst_input(self, reach: Reach) -> int:
         """The dearest that a token of the prompt can be. No cache discount is assumed, and all of it may be
         written to the cache where that is dearer."""
-        rates = [self.input, self.cached_input, self.cache_write]
+        worst = max(self.input, self.cached_input, self.cache_write)
         if reach.cache_1h:
-            rates.append(self.cache_write_1h)
+            worst = max(worst, self.cache_write_1h)
         if reach.media:
-            rates += [self.input_audio, self.input_image, self.input_video]
-            rates += [self.cached_audio, self.cached_image]
-        return max(rates)
+            heard, seen = (self.input_audio, self.cached_audio), (self.input_image, self.cached_image)
+            worst = max(worst, self.input_video, *heard, *seen)
+        return worst
 
     @property
     def worst_output(self) -> int:
@@ -190,18 +192,16 @@ class ModelPrice:
         A smaller input may fall into another tier, so every one within reach is considered; a tier of service
         that was asked for may turn out to be the standard one, unless it is sure.
         """
-        asked = self._tier(reach.service_tier)
-        reachable = [
-            rates
-            for tier in ((asked,) if reach.is_served else (self.rates, asked))
-            for rates in tier
-            if rates.above < max(input_tokens, 1)
-        ]
-        return (
-            max(input_tokens * rates.worst_input(reach) for rates in reachable)
-            + max(rates.of_others(reach.beside_tokens) for rates in reachable),
-            max(rates.worst_output for rates in reachable),
-        )
+        tiers = self._tier(reach.service_tier)
+        if not reach.is_served and tiers is not self.rates:
+            tiers += self.rates
+        input_rate = others = output_rate = 0
+        for rates in tiers:
+            if rates.above < max(input_tokens, 1):
+                input_rate = max(input_rate, rates.worst_input(reach))
+                others = max(others, rates.of_others(reach.beside_tokens))
+                output_rate = max(output_rate, rates.worst_output)
+        return input_tokens * input_rate + others, output_rate
 
     def _tier(self, name: str | None) -> tuple[Rates, ...]:
         return self.rates if name is None else self.service_tiers.get(name, self.rates)

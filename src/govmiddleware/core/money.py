@@ -30,5 +30,7 @@ def usd_text(amount: int) -> str:
     >>> usd_text(1_500_000)
     '0.001500000'
     """
-    digits = str(abs(amount)).zfill(10)
-    return f"{'-' if amount < 0 else ''}{digits[:-9]}.{digits[-9:]}"
+    if amount < 0:
+        return "-" + usd_text(-amount)
+    digits = str(amount).zfill(10)
+    return f"{digits[:-9]}.{digits[-9:]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
@@ -20,6 +21,7 @@ def raw_path(scope: Mapping[str, Any]) -> bytes:
     return scope.get("raw_path") or quote(scope["path"]).encode("ascii")
 
 
+@lru_cache(maxsize=256)
 def is_plain(raw_path: bytes) -> bool:
     """Whether a path, percent-encoded as it came, can be read in one way only.
 

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+import msgspec
+
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.limits import Counter, Hold
+from govmiddleware.core.parts import NewPart
 from govmiddleware.core.refusals import Refusal
 from govmiddleware.core.usage import ANYTHING, NO_USAGE, Reach, Usage
 
@@ -60,8 +63,7 @@ class UpstreamClient(Protocol):
 # Wire protocols ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class RequestInfo:
+class RequestInfo(msgspec.Struct, frozen=True):
     """What a protocol reads out of a request body.
 
     Attributes:
@@ -73,6 +75,8 @@ class RequestInfo:
         free: the provider charges nothing, whatever the model: no tokens are counted and no price is asked.
         overhead_tokens: what the format adds around the texts.
         texts: what has to be counted by the tokenizer.
+        known_tokens, known_bytes: of texts that were counted before, which are not among these.
+        new_parts: to be remembered, once their texts are counted.
         unknown_parts: parts whose size the request does not show (image URLs, file ids).
         user: the end user that the protocol's own fields name.
         predicted_texts: what may be billed as output beyond the output limit (rejected predictions).
@@ -94,6 +98,9 @@ class RequestInfo:
     overhead_tokens: int = 0
     input_tokens: int = 0
     texts: Sequence[str] = ()
+    known_tokens: int = 0
+    known_bytes: int = 0
+    new_parts: Sequence[NewPart] = ()
     unknown_parts: int = 0
     user: str | None = None
     predicted_texts: Sequence[str] = ()
@@ -178,6 +185,16 @@ class WireProtocol(Protocol):
         ...
 
     @property
+    def history(self) -> str | None:
+        """The field with the conversation, whose elements come again with every turn."""
+        ...
+
+    @property
+    def preamble(self) -> Sequence[str]:
+        """The fields that come again as they are: definitions of tools, and what stands before the conversation."""
+        ...
+
+    @property
     def key_in_query(self) -> bool:
         """Whether clients may send their credential as `?key=`."""
         ...
@@ -229,8 +246,7 @@ class Step(Enum):
     GROW = "grow"  # by more of what it holds; a refusal leaves it as it is
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(msgspec.Struct, frozen=True):
     """Output tokens of each choice that a call wants: the most, and the least that is of use to it."""
 
     most: int
@@ -240,8 +256,7 @@ class Output:
 NO_OUTPUT = Output(0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Crossing:
+class Crossing(msgspec.Struct, frozen=True):
     """A limit's soft or hard value was crossed, for the first time in this window.
 
     Attributes:
@@ -253,8 +268,7 @@ class Crossing:
     window: str
 
 
-@dataclass(frozen=True, slots=True)
-class CounterState:
+class CounterState(msgspec.Struct, frozen=True):
     """A counter as the store saw it when it decided. Amounts in the meter's unit.
 
     Attributes:
@@ -273,8 +287,7 @@ class CounterState:
     left: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(msgspec.Struct, frozen=True):
     """All holds stand. `states` in the order of the holds, before this call.
 
     Attributes:
@@ -290,8 +303,7 @@ class Granted:
     expired: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class LimitsExceeded:
+class LimitsExceeded(msgspec.Struct, frozen=True):
     """Some counters are too full. Nothing was written; what an extension had held before is released."""
 
     states: tuple[CounterState, ...]
@@ -299,18 +311,15 @@ class LimitsExceeded:
     """As in Granted: it may be dead workers that fill them."""
 
 
-@dataclass(frozen=True, slots=True)
-class ApiTokenRevoked:
+class ApiTokenRevoked(msgspec.Struct, frozen=True):
     """The API token is not, or no longer, active."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReservationGone:
+class ReservationGone(msgspec.Struct, frozen=True):
     """It was cancelled before, or an extension came after its lease ran out."""
 
 
-@dataclass(frozen=True, slots=True)
-class JournalFull:
+class JournalFull(msgspec.Struct, frozen=True):
     """The journal holds as many records as it may."""
 
 

@@ -17,9 +17,10 @@ Refusal
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
+
+import msgspec
 
 from govmiddleware.core.limits import Limit
 from govmiddleware.errors import GovError
@@ -33,8 +34,7 @@ class Decision(StrEnum):
     BLOCK = "block"
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(msgspec.Struct, frozen=True):
     """What one limit said of one call. Amounts in the meter's unit.
 
     Attributes:

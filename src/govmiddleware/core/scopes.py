@@ -56,6 +56,8 @@ def counts_by_model(scope: str) -> bool:
 
 def value_in(scope: str, subject: Subject) -> str | None:
     """The value of a scope for a call; None where it has none (a model, where it calls none)."""
+    if (value := subject.get(scope)) is not None:
+        return value
     if PAIR not in scope:
         return _single_value(scope, subject)
     values = [_single_value(part, subject) for part in scope.split(PAIR)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from govmiddleware.core import fast_counter
 from govmiddleware.core.fast_counter import FastCounter
@@ -15,6 +16,7 @@ _lock = threading.Lock()
 _counters: dict[str, Callable[[Sequence[str]], list[int]]] = {}
 
 
+@lru_cache(maxsize=1024)
 def encoding_for(model: str) -> str:
     """The encoding to count a model's tokens with: cl100k for GPT-3.5, GPT-4 and embeddings, else o200k,
     which is near for the models of other makers too."""

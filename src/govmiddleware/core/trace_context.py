@@ -17,21 +17,28 @@ _ANSWERS_ID = (b"x-litellm-call-id", b"x-request-id", b"request-id", b"x-amzn-re
 
 def traceparent_in(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     """What a request says of the trace that it is part of; None where it says nothing that is valid."""
-    given = dict(headers).get(b"traceparent", b"")
-    return given.decode("latin-1") if _TRACEPARENT.fullmatch(given) else None
+    given = _last(headers, b"traceparent")
+    return given.decode("latin-1") if given and _TRACEPARENT.fullmatch(given) else None
 
 
 def request_id_in(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     """The id that a client gives its request."""
-    return _first(headers, (b"x-request-id",))
+    return _shortened(_last(headers, b"x-request-id"))
 
 
 def answers_id_in(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     """The id that an upstream gives a request, in the headers of its answer."""
-    return _first(headers, _ANSWERS_ID)
-
-
-def _first(headers: Iterable[tuple[bytes, bytes]], names: Iterable[bytes]) -> str | None:
     given = dict(headers)
-    found = next((given[name] for name in names if given.get(name)), None)
-    return None if found is None else found[:_LONGEST_ID].decode("latin-1")
+    return _shortened(next((given[name] for name in _ANSWERS_ID if given.get(name)), b""))
+
+
+def _last(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes:
+    found = b""
+    for given, value in headers:
+        if given == name:
+            found = value
+    return found
+
+
+def _shortened(given: bytes) -> str | None:
+    return given[:_LONGEST_ID].decode("latin-1") if given else None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
 from operator import add, sub
 
+import msgspec
+from msgspec.structs import astuple
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+
+class Usage(msgspec.Struct, frozen=True):
     """What one call used. Tokens, but where a name says something else.
 
     Attributes:
@@ -63,8 +64,7 @@ class Usage:
 NO_USAGE = Usage()
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(msgspec.Struct, frozen=True):
     """What a call may be billed for beside plain text, as far as its request shows: it widens what is reserved.
 
     Attributes:
@@ -79,7 +79,7 @@ class Reach:
     cache_1h: bool = True
     service_tier: str | None = None
     is_served: bool = False
-    beside_tokens: Usage = Usage()
+    beside_tokens: Usage = NO_USAGE
 
 
 ANYTHING = Reach()

@@ -22,8 +22,9 @@ from govmiddleware.core.limits import Counter, Meter
 from govmiddleware.ledger import scripts, sync_connection
 from govmiddleware.ledger.connection import LONG_PATIENCE_SECONDS, Client, store_call
 from govmiddleware.ledger.epochs import Epochs, SyncEpochs
+from govmiddleware.ledger.holds import window_arguments
 from govmiddleware.ledger.keys import WORKSPACES, WorkspaceKeys
-from govmiddleware.ledger.ledger import late, window_arguments
+from govmiddleware.ledger.ledger import late
 from govmiddleware.ledger.scripts import Argument, Script
 
 _REMEMBERED_MS = 5 * 60 * 1000
@@ -161,7 +162,7 @@ def _adjust_trip(
     ]
     for counter, amount in zip(adjustment.counters, _amounts(adjustment), strict=True):
         kind, bounds = window_arguments(counter, now_ms)
-        arguments += [amount, kind, *map(_or_empty, bounds)]
+        arguments += [amount, kind, *bounds]
     own = [
         keys.state,
         keys.adjustment(adjustment.id),
@@ -200,7 +201,7 @@ def _look_trip(workspace: str, look: Look, now_ms: int, clock: Callable[[], int]
     arguments: list[Argument] = [clock() if clock else "", len(look.members), *look.members]
     for counter in look.counters:
         kind, bounds = window_arguments(counter, now_ms)
-        arguments += [kind, *map(_or_empty, bounds)]
+        arguments += [kind, *bounds]
     own = [keys.state, keys.book(look.book), keys.terms(look.book)]
     return _Trip(scripts.look, own + [keys.counter(counter.name) for counter in look.counters], arguments)
 

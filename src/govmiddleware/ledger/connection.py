@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError
 
 from govmiddleware.errors import StoreUnavailable
+from govmiddleware.ledger.merged import TICKS, MergedCalls
 from govmiddleware.ledger.store_url import StoreUrl, read_store_url
 
 PATIENCE_SECONDS = 0.25
@@ -28,19 +29,19 @@ PROBE_SECONDS = 2.0
 that a node hangs and who serves instead."""
 
 _COMMANDS_AT_ONCE = 64
-_TICKS = 5
 _NODE_SECONDS = 0.5
 """For one answer of a cluster's node, after which its client asks the others who serves instead. Longer than a
 request's patience, which allows for a late event loop, as this does not."""
 _SENTINEL_SECONDS = 0.1
 """For one sentinel, after which the next is asked: short, for all are asked within one request's patience."""
 
+FAILURES = RedisError, RedisClusterException, OSError, TimeoutError
+"""What redis-py and the OS raise where the store cannot be asked."""
+
 _NO_RETRIES: Any = {"retry": Retry(NoBackoff(), 0)}
 _NO_HANDSHAKE: Any = {"protocol": 2, "driver_info": None}
 """With these two a connection needs none: a cold burst takes a fifth of the time."""
 _NO_TIMEOUTS: Any = {"socket_timeout": None, "socket_connect_timeout": None}
-
-Client = Redis | RedisCluster
 
 
 class _InTurn:
@@ -55,10 +56,28 @@ class _InTurn:
             return await super().execute_command(*arguments, **options)  # type: ignore[misc]
 
 
-class _Server(_InTurn, Redis): ...  # type: ignore[misc]
+class _Pool(ConnectionPool):
+    def is_current(self, connection: Any) -> bool:
+        return True
 
 
-class _Cluster(_InTurn, RedisCluster):  # type: ignore[misc]
+class Server(_InTurn, Redis):  # type: ignore[misc]
+    """One server that takes writes.
+
+    Attributes:
+        merged: for the calls on a request's way.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.merged = MergedCalls(cast("Any", self.connection_pool), lambda: PATIENCE_SECONDS)
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        await self.merged.aclose()
+        await super().aclose(close_connection_pool)
+
+
+class Cluster(_InTurn, RedisCluster):  # type: ignore[misc]
     async def execute_command(self, *arguments: Any, **options: Any) -> Any:
         await self.initialize()  # redis-py sends to any node what comes before it knows the slots
         try:
@@ -73,18 +92,24 @@ class _MasterPool(SentinelConnectionPool):
     """Lets go of a connection that was in use while the sentinels named another master: the old one may come back
     and take itself for the master still, and what it acknowledges then is lost."""
 
+    def is_current(self, connection: Any) -> bool:
+        return (connection.host, connection.port) == self.master_address
+
     async def release(self, connection: Any) -> None:
-        if (connection.host, connection.port) != self.master_address:
+        if not self.is_current(connection):
             await connection.disconnect()
         await super().release(connection)
 
 
-class _Master(_Server):
+class _Master(Server):
     """The master that the sentinels name, looked up for each new connection."""
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         await super().aclose(close_connection_pool)
         await self.connection_pool.sentinel_manager.aclose()  # type: ignore[attr-defined]
+
+
+Client = Server | Cluster
 
 
 def connect(url: str) -> Client:
@@ -98,12 +123,12 @@ def connect(url: str) -> Client:
     found = read_store_url(url)
     match found.kind:
         case "server":
-            pool = ConnectionPool(**found.options, **_NO_TIMEOUTS, **_NO_RETRIES, **_NO_HANDSHAKE)
-            return _Server.from_pool(pool)
+            pool = _Pool(**found.options, **_NO_TIMEOUTS, **_NO_RETRIES, **_NO_HANDSHAKE)
+            return cast("Server", Server.from_pool(pool))
         case "sentinel":
             return _master(found)
         case "cluster":
-            return _Cluster(
+            return Cluster(
                 startup_nodes=[ClusterNode(*host) for host in found.hosts],
                 max_connections=2 * _COMMANDS_AT_ONCE,
                 reinitialize_steps=0,  # else some redirections close all connections, those in use too
@@ -158,11 +183,11 @@ async def store_call(patience: float | None = None) -> AsyncIterator[None]:
 
             def tick(left: int) -> None:
                 if left:
-                    timers[:] = [loop.call_later(seconds / _TICKS, tick, left - 1)]
+                    timers[:] = [loop.call_later(seconds / TICKS, tick, left - 1)]
                 else:
                     deadline.reschedule(loop.time())
 
-            tick(_TICKS)
+            tick(TICKS)
             try:
                 yield
             finally:
@@ -174,5 +199,9 @@ async def store_call(patience: float | None = None) -> AsyncIterator[None]:
         # Nobody cancelled this call, but one that waited for the same connection to close: asyncio's streams have
         # one future for all who do.
         raise StoreUnavailable("the connection was closed") from error
-    except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
-        raise StoreUnavailable(f"{type(error).__name__}: {error}".rstrip(": ")) from error
+    except FAILURES as error:
+        raise unavailable(error) from error
+
+
+def unavailable(error: Exception) -> StoreUnavailable:
+    return StoreUnavailable(f"{type(error).__name__}: {error}".rstrip(": "))

@@ -22,6 +22,7 @@ from govmiddleware.ledger import scripts
 from govmiddleware.ledger.connection import LONG_PATIENCE_SECONDS, Client, store_call
 from govmiddleware.ledger.directory import read_directory
 from govmiddleware.ledger.keys import WorkspaceKeys
+from govmiddleware.ledger.reservation import StoredReservation, read_reservation
 
 _PAGE = 200
 """Records of one answer: few enough that a cluster's node, which has half a second, can give them under load."""
@@ -99,20 +100,22 @@ class RedisJournal:
     async def snapshot(self, workspace: str, counters: Sequence[str]) -> Snapshot:
         keys = WorkspaceKeys(workspace)
         async with store_call(LONG_PATIENCE_SECONDS):
-            last, now, epoch, *rest = await scripts.snapshot(
+            last, now, epoch, reservations, *rest = await scripts.snapshot(
                 self._redis,
                 [keys.state, keys.open, keys.journal, *(keys.counter(name) for name in counters)],
                 [self._clock() if self._clock else "", keys.reservation_prefix],
             )
-        split = rest.index(b"")
         return Snapshot(
             last.decode(),
             int(now),
             epoch.decode() or None,
-            tuple(_reservation(keys, fields) for fields in rest[:split]),
+            tuple(
+                _open_reservation(keys, name.decode(), read_reservation(stored))
+                for name, stored in zip(reservations[::2], reservations[1::2], strict=True)
+            ),
             {
                 name: _counter(_pairs(flat))
-                for name, flat in zip(counters, rest[split + 1 :], strict=True)
+                for name, flat in zip(counters, rest, strict=True)
                 if b"o" in flat[::2] or b"r0" in flat[::2]  # else it has gone, and only tells of crossings
             },
         )
@@ -137,10 +140,10 @@ class RedisJournal:
                 if await self._redis.zscore(keys.open, reservation_id) is not None:
                     continue
                 # In this order: one that ends meanwhile is gone by now.
-                fields: Any = await self._redis.hgetall(keys.reservation(reservation_id))
-            if b"rec" in fields:
-                flat = [part for pair in fields.items() for part in pair]
-                unlisted.append(_reservation(keys, [reservation_id.encode(), *flat]))
+                stored: Any = await self._redis.get(keys.reservation(reservation_id))
+            reservation = read_reservation(stored)
+            if reservation.is_open:
+                unlisted.append(_open_reservation(keys, reservation_id, reservation))
         return unlisted
 
     async def workspaces(self) -> list[str]:
@@ -167,17 +170,15 @@ def _entry(keys: WorkspaceKeys, record_id: bytes, fields: dict[bytes, bytes]) ->
         return JournalEntry(record_id.decode(), made_at, (), msgspec.json.encode(list(fields.items())))
 
 
-def _reservation(keys: WorkspaceKeys, fields: list[bytes]) -> OpenReservation:
-    held = _pairs(fields[1:])
+def _open_reservation(keys: WorkspaceKeys, reservation_id: str, stored: StoredReservation) -> OpenReservation:
     holds: list[SettledHold] = []
-    for key, value in held.items():
-        if key.startswith(keys.counter_prefix):
-            _kind, *parts = value.split()
-            holds += _holds(keys.counter_name(key), parts)
-    return OpenReservation(fields[0].decode(), tuple(holds), held.get("rec"), int(held.get("at", 0)))
+    for counter, _kind, _is_shadow, _raises, *parts in stored.holds:
+        holds += _holds(keys.counter_name(counter), parts)
+    record = stored.record.encode() if stored.is_open else None
+    return OpenReservation(reservation_id, tuple(holds), record, stored.admitted_ms)
 
 
-def _holds(counter: str, parts: list[bytes]) -> list[SettledHold]:
+def _holds(counter: str, parts: Sequence[bytes | str | int]) -> list[SettledHold]:
     """Of one counter: bucket, amount, and again for each time that it grew."""
     if len(parts) == 2:
         return [SettledHold(counter, int(parts[0]), int(parts[1]))]

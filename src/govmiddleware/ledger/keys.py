@@ -24,8 +24,8 @@ script can change them together.
 |                            |        | `drained`: records that are in SQL too    |                                    |
 | gov:{WS}:restorer          | string | whose turn it is to restore what was lost | by TTL                             |
 | gov:{WS}:open              | zset   | reservation id -> end of its lease, ms    | while there are open reservations  |
-| gov:{WS}:r:ID              | hash   | a reservation: counter key -> hold, `rec` | until settled or swept (a tombstone|
-|                            |        |                                           | of a cancelled one: by TTL)        |
+| gov:{WS}:r:ID              | string | a reservation, MessagePack; empty: one    | until settled; swept ones and those|
+|                            |        | that was cancelled before it came         | that were cancelled: by TTL        |
 | gov:{WS}:c:COUNTER         | hash   | a counter (lua/_counters.lua has fields)  | by TTL past its window; lifetime   |
 |                            |        |                                           | ones for ever; concurrency at zero |
 | gov:{WS}:a:ID              | list   | the answer to an adjustment, for a repeat | by TTL, five minutes               |

@@ -6,18 +6,13 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, cast
 
-import msgspec
-
-from govmiddleware.core.limits import Counter, Hold, Meter
+from govmiddleware.core.limits import Counter, Hold
 from govmiddleware.core.ports import (
     NO_OUTPUT,
     AcquireOutcome,
     ApiTokenRevoked,
-    CounterState,
-    Crossing,
     Granted,
     JournalFull,
     LimitsExceeded,
@@ -26,13 +21,14 @@ from govmiddleware.core.ports import (
     Settled,
     Step,
 )
-from govmiddleware.core.windows import Lifetime, Now, SlidingWindow
 from govmiddleware.errors import StoreUnavailable
 from govmiddleware.ledger import scripts
 from govmiddleware.ledger.connection import PROBE_SECONDS, Client, ask_each_node, store_call
 from govmiddleware.ledger.directory import read_directory
 from govmiddleware.ledger.epochs import Epochs
+from govmiddleware.ledger.holds import HoldArguments, read_states
 from govmiddleware.ledger.keys import AUDITOR, NOTHING, SWEEPER, WORKSPACES, WorkspaceKeys
+from govmiddleware.ledger.reservation import read_reservation
 
 _FIRST_COUNTER = 6
 """Where in the KEYS of acquire the counters begin."""
@@ -64,6 +60,7 @@ class RedisLedger:
         self._journal_max_records = journal_max_records
         self._clock = clock
         self._keys: dict[str, WorkspaceKeys] = {}
+        self._hold_arguments = HoldArguments()
 
     async def acquire(
         self,
@@ -80,44 +77,44 @@ class RedisLedger:
         api_token_id: str | None = None,
     ) -> AcquireOutcome:
         keys = await self._workspace(workspace)
-        counters = [hold.counter for hold in holds]
-        first_raise = _FIRST_COUNTER + len(counters)
-        counters += [each.counter for hold in holds for each in hold.raises]
-        counters += [counter for counter in held if counter not in counters]
+        names = [hold.counter.name for hold in holds]
+        first_raise = _FIRST_COUNTER + len(names)
+        names += [each.counter.name for hold in holds for each in hold.raises]
+        if held:
+            names += [name for counter in held if (name := counter.name) not in names]
         now = self._now_ms()
         for _ in range(3):
-            async with store_call():
-                answer = await scripts.acquire(
-                    self._redis,
-                    [
-                        keys.state,
-                        keys.reservation(reservation_id),
-                        keys.open,
-                        keys.active_tokens,
-                        keys.journal,
-                    ]
-                    + [keys.counter(counter.name) for counter in counters],
-                    [
-                        self._test_clock(),
-                        reservation_id,
-                        step.value,
-                        lease_ms,
-                        api_token_id or "",
-                        self._journal_max_records,
-                        expired_record,
-                        output.most,
-                        output.least,
-                        int(drop_shadows),
-                        msgspec.msgpack.encode(_holds_arguments(holds, now, first_raise)),
-                    ],
-                )
+            answer = await scripts.acquire.merged(
+                self._redis,
+                [
+                    keys.state,
+                    keys.reservation_prefix + reservation_id,
+                    keys.open,
+                    keys.active_tokens,
+                    keys.journal,
+                    *[keys.counter_prefix + name for name in names],
+                ],
+                [
+                    self._test_clock(),
+                    reservation_id,
+                    step.value,
+                    lease_ms,
+                    api_token_id or "",
+                    self._journal_max_records,
+                    expired_record,
+                    output.most,
+                    output.least,
+                    int(drop_shadows),
+                    self._hold_arguments.encode(holds, now, first_raise),
+                ],
+            )
             match answer[0]:
                 case b"lost":
                     await self._epochs.begin(workspace)
                 case b"stale":
                     now = int(answer[1])
                 case _:
-                    return _outcome(answer)
+                    return _outcome(answer, holds)
         raise late()
 
     async def settle(
@@ -153,14 +150,24 @@ class RedisLedger:
     ) -> Settled:
         keys = await self._workspace(workspace)
         names = [counter.name for counter in counters]
-        async with store_call():
-            answer = await scripts.settle(
-                self._redis,
-                [keys.state, keys.reservation(reservation_id), keys.open, keys.journal]
-                + [keys.counter(name) for name in names],
-                [self._test_clock(), reservation_id, record, tombstone_ms, int(corrects)]
-                + [amounts.get(name, 0) for name in names],
-            )
+        answer = await scripts.settle.merged(
+            self._redis,
+            [
+                keys.state,
+                keys.reservation_prefix + reservation_id,
+                keys.open,
+                keys.journal,
+                *[keys.counter_prefix + name for name in names],
+            ],
+            [
+                self._test_clock(),
+                reservation_id,
+                record,
+                tombstone_ms,
+                int(corrects),
+                *[amounts.get(name, 0) for name in names],
+            ],
+        )
         match answer:
             case -3:
                 return Settled.SWEPT
@@ -176,21 +183,19 @@ class RedisLedger:
 
     async def renew(self, workspace: str, reservation_id: str, lease_ms: int) -> bool:
         keys = await self._workspace(workspace)
-        async with store_call():
-            answer = await scripts.renew(
-                self._redis, [keys.state, keys.open], [self._test_clock(), reservation_id, lease_ms]
-            )
+        answer = await scripts.renew.merged(
+            self._redis, [keys.state, keys.open], [self._test_clock(), reservation_id, lease_ms]
+        )
         return bool(answer)
 
     async def sweep(self, workspace: str, reservation_id: str) -> bool:
         keys = await self._workspace(workspace)
         reservation = keys.reservation(reservation_id)
         async with store_call():
-            fields = cast("list[bytes]", await self._redis.hkeys(reservation))
-            counters = [name for name in map(bytes.decode, fields) if name.startswith(keys.counter_prefix)]
+            stored = read_reservation(await cast("Any", self._redis.get(reservation)))
             answer = await scripts.sweep(
                 self._redis,
-                [keys.state, reservation, keys.open, keys.journal, *counters],
+                [keys.state, reservation, keys.open, keys.journal, *stored.keys()],
                 [self._test_clock(), reservation_id],
             )
         return bool(answer == 1)
@@ -279,67 +284,12 @@ def late() -> StoreUnavailable:
     return StoreUnavailable("the store's clock left the calendar window twice in a row")
 
 
-def _holds_arguments(holds: Sequence[Hold], now_ms: int, first_raise: int) -> list[tuple[object, ...]]:
-    """What `acquire.lua` is told of all new holds; `first_raise`: where in KEYS the overrides' counters begin."""
-    arguments = []
-    for hold in holds:
-        arguments.append(_hold_arguments(hold, now_ms, first_raise))
-        first_raise += len(hold.raises)
-    return arguments
-
-
-def _hold_arguments(hold: Hold, now_ms: int, first_raise: int) -> tuple[object, ...]:
-    kind, window = window_arguments(hold.counter, now_ms)
-    check = "o" if hold.hard is None else "d" if hold.counter.is_shadow else "e"
-    arguments = (kind, check, hold.amount.fixed, hold.amount.per_token)
-    if not hold.raises:
-        return (*arguments, hold.hard, *window, *_watch_arguments(hold))
-    raised = {each.limit for each in hold.raises}
-    others = replace(hold, limits=tuple(limit for limit in hold.limits if limit.name not in raised))
-    overrides = _override_arguments(hold, first_raise)
-    return (*arguments, others.hard, *window, *_watch_arguments(hold), overrides)
-
-
-def _override_arguments(hold: Hold, first_raise: int) -> list[tuple[object, ...]]:
-    """Of each limit with overrides its name, hard value, and the overrides."""
-    limits = {limit.name: limit for limit in hold.limits}
-    by_limit: dict[str, list[object]] = {}
-    for key, each in enumerate(hold.raises, first_raise):
-        limit = limits[each.limit]
-        found = by_limit.setdefault(limit.name, [limit.name, limit.hard])
-        found.append((key, each.adds_to(limit), each.until_ms, each.is_used_up))
-    return [tuple(found) for found in by_limit.values()]
-
-
-def window_arguments(counter: Counter, now_ms: int) -> tuple[str, tuple[int | None, int | None, int | None]]:
-    """The kind of a counter, and the a, b, c of `locate` in `_windows.lua`."""
-    match counter.window:
-        case SlidingWindow() as window:
-            return "s", (window.bucket_ms, window.bucket_count, None)
-        case Now():
-            return "n", (None, None, None)
-        case Lifetime():
-            bounds: tuple[int | None, int | None, int | None] = (0, None, None)
-        case window:
-            bounds = window.bounds(now_ms)
-    return "w" if counter.meter is Meter.WALL_CLOCK else "c", bounds
-
-
-def _watch_arguments(hold: Hold) -> tuple[int, str]:
-    """From where on to look for crossings, and the limits to look at."""
-    soft = {limit.name: limit.hard + 1 if limit.soft is None else limit.soft for limit in hold.limits}
-    watch = " ".join(f"{limit.name} {soft[limit.name]} {limit.hard}" for limit in hold.limits)
-    return min(min(soft[limit.name], limit.hard) for limit in hold.limits), watch
-
-
-def _outcome(answer: list[bytes]) -> AcquireOutcome:
+def _outcome(answer: list[Any], holds: Sequence[Hold]) -> AcquireOutcome:
     match answer[0]:
         case b"granted":
-            return Granted(
-                _states(answer[4:]), int(answer[1]), int(answer[2]), tuple(answer[3].decode().split())
-            )
+            return Granted(read_states(answer[4:], len(holds)), answer[1], answer[2], _ids(answer[3]))
         case b"exceeded":
-            return LimitsExceeded(_states(answer[4:]), tuple(answer[3].decode().split()))
+            return LimitsExceeded(read_states(answer[4:], len(holds)), _ids(answer[3]))
         case b"revoked":
             return ApiTokenRevoked()
         case b"full":
@@ -350,21 +300,5 @@ def _outcome(answer: list[bytes]) -> AcquireOutcome:
             raise StoreUnavailable(f"acquire answered {other!r}")
 
 
-def _states(answers: list[bytes]) -> tuple[CounterState, ...]:
-    return tuple(_state(*answer.split()) for answer in answers)
-
-
-def _state(consumed: bytes, reserved: bytes, asked: bytes, wait: bytes, *more: bytes) -> CounterState:
-    told = [each.decode().split(":") for each in more]
-    return CounterState(
-        int(consumed),
-        int(reserved),
-        int(asked),
-        int(wait) if int(wait) > 0 else None,
-        tuple(_crossing(*each) for each in told if each[0] != "o"),
-        tuple(int(each[1]) for each in told if each[0] == "o"),
-    )
-
-
-def _crossing(past: str, limit: str, window: str) -> Crossing:
-    return Crossing(limit, past == "h", window)
+def _ids(joined: bytes) -> tuple[str, ...]:
+    return tuple(joined.decode().split()) if joined else ()

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from redis.exceptions import NoScriptError
 
-from govmiddleware.ledger.connection import Client
+from govmiddleware.ledger.connection import FAILURES, Client, Cluster, store_call, unavailable
 from govmiddleware.ledger.sync_connection import SyncClient
 
 Argument = str | bytes | int
@@ -26,6 +26,21 @@ class Script:
             return await cast("Any", redis.evalsha(self._sha, len(keys), *keys, *arguments))
         except NoScriptError:
             return await cast("Any", redis.eval(self.source, len(keys), *keys, *arguments))
+
+    async def merged(self, redis: Client, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        """The same for what is on a request's way: merged with what else this process asks at the moment
+        (`merged.MergedCalls`), and with a request's patience. Raises StoreUnavailable."""
+        if isinstance(redis, Cluster):
+            async with store_call():
+                return await self(redis, keys, arguments)
+        ask = redis.merged.ask
+        try:
+            try:
+                return await ask("EVALSHA", self._sha, len(keys), *keys, *arguments)
+            except NoScriptError:
+                return await ask("EVAL", self.source, len(keys), *keys, *arguments)
+        except FAILURES as error:
+            raise unavailable(error) from error
 
     def run(self, redis: SyncClient, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         """The same with a synchronous client."""

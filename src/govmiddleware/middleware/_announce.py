@@ -16,23 +16,26 @@ def announcements(call: Call) -> Headers:
     bound = call.bound
     if bound is None:
         return []
-    headers = [("x-gov-estimated-cost-usd", usd_text(bound.cost))]
-    binding = [each for each in call.evaluations if each.limit.mode is Mode.ENFORCED]
-    left = [each.room - each.asked for each in binding if each.limit.meter is Meter.COST_USD]
-    if left:
-        headers.append(("x-gov-budget-remaining-usd", usd_text(max(0, min(left)))))
-    if warned := [each for each in call.evaluations if each.decision is Decision.WARN]:
-        headers.append(("x-gov-warning", _shown(warned)))
-    if exceeded := [
-        each
-        for each in call.evaluations
-        if each.limit.mode is Mode.SUGGEST and each.decision is Decision.BLOCK
-    ]:
-        headers.append(("x-gov-recommendation", _shown(exceeded)))
+    left: int | None = None
+    warned, exceeded = [], []
+    for each in call.evaluations:
+        if each.limit.meter is Meter.COST_USD and each.limit.mode is Mode.ENFORCED:
+            left = each.room - each.asked if left is None else min(left, each.room - each.asked)
+        if each.decision is Decision.WARN:
+            warned.append(each)
+        elif each.decision is Decision.BLOCK and each.limit.mode is Mode.SUGGEST:
+            exceeded.append(each)
+    headers = [(b"x-gov-estimated-cost-usd", usd_text(bound.cost).encode())]
+    if left is not None:
+        headers.append((b"x-gov-budget-remaining-usd", usd_text(max(0, left)).encode()))
+    if warned:
+        headers.append((b"x-gov-warning", _shown(warned)))
+    if exceeded:
+        headers.append((b"x-gov-recommendation", _shown(exceeded)))
     if call.granted_output is not None:
-        headers.append(("x-gov-max-output-tokens", str(call.granted_output)))
-    return [(name.encode(), value.encode()) for name, value in headers]
+        headers.append((b"x-gov-max-output-tokens", b"%d" % call.granted_output))
+    return headers
 
 
-def _shown(evaluations: list[Evaluation]) -> str:
-    return ", ".join(f"{each.limit.name} {each.percent}%" for each in evaluations)
+def _shown(evaluations: list[Evaluation]) -> bytes:
+    return ", ".join(f"{each.limit.name} {each.percent}%" for each in evaluations).encode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from functools import partial
 
 from starlette.types import Message, Receive, Scope
@@ -22,52 +22,46 @@ from govmiddleware.services.turns import compute
 _REPLACED_HEADERS = frozenset({b"content-length", b"content-encoding", b"transfer-encoding", b"trailer"})
 
 
-async def read_body(scope: Scope, receive: Receive, *, max_bytes: int, timeout_seconds: float) -> bytes:
+async def read_body(
+    headers: Mapping[bytes, bytes], receive: Receive, *, max_bytes: int, timeout_seconds: float
+) -> bytes:
     """The whole body, decoded.
 
     Raises BodyTooLarge, before or after decoding; BodyTooSlow; UnsupportedEncoding; ClientClosed where
     the client left before its end.
     """
-    decoder = _decoder(dict(scope["headers"]).get(b"content-encoding", b"").decode("latin-1"))
-    raw = b"".join(
-        [
-            chunk
-            async for chunk in body_chunks(
-                scope, receive, max_bytes=max_bytes, timeout_seconds=timeout_seconds
-            )
-        ]
-    )
+    decoder = _decoder(headers.get(b"content-encoding", b"").decode("latin-1"))
+    ends = _ends(headers, max_bytes, timeout_seconds)
+    raw, more = await _chunk(receive, ends, timeout_seconds)
+    if more:
+        chunks, size = [raw], len(raw)
+        while more and size <= max_bytes:
+            chunk, more = await _chunk(receive, ends, timeout_seconds)
+            chunks.append(chunk)
+            size += len(chunk)
+        raw = b"".join(chunks)
+    if len(raw) > max_bytes:
+        raise _too_large(max_bytes)
     return await compute(partial(_decode, decoder, raw, max_bytes)) if decoder else raw
 
 
 async def body_chunks(
-    scope: Scope, receive: Receive, *, max_bytes: int, timeout_seconds: float
+    headers: Mapping[bytes, bytes], receive: Receive, *, max_bytes: int, timeout_seconds: float
 ) -> AsyncIterator[bytes]:
     """The body as it arrives. Raises as `read_body`, but for the encoding."""
-    length = dict(scope["headers"]).get(b"content-length", b"")
-    if length.isdigit() and (len(length) > 20 or int(length) > max_bytes):
-        raise _too_large(max_bytes)
+    ends = _ends(headers, max_bytes, timeout_seconds)
     size, more = 0, True
-    ends = asyncio.get_running_loop().time() + timeout_seconds
     while more:
-        try:
-            async with asyncio.timeout_at(ends):
-                message = await receive()
-        except TimeoutError:
-            raise BodyTooSlow(f"The request body did not arrive within {timeout_seconds:g} s.") from None
-        if message["type"] == "http.disconnect":
-            raise ClientClosed("The client closed the connection before its request was complete.")
-        chunk: bytes = message.get("body", b"")
-        more = message.get("more_body", False)
+        chunk, more = await _chunk(receive, ends, timeout_seconds)
         size += len(chunk)
         if size > max_bytes:
             raise _too_large(max_bytes)
         yield chunk
 
 
-def refuse_encoding(scope: Scope) -> None:
+def refuse_encoding(headers: Mapping[bytes, bytes]) -> None:
     """Raises UnsupportedEncoding for a body that is encoded: of forms none is."""
-    if _decoder(dict(scope["headers"]).get(b"content-encoding", b"").decode("latin-1")):
+    if _decoder(headers.get(b"content-encoding", b"").decode("latin-1")):
         raise UnsupportedEncoding("A form must not be encoded.", param="content-encoding")
 
 
@@ -106,6 +100,26 @@ def with_body_headers(
     ]
     headers += [*replaced.items(), (b"content-length", str(len(body)).encode())]
     return {**scope, "headers": headers}
+
+
+def _ends(headers: Mapping[bytes, bytes], max_bytes: int, timeout_seconds: float) -> float:
+    """When the body has to be whole, by the loop's clock. Raises BodyTooLarge for what says that it is."""
+    length = headers.get(b"content-length", b"")
+    if length.isdigit() and (len(length) > 20 or int(length) > max_bytes):
+        raise _too_large(max_bytes)
+    return asyncio.get_running_loop().time() + timeout_seconds
+
+
+async def _chunk(receive: Receive, ends: float, timeout_seconds: float) -> tuple[bytes, bool]:
+    """The next of the body, and whether there is more."""
+    try:
+        async with asyncio.timeout_at(ends):
+            message = await receive()
+    except TimeoutError:
+        raise BodyTooSlow(f"The request body did not arrive within {timeout_seconds:g} s.") from None
+    if message["type"] == "http.disconnect":
+        raise ClientClosed("The client closed the connection before its request was complete.")
+    return message.get("body", b""), message.get("more_body", False)
 
 
 def _decoder(encoding: str) -> zlib._Decompress | None:

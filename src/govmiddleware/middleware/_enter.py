@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from fnmatch import fnmatchcase
 
+from msgspec.structs import replace
 from starlette.types import Message, Scope, Send
 
 from govmiddleware.core.attribution import read_attribution

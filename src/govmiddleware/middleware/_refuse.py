@@ -9,7 +9,12 @@ from govmiddleware.core.refusals import Refusal
 
 
 async def refuse(call: Call, refusal: Refusal, scope: Scope, send: Send) -> None:
-    """Answer with a refusal and note it in the Call. The response must not have started."""
+    """Answer with a refusal and note it in the Call. The response must not have started.
+
+    Raises the refusal where the call's reservation was put off: who did that answers, for a limit may refuse first.
+    """
+    if call.is_deferred:
+        raise refusal
     call.refusal = refusal
     response = call.protocol.refusal(refusal, call.request_id)
     headers = list(response.headers)

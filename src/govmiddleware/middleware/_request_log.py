@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote
 
 from govmiddleware.core.call import Call
@@ -15,6 +16,9 @@ from govmiddleware.core.refusals import Decision, LimitRefusal
 from govmiddleware.logs import Line
 
 logger = logging.getLogger("govmiddleware.requests")
+
+_SAID = frozenset(("method", "path", "status"))
+"""By the summary."""
 
 _OPERATORS_MATTER = (401, 403, 429)
 """Of an upstream's answers: its credential is wrong, or there is too much for it."""
@@ -41,21 +45,27 @@ class RequestLog:
 
     def write(self, call: Call, error: BaseException | None = None) -> None:
         """A call has ended, by `error` where it was raised through the stack."""
-        seconds = time.monotonic() - call.started
         level, sample = _level(call, error), None
+        if not logger.isEnabledFor(level):
+            return
+        seconds = time.monotonic() - call.started
         if self.sample < 1 and level == logging.INFO and not self._always(call, error, seconds):
             sample = self.sample
-            level = logging.INFO if _is_chosen(call.request_id, sample) else logging.DEBUG
-        if logger.isEnabledFor(level):
-            fields = _fields(call, error, seconds)
-            if sample is not None:
-                fields["sample"] = sample
-            if self.prompt_characters:
-                fields["request_body"] = self._prompt(call)
-            path = quote(call.path, safe="/:@", errors="replace")
-            summary = f"{call.method} {path} {call.status or '-'}"
-            line = Line(summary, fields, said=("method", "path", "status"))
-            logger.log(level, line, extra={"gov": fields})
+            if not _is_chosen(call.request_id, sample):
+                level = logging.DEBUG
+                if not logger.isEnabledFor(level):
+                    return
+        fields = _fields(call, error, seconds)
+        if sample is not None:
+            fields["sample"] = sample
+        if self.prompt_characters:
+            fields["request_body"] = self._prompt(call)
+        line = Line(_summary(call.method, call.path, call.status), fields, said=_SAID)
+        # As `logger.log`, which would go through the stack to find what is said here.
+        record = logger.makeRecord(
+            logger.name, level, __file__, 0, line, (), None, func="write", extra={"gov": fields}
+        )
+        logger.handle(record)
 
     def _always(self, call: Call, error: BaseException | None, seconds: float) -> bool:
         budgets_spoke = any(
@@ -85,6 +95,11 @@ def failure(call: Call, error: BaseException | None) -> str | None:
     return "cancelled" if isinstance(error, asyncio.CancelledError) else type(error).__qualname__
 
 
+@lru_cache
+def _summary(method: str, path: str, status: int | None) -> str:
+    return f"{method} {quote(path, safe='/:@', errors='replace')} {status or '-'}"
+
+
 def _level(call: Call, error: BaseException | None) -> int:
     status, is_ours = call.status or 0, call.refusal is not None
     refused_us = call.model_call and not is_ours and status in _OPERATORS_MATTER
@@ -95,10 +110,10 @@ def _level(call: Call, error: BaseException | None) -> int:
 
 def _outcome(call: Call, error: BaseException | None) -> str:
     if call.charge is not None:
-        return call.charge.outcome.value
+        return str(call.charge.outcome)
     if call.refusal is not None:
         return "refused"
-    return Outcome.ANSWERED if error is None else Outcome.ABORTED
+    return str(Outcome.ANSWERED if error is None else Outcome.ABORTED)
 
 
 def _is_chosen(request_id: str, sample: float) -> bool:
@@ -131,12 +146,12 @@ def _fields(call: Call, error: BaseException | None, seconds: float) -> dict[str
         "model_served": call.model_served,
         "stream": call.stream,
         "status": call.status,
-        "outcome": str(_outcome(call, error)),
+        "outcome": _outcome(call, error),
         "error": failure(call, error),
         "refusal": refusal and refusal.code,
         "limit": limit,
         "would_refuse": call.would_refuse and call.would_refuse.code,
-        "settlement": charge and charge.settlement.value,
+        "settlement": charge and str(charge.settlement),
         "input_tokens": usage and usage.input_tokens,
         "cached_tokens": usage and usage.cached_tokens,
         "output_tokens": usage and usage.output_tokens,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Literal
 
+from msgspec.structs import replace
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from govmiddleware.core.attribution import refuse_unprintable
@@ -38,6 +38,9 @@ from govmiddleware.services.turns import compute
 
 _INLINE_BYTES = 16_384
 """Up to here a body is read in a millisecond, and in a few where it is made to take long; larger ones in a thread."""
+
+_LOOKED_UP_BYTES = 262_144
+"""Up to here that much of a body may be left to be read: it takes a millisecond to look up which parts are known."""
 
 
 class Estimate:
@@ -110,24 +113,33 @@ class Estimate:
                 call.body.close()
 
     async def _read(self, call: Call, scope: Scope, receive: Receive) -> tuple[RequestBody, RequestInfo]:
-        query = scope.get("query_string", b"")
-        content_type = dict(scope["headers"]).get(b"content-type", b"")
+        path, query = scope["path"], scope.get("query_string", b"")
+        headers = dict(scope["headers"])
+        content_type = headers.get(b"content-type", b"")
         if call.protocol.takes_forms and is_form(content_type):
-            refuse_encoding(scope)
+            refuse_encoding(headers)
             chunks = body_chunks(
-                scope, receive, max_bytes=self.max_body_bytes, timeout_seconds=self.body_timeout
+                headers, receive, max_bytes=self.max_body_bytes, timeout_seconds=self.body_timeout
             )
             call.body = form = await read_form(content_type, chunks)
-            return form, call.protocol.read_request(form, path=scope["path"], query=query)
+            return form, call.protocol.read_request(form, path=path, query=query)
         raw = await read_body(
-            scope, receive, max_bytes=self.max_body_bytes, timeout_seconds=self.body_timeout
+            headers, receive, max_bytes=self.max_body_bytes, timeout_seconds=self.body_timeout
         )
+        if len(raw) > _LOOKED_UP_BYTES:
+            body, unknown = await compute(partial(self._looked_up, call, raw, path, query))
+        elif len(raw) > _INLINE_BYTES:
+            body, unknown = self._looked_up(call, raw, path, query)
+        else:
+            body, unknown = RequestBody(raw), len(raw)
+        read = partial(call.protocol.read_request, body, path=path, query=query)
+        return body, read() if unknown <= _INLINE_BYTES else await compute(read)
 
-        def parse() -> tuple[RequestBody, RequestInfo]:
-            body = RequestBody(raw)
-            return body, call.protocol.read_request(body, path=scope["path"], query=query)
-
-        return parse() if len(raw) <= _INLINE_BYTES else await compute(parse)
+    def _looked_up(self, call: Call, raw: bytes, path: str, query: bytes) -> tuple[RequestBody, int]:
+        """The body, with the parts of it that are known, and how many bytes of it are left to be read."""
+        body, workspace = RequestBody(raw), _workspace_of(call)
+        unknown = self.counter.look_up(body, call.protocol, path=path, query=query, workspace=workspace)
+        return body, unknown
 
     async def estimate(self, call: Call, body: RequestBody, info: RequestInfo) -> None:
         """Fill the Call from what a request says. Raises ModelNotFound, ModelNotPriced, InvalidRequest."""
@@ -150,13 +162,13 @@ class Estimate:
         call.expected = info.expected
         refuse_dear_tier(info.reach.service_tier, price.service_tiers)
         call.price, call.find_price, call.service_tier = price, find_price, info.reach.service_tier
-        count = partial(self.counter.count, workspace=call.principal.workspace if call.principal else "")
-        counted = await count(info.texts, info.model)
+        workspace = _workspace_of(call)
+        counted = await self.counter.count_prompt(info, workspace=workspace)
         estimate = input_estimate(info, counted, self.unknown_size_tokens)
         call.estimated_input_tokens = estimate
         input_tokens = self._input_bound(call, info, estimate)
         # Of a predicted output, what is rejected is billed as output beside what is generated.
-        predicted = await count(info.predicted_texts, info.model)
+        predicted = await self.counter.count(info.predicted_texts, info.model, workspace=workspace)
         hides_output = (
             family_of(info.model).hides_reasoning if info.hides_output is None else info.hides_output
         )
@@ -190,6 +202,10 @@ class Estimate:
         if price.max_output_tokens is None or info.needs_limit:
             call.protocol.bound_output(body, limit)
         return limit
+
+
+def _workspace_of(call: Call) -> str:
+    return call.principal.workspace if call.principal else ""
 
 
 def _shipped_bound(call: Call, info: RequestInfo, estimate: int) -> int:

@@ -5,8 +5,6 @@ Source: platform.claude.com/docs/en/api/creating-message-batches.
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from govmiddleware.core.body import RequestBody
@@ -15,7 +13,7 @@ from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols.anthropic_base import AnthropicRoute
 from govmiddleware.protocols.anthropic_messages import AnthropicMessages
 from govmiddleware.protocols.batch import Accepted, added_up, refuse_fields_but
-from govmiddleware.protocols.fields import read
+from govmiddleware.protocols.fields import Objects, read
 
 
 class AnthropicBatches(AnthropicRoute):
@@ -29,7 +27,7 @@ class AnthropicBatches(AnthropicRoute):
 
     def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
         refuse_fields_but(body, "requests")
-        requests = read(body, "requests", list[dict[str, Any]]) or []
+        requests = read(body, "requests", Objects) or []
         read_requests = []
         for index, request in enumerate(requests):
             params = request.get("params")

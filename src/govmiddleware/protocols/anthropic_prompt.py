@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from govmiddleware.core.estimate import family_of
+from govmiddleware.core.parts import RawPart
 from govmiddleware.core.refusals import InvalidRequest
-from govmiddleware.protocols.prompt import Prompt
+from govmiddleware.core.usage import NO_USAGE, Usage
+from govmiddleware.protocols.prompt import Prompt, last_turn, searches_of
 
 _UNREAD = {
     "image": "source",
@@ -63,8 +66,10 @@ class MessagesPrompt(Prompt):
         self._model = model
         self._family = family_of(model)
         self._defers_tools = "claude" in model.lower()
-        self._forgets_thinking = not keeps_thinking and _FORGETS.search(model.lower()) is not None
+        self._may_forget = _FORGETS.search(model.lower()) is not None
+        self._forgets_thinking = self._may_forget and not keeps_thinking
         self._found: set[str] = set()
+        self.searches = NO_USAGE
         self.overhead_tokens = REPLY_TOKENS + self._family.template
 
     def add_system(self, system: object) -> None:
@@ -73,10 +78,15 @@ class MessagesPrompt(Prompt):
             raise InvalidRequest("'system' must be a string or a list of blocks.", param="system")
         self.add(system)
 
-    def add_messages(self, messages: list[Any]) -> None:
-        """Raises InvalidRequest where a message is not one."""
-        turn = _last_turn(messages) if self._forgets_thinking else 0
-        for index, message in enumerate(messages):
+    def add_messages(self, messages: list[Any], parts: Sequence[RawPart] = ()) -> None:
+        """Raises InvalidRequest where a message is not one.
+
+        Args:
+            messages: those that are known as their Part.
+            parts: what was looked up of each, where that was done.
+        """
+        turn = last_turn(messages, _opens_turn) if self._forgets_thinking else 0
+        for index, message in self._unknown(messages, parts, _opens_turn):
             if not isinstance(message, dict):
                 raise InvalidRequest("A message must be an object.", param=f"messages[{index}]")
             content = message.get("content")
@@ -85,22 +95,32 @@ class MessagesPrompt(Prompt):
                 raise InvalidRequest(problem, param=f"messages[{index}].content")
             self.overhead_tokens += MESSAGE_TOKENS
             if index < turn and isinstance(content, list):
-                message = {**message, "content": [block for block in content if not _is_thought(block)]}
+                said = [block for block in content if not _is_thought(block)]
+                self._is_singular = len(said) < len(content)
+                message = {**message, "content": said}
             self.add(message)
 
-    def add_tools(self, tools: list[dict[str, Any]], *, forced: bool) -> None:
-        """Definitions of tools, after the messages. What Anthropic's own servers find becomes prompt. Those that are
-        deferred are no prompt until they are found.
+    def add_tool_use(self, *, forced: bool) -> None:
+        """What tells the model how to call tools.
 
         Args:
             forced: whether one has to be called.
         """
-        if tools:
-            self.overhead_tokens += self._family.tools_tokens(forced=forced)
+        self.overhead_tokens += self._family.tools_tokens(forced=forced)
+
+    def add_tools(self, tools: list[dict[str, Any]]) -> None:
+        """Definitions of tools, after the messages. What Anthropic's own servers find becomes prompt. Those that are
+        deferred are no prompt until they are found. Raises InvalidRequest for one that calls another model."""
         defined = [_defined_tokens(tool) for tool in tools]
         has_hosted = None in defined
         self.unknown_parts += defined.count(None)
-        for tool, tokens in zip(tools, defined, strict=True):
+        self._is_singular = has_hosted or any("defer_loading" in tool for tool in tools)
+        for index, (tool, tokens) in enumerate(zip(tools, defined, strict=True)):
+            if tool.get("type", "custom") != "custom" and "model" in tool:
+                problem = "A tool that calls another model is not supported here: it would go unpriced."
+                raise InvalidRequest(problem, param=f"tools[{index}].model")
+            if str(tool.get("type")).startswith("web_search"):
+                self.searches += Usage(web_searches=searches_of(tool))
             is_deferred = self._defers_tools and tool.get("defer_loading") is True
             if has_hosted or not is_deferred or str(tool.get("name")) in self._found:
                 self.overhead_tokens += TOOL_TOKENS + (tokens or 0)
@@ -123,9 +143,11 @@ class MessagesPrompt(Prompt):
         kind = str(part.get("type"))
         if kind == "tool_reference":
             self._found.add(str(part.get("tool_name")))
+            self._is_singular = True
         unread = _UNREAD.get(kind)
         if kind in _THOUGHTS:
             unread = _THOUGHTS[kind]
+            self._is_singular |= self._may_forget
             self._add_sealed(part.get(unread), part.get("thinking"))
         elif kind in _CALLS:
             self.overhead_tokens += CALL_TOKENS
@@ -157,15 +179,12 @@ def _defined_tokens(tool: dict[str, Any]) -> int | None:
     return DEFINED_TOOLS.get(name) if date.isdigit() else None
 
 
-def _last_turn(messages: list[Any]) -> int:
-    """Where the turn at hand begins: at what the user said last that is no result of a tool."""
-    for place in range(len(messages) - 1, -1, -1):
-        message = messages[place]
-        if isinstance(message, dict) and message.get("role") == "user":
-            content = message.get("content")
-            if not isinstance(content, list) or not all(_is_result(block) for block in content):
-                return place
-    return 0
+def _opens_turn(message: object) -> bool:
+    """Whether the user says something in it, beside results of tools."""
+    if not isinstance(message, dict) or message.get("role") != "user":
+        return False
+    content = message.get("content")
+    return not isinstance(content, list) or not all(_is_result(block) for block in content)
 
 
 def _is_result(block: object) -> bool:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import msgspec
 
 from govmiddleware.core.body import RequestBody
-from govmiddleware.protocols.fields import LONGEST_CALLER, bounded_name, read
+from govmiddleware.protocols.fields import LONGEST_CALLER, Object, bounded_name, read
 from govmiddleware.protocols.readers import UNREADABLE
 
 _CLAUDE_CODE = re.compile(r"user_([0-9a-f]{64})_account_(.*)_session_.*", re.DOTALL)
@@ -24,7 +23,7 @@ class _Caller(msgspec.Struct):
 def read_user(body: RequestBody) -> str | None:
     """The end user. Claude Code names account, device and session in one: its user is the account, or
     else the device, for a user is not another one in each session. Raises InvalidRequest."""
-    metadata = read(body, "metadata", dict[str, Any]) or {}
+    metadata = read(body, "metadata", Object) or {}
     named = metadata.get("user_id")
     if not isinstance(named, str):
         return None

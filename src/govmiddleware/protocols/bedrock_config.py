@@ -13,7 +13,14 @@ from govmiddleware.protocols.anthropic_messages import (
 )
 from govmiddleware.protocols.bedrock_base import refuse_look_alikes
 from govmiddleware.protocols.escapes import OTHER_OUTPUT_LIMITS
-from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, read, read_count, refuse_fields
+from govmiddleware.protocols.fields import (
+    LARGEST_TOKEN_LIMIT,
+    Elements,
+    Object,
+    read,
+    read_count,
+    refuse_fields,
+)
 from govmiddleware.protocols.object_field import ObjectField
 
 OUTPUT_LIMIT = "inferenceConfig.maxTokens"
@@ -48,7 +55,7 @@ class InferenceConfig:
     @property
     def thinking(self) -> dict[str, Any]:
         """What Claude is told of thinking; empty where that is left to it."""
-        return read(self._more.fields, "thinking", dict[str, Any]) or {}
+        return read(self._more.fields, "thinking", Object) or {}
 
     @property
     def hides_output(self) -> bool | None:
@@ -60,7 +67,7 @@ class InferenceConfig:
     @property
     def tools(self) -> list[Any]:
         """Tools in the form of the model's maker."""
-        return read(self._more.fields, "tools", list[Any]) or []
+        return read(self._more.fields, "tools", Elements) or []
 
     @property
     def others(self) -> list[bytes]:
@@ -92,5 +99,5 @@ class InferenceConfig:
 
 
 def _refuse_limits(fields: RequestBody, own: str | None = None) -> None:
-    others = (name for name in _LIMITS if name != own)
+    others = [name for name in _LIMITS if name != own]
     refuse_fields(fields, others, f"it may lift the output limit. Use '{OUTPUT_LIMIT}'.")

@@ -6,8 +6,6 @@ service model of botocore 1.44 (`bedrock-runtime`).
 
 from __future__ import annotations
 
-from typing import Any
-
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.paths import folded
 from govmiddleware.core.ports import RequestInfo, UsageReader
@@ -20,7 +18,7 @@ from govmiddleware.protocols.bedrock_prompt import ConversePrompt
 from govmiddleware.protocols.bedrock_reader import JsonReader, StreamReader
 from govmiddleware.protocols.bedrock_usage import member_of, objects_in, tier_of
 from govmiddleware.protocols.escapes import may_cache_for_an_hour, refuse_other_output_limits
-from govmiddleware.protocols.fields import read
+from govmiddleware.protocols.fields import Elements, Object, read
 
 JUDGED = frozenset(
     {
@@ -44,17 +42,17 @@ class BedrockConverse(BedrockRoute):
         refuse_look_alikes(body.names(), JUDGED)
         model = read_address(body, path, query)
         refuse_other_output_limits(body, OUTPUT_LIMIT)
-        messages = read(body, "messages", list[Any])
+        messages = read(body, "messages", Elements)
         if messages is None:
             raise InvalidRequest("'messages' is missing.", param="messages")
         config = InferenceConfig(body)
         prompt = ConversePrompt(model)
-        prompt.add_system(read(body, "system", list[Any]) or [])
+        prompt.add_system(read(body, "system", Elements) or [])
         prompt.add_messages(messages)
-        tool_config = read(body, "toolConfig", dict[str, Any]) or {}
+        tool_config = read(body, "toolConfig", Object) or {}
         forced = bool({"any", "tool"} & member_of(tool_config, "toolChoice").keys())
         prompt.add_tools([*objects_in(tool_config.get("tools")), *config.tools], forced=forced)
-        prompt.add_format(read(body, "outputConfig", dict[str, Any]) or {})
+        prompt.add_format(read(body, "outputConfig", Object) or {})
         prompt.add_thinking(config.thinking.get("type"))
         prompt.add_unknown_fields(body, JUDGED | SETTINGS)
         for raw in config.others:
@@ -84,5 +82,5 @@ class BedrockConverse(BedrockRoute):
 
 
 def _tier(body: RequestBody) -> str | None:
-    asked = {name: read(body, name, dict[str, Any]) or {} for name in ("serviceTier", "performanceConfig")}
+    asked = {name: read(body, name, Object) or {} for name in ("serviceTier", "performanceConfig")}
     return tier_of(asked)

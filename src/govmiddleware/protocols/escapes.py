@@ -31,8 +31,9 @@ OTHER_OUTPUT_LIMITS = (
 
 def refuse_other_output_limits(body: RequestBody, own: str = "max_tokens") -> None:
     """Raises InvalidRequest. `own` is what the limit is called in the request's protocol."""
-    others = (name for name in OTHER_OUTPUT_LIMITS if name != own)
-    refuse_fields(body, others, f"it may lift the output limit. Use '{own}'.")
+    if not body.names().isdisjoint(OTHER_OUTPUT_LIMITS):
+        others = [name for name in OTHER_OUTPUT_LIMITS if name != own]
+        refuse_fields(body, others, f"it may lift the output limit. Use '{own}'.")
 
 
 def read_service_tier(body: RequestBody) -> str | None:
@@ -71,16 +72,16 @@ def refuse_dear_modes(body: RequestBody, known: Mapping[str, tuple[str, ...]] = 
     refuse_fields(body, BEDROCKS_MODES, "it may cost more than the standard.")
 
 
-_HOUR_CACHE = (b'"ttl"', rb"\u006", rb"\u007")
-"""By what a request may ask for a cache that is kept for longer than five minutes: `ttl`, also where its letters
-are escaped."""
+_ESCAPED_TTL = (rb"\u006", rb"\u007")
+"""Some letter of `ttl`, escaped."""
 
 
-def may_cache_for_an_hour(body: RequestBody, *, plain: bool = False) -> bool:
-    """Whether any `cache_control` may say how long: looked for in the bytes, which is quick.
+def may_cache_for_an_hour(body: RequestBody, *, but: Container[str] = ()) -> bool:
+    """Whether any `cache_control` may say how long, in another field than those in `but`."""
+    return any(name not in but and asks_for_an_hour(raw) for name, raw in body.fields.items())
 
-    Args:
-        plain: whether the messages are known to have nothing but a role and a text.
-    """
-    fields = [body.raw(name) or b"" for name in body.names() if not (plain and name == "messages")]
-    return any(mark in field for mark in _HOUR_CACHE for field in fields)
+
+def asks_for_an_hour(raw: bytes) -> bool:
+    """Whether `ttl` may be among the keys of some JSON: by it, a cache is asked for that is kept for longer than five
+    minutes. Looked for in the bytes, which is quick."""
+    return b'"ttl"' in raw or (b"\\" in raw and any(letter in raw for letter in _ESCAPED_TTL))

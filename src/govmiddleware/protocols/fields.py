@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TypeVar, cast
+from collections.abc import Collection
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -13,6 +13,11 @@ from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols import large_json
 
 T = TypeVar("T")
+
+Object = dict[str, Any]
+Objects = list[dict[str, Any]]
+Elements = list[Any]
+"""What fields hold. Named, since to write such a type anew costs as much as to read a small field."""
 
 LARGEST_TOKEN_LIMIT = 2**31 - 1
 """Larger output limits are refused: no model is near it, and every upstream reads at least 32 bits."""
@@ -32,15 +37,24 @@ def read(body: RequestBody, name: str, kind: type[T]) -> T | None:
 
     Raises InvalidRequest that names the field, whatever is wrong with it.
     """
-    raw = body.raw(name)
+    raw = body.fields.get(name)
     if raw is None or raw == b"null":
         return None
+    if body.typed:
+        return decode(raw, kind, name)
     try:
-        if not body.typed:
-            return msgspec.json.decode(raw, type=kind, strict=False)
-        return cast(T, large_json.decode(raw, kind))
+        return msgspec.json.decode(raw, type=kind, strict=False)
     except _UNREADABLE as error:
         raise _invalid(name, error) from error
+
+
+def decode(raw: bytes, kind: type[T], name: str) -> T:
+    """What stands in some JSON. Raises InvalidRequest that names it."""
+    try:
+        found: T = large_json.decode(raw, kind)
+    except _UNREADABLE as error:
+        raise _invalid(name, error) from error
+    return found
 
 
 def read_count(body: RequestBody, name: str, *, least: int, most: int) -> int | None:
@@ -65,8 +79,10 @@ def bounded_name(value: str | None, param: str, longest: int = LONGEST_NAME) -> 
     return value or None
 
 
-def refuse_fields(body: RequestBody, names: Iterable[str], reason: str) -> None:
+def refuse_fields(body: RequestBody, names: Collection[str], reason: str) -> None:
     """Raise InvalidRequest for the first of `names` that says anything, with the reason."""
+    if body.names().isdisjoint(names):
+        return
     for name in names:
         if body.raw(name) not in _EMPTY:
             raise InvalidRequest(f"'{name}' is not supported here: {reason}", param=name)

@@ -13,7 +13,7 @@ from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.refusals import InvalidRequest, RouteNotMetered
 from govmiddleware.protocols.batch import Accepted, added_up, refuse_fields_but
-from govmiddleware.protocols.fields import read
+from govmiddleware.protocols.fields import Object, read
 from govmiddleware.protocols.gemini_base import GeminiRoute
 from govmiddleware.protocols.gemini_generate import GeminiGenerate
 from govmiddleware.protocols.proto_json import elements, members
@@ -31,7 +31,7 @@ class GeminiBatches(GeminiRoute):
     def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
         refuse_fields_but(body, "batch")
         model = self.read_address(body, path, query)
-        batch = read(body, "batch", dict[str, Any]) or {}
+        batch = read(body, "batch", Object) or {}
         if str(_member(batch, "model") or model).rpartition("models/")[2] != model:
             raise InvalidRequest("A batch has the one model of its address.", param="batch.model")
         inputs = _object(batch, "inputConfig")

@@ -38,7 +38,7 @@ class GenerationConfig:
         self._fields = self._config.fields
         self._spelt = spellings(self._fields.names(), (*JUDGED, *OTHER_MODELS))
         refuse_fields(
-            self._fields, (self._spelt[field] for field in OTHER_MODELS), "it may change the model."
+            self._fields, [self._spelt[field] for field in OTHER_MODELS], "it may change the model."
         )
 
     @property

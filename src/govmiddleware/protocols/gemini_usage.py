@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from govmiddleware.core.usage import Usage
 from govmiddleware.protocols.proto_json import elements

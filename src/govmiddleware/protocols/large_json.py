@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -21,6 +22,9 @@ _DEEPEST = 4
 
 _array = msgspec.json.Decoder(list[msgspec.Raw])
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+_decoder = lru_cache(msgspec.json.Decoder)
+"""To make one for a type that is not the simplest takes longer than to read a small field."""
 
 _BETWEEN_OBJECTS = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*\{")
 
@@ -38,7 +42,7 @@ _plain_messages = msgspec.json.Decoder(list[_PlainMessage])
 def decode(raw: bytes, kind: Any = Any) -> Any:
     """What `msgspec.json.decode` makes of valid JSON, as a type. Raises what it raises."""
     if len(raw) <= LARGE:
-        return msgspec.json.decode(raw, type=kind)
+        return _decoder(kind).decode(raw)
     if not raw.startswith(b"["):
         return msgspec.convert(_decoded(raw, _DEEPEST), type=kind)
     items: list[Any] = []

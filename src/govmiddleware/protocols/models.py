@@ -60,28 +60,29 @@ def read_model(body: RequestBody, path: str = "", query: bytes = b"", default: s
     """
     refuse_fields(body, OTHER_MODELS, "it may change the model. Name one model in 'model'.")
     refuse_fields(body, REPEATS, "the call may be made and paid for more than once.")
-    google = _GOOGLES_MODEL.search(trimmed(path))
-    in_body = read_name(body, "model")
-    named = [
-        in_body.rpartition("models/")[2] if google and in_body else in_body,
-        bounded_name(google[1] if google else _model_in_path(path), "model"),
-        *(
-            bounded_name(value, "model")
-            for name, value in parse_qsl(query.decode("latin-1"))
-            if name == "model"
-        ),
-    ]
-    models = {name for name in named if name is not None}
-    if len(models) > 1:
-        raise InvalidRequest("The request names different models in its body and its address.", param="model")
-    if not models and default is not None:
+    google = _GOOGLES_MODEL.search(trimmed(path)) if ":" in path else None
+    model = read_name(body, "model")
+    if google and model:
+        model = model.rpartition("models/")[2]
+    for name in (google[1] if google else _model_in_path(path), *_models_in(query)):
+        if bounded_name(name, "model") not in (None, model):
+            if model is not None:
+                problem = "The request names different models in its body and its address."
+                raise InvalidRequest(problem, param="model")
+            model = name
+    if model is None and default is not None:
         return default
-    if not models:
+    if model is None:
         raise InvalidRequest("'model' is missing.", param="model")
-    model = models.pop()
-    if "," in model or any(character.isspace() for character in model):
+    if "," in model or model.split() != [model]:
         raise InvalidRequest("Name one model: LiteLLM would call each of several.", param="model")
     return model
+
+
+def _models_in(query: bytes) -> list[str]:
+    if not query:
+        return []
+    return [value for name, value in parse_qsl(query.decode("latin-1")) if name == "model"]
 
 
 def _model_in_path(path: str) -> str | None:

@@ -14,7 +14,7 @@ from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.core.usage import Reach
-from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, read
+from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, Elements, Object, Objects, read
 from govmiddleware.protocols.models import OTHER_MODELS, read_model
 from govmiddleware.protocols.ollama_base import OllamaRoute
 from govmiddleware.protocols.openai_prompt import ChatPrompt
@@ -67,8 +67,9 @@ class OllamaGenerate(OllamaRoute):
         body.refuse_look_alikes(JUDGED)
         model = read_model(body, path, query)
         prompt = _Prompt(model)
-        prompt.add_messages(read(body, "messages", list[Any]) or [])
-        prompt.add_tools(read(body, "tools", list[dict[str, Any]]) or [])
+        prompt.add_messages(read(body, "messages", Elements) or [])
+        if prompt.add_field(body, "tools", Objects, prompt.add_tools):
+            prompt.add_namespace()
         for name in ("prompt", "system", "suffix", "template"):
             prompt.add(read(body, name, str))
         prompt.unknown_parts += len(read(body, "images", list[str]) or [])
@@ -127,7 +128,7 @@ def _options(body: RequestBody) -> dict[str, msgspec.Raw]:
 
 def _output_limit(body: RequestBody) -> int | None:
     """`num_predict`; none where it says that there is none. Raises InvalidRequest."""
-    limit = (read(body, "options", dict[str, Any]) or {}).get("num_predict")
+    limit = (read(body, "options", Object) or {}).get("num_predict")
     if limit is not None and (type(limit) is not int or limit > LARGEST_TOKEN_LIMIT):
         raise InvalidRequest("'num_predict' must be a whole number.", param="options.num_predict")
     return limit if limit is not None and limit > 0 else None

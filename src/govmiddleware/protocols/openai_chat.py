@@ -5,8 +5,6 @@ POST …/chat/completions. Source: platform.openai.com/docs/api-reference/chat.
 
 from __future__ import annotations
 
-from typing import Any
-
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.refusals import InvalidRequest
@@ -18,11 +16,7 @@ from govmiddleware.protocols.escapes import (
     refuse_dear_modes,
     refuse_other_output_limits,
 )
-from govmiddleware.protocols.fields import (
-    LARGEST_TOKEN_LIMIT,
-    read,
-    read_count,
-)
+from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, Object, Objects, read, read_count
 from govmiddleware.protocols.large_json import plain_texts
 from govmiddleware.protocols.models import OTHER_MODELS, read_model
 from govmiddleware.protocols.openai_base import OpenAIRoute
@@ -31,7 +25,7 @@ from govmiddleware.protocols.openai_models import wants_completion_limit
 from govmiddleware.protocols.openai_prompt import MESSAGE_TOKENS, ChatPrompt
 from govmiddleware.protocols.openai_usage import ask_for_usage
 from govmiddleware.protocols.openai_user import read_user
-from govmiddleware.protocols.prompt import SEARCHES
+from govmiddleware.protocols.prompt import SEARCHES, read_history
 
 MOST_CHOICES = 128
 
@@ -76,11 +70,15 @@ SETTINGS = frozenset(
 """Fields that steer and are not said, at OpenAI and those who speak its dialect. What is neither here nor
 judged is counted as if it were prompt, which is what vLLM makes of `documents`, for one."""
 
+_KNOWN = JUDGED | SETTINGS
+
 
 class OpenAIChat(OpenAIRoute):
     """The WireProtocol `openai.chat`."""
 
     name = "openai.chat"
+    history = "messages"
+    preamble = ("tools",)
 
     def recognises(self, method: str, path: str) -> bool:
         return method == "POST" and path.endswith("/chat/completions")
@@ -88,19 +86,19 @@ class OpenAIChat(OpenAIRoute):
     def read_request(self, body: RequestBody, *, path: str = "", query: bytes = b"") -> RequestInfo:
         body.refuse_look_alikes(JUDGED)
         model = read_model(body, path, query)
-        plain = plain_texts(body.raw("messages") or b"")
-        messages = read(body, "messages", list[Any]) if plain is None else []
+        plain = plain_texts(body.raw("messages") or b"") if "messages" not in body.parts else None
+        messages = read_history(body, "messages") if plain is None else []
         if messages is None:
             raise InvalidRequest("'messages' is missing.", param="messages")
-        read(body, "stream_options", dict[str, Any])
+        read(body, "stream_options", Object)
         refuse_dear_modes(body)
         prompt = ChatPrompt(model)
-        prompt.add_messages(messages)
+        prompt.add_messages(messages, body.parts.get("messages", ()))
         prompt.add_plain(plain or [], MESSAGE_TOKENS)
         _add_tools(body, prompt)
         if _thinks(body) or model.endswith(":thinking"):
             prompt.add_thinking()
-        prompt.add_unknown_fields(body, JUDGED | SETTINGS)
+        prompt.add_unknown_fields(body, _KNOWN)
         predicted = _predicted(body)
         return RequestInfo(
             model=model,
@@ -112,14 +110,18 @@ class OpenAIChat(OpenAIRoute):
             ),
             overhead_tokens=prompt.overhead_tokens,
             texts=prompt.texts,
+            known_tokens=prompt.known_tokens,
+            known_bytes=prompt.known_bytes,
+            new_parts=prompt.new_parts,
             unknown_parts=prompt.unknown_parts,
             user=read_user(body),
             predicted_texts=predicted,
             # What is rejected of a prediction is billed too.
-            hides_output=True if predicted or any(name in HIDING for name in body.names()) else None,
+            hides_output=True if predicted or not body.names().isdisjoint(HIDING) else None,
             reach=Reach(
                 media=prompt.has_media,
-                cache_1h=may_cache_for_an_hour(body, plain=plain is not None),
+                cache_1h=prompt.caches_for_an_hour
+                or may_cache_for_an_hour(body, but=body.parts if plain is None else ("messages",)),
                 service_tier=read_service_tier(body),
                 beside_tokens=prompt.searches,
             ),
@@ -160,8 +162,9 @@ def _read_output_limit(body: RequestBody) -> int | None:
 def _add_tools(body: RequestBody, prompt: ChatPrompt) -> None:
     forced = read(body, "tool_choice", object) not in (None, "auto", "none")
     for name in ("tools", "functions"):
-        prompt.add_tools(read(body, name, list[dict[str, Any]]) or [], forced=forced)
-    response_format = read(body, "response_format", dict[str, Any])
+        if prompt.add_field(body, name, Objects, prompt.add_tools):
+            prompt.add_namespace(forced=forced)
+    response_format = read(body, "response_format", Object)
     if response_format is not None and "json_schema" in response_format:
         prompt.add_format(response_format["json_schema"])
     if _searches(body):
@@ -183,6 +186,8 @@ def _searches(body: RequestBody) -> bool:
 
 def _predicted(body: RequestBody) -> list[str]:
     """What of `prediction` may be billed as output although it was not said."""
+    if "prediction" not in body.names():
+        return []
     predicted = ChatPrompt("")
-    predicted.add(read(body, "prediction", dict[str, Any]))
+    predicted.add(read(body, "prediction", Object))
     return predicted.texts

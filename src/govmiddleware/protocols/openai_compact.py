@@ -5,7 +5,7 @@ POST …/responses/compact. Source: openai-python 3.54, `types/responses/respons
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo

@@ -6,8 +6,6 @@ POST …/completions. Source: platform.openai.com/docs/api-reference/completions
 
 from __future__ import annotations
 
-from typing import Any
-
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.usage import Reach
@@ -20,6 +18,7 @@ from govmiddleware.protocols.escapes import (
 from govmiddleware.protocols.fields import (
     LARGEST_TOKEN_LIMIT,
     LONGEST_CALLER,
+    Object,
     read,
     read_count,
     read_name,
@@ -79,7 +78,7 @@ class OpenAICompletions(OpenAIRoute):
         refuse_dear_modes(body)
         refuse_other_output_limits(body)
         refuse_fields(body, LIFTING, "it may lift the output limit. Use 'max_tokens'.")
-        read(body, "stream_options", dict[str, Any])
+        read(body, "stream_options", Object)
         prompt = Prompt()
         has_prompt = read(body, "prompt", object) is not None
         given, tokens, prompts = read_texts(body, "prompt") if has_prompt else ([], 0, 1)

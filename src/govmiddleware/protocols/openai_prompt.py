@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from govmiddleware.core.estimate import family_of
+from govmiddleware.core.parts import RawPart
 from govmiddleware.core.refusals import InvalidRequest
-from govmiddleware.core.usage import Usage
+from govmiddleware.core.usage import NO_USAGE, Usage
 from govmiddleware.protocols.fields import bounded_name
 from govmiddleware.protocols.openai_models import reads_typescript
 from govmiddleware.protocols.openai_tools import format_schema, rendered
@@ -35,7 +37,7 @@ class OpenAIPrompt(Prompt):
     def __init__(self, model: str) -> None:
         super().__init__()
         self._model = model
-        self.searches = Usage()
+        self.searches = NO_USAGE
 
     def add_format(self, form: object) -> None:
         """A structured output: its name, description and schema."""
@@ -55,6 +57,7 @@ class OpenAIPrompt(Prompt):
             problem = f"{kind!r} is not supported here: it calls another model, which would go unpriced."
             raise InvalidRequest(problem, param=param)
         self.unknown_parts += 1
+        self._is_singular = True
         if name.startswith("web_search"):
             self.searches += Usage(web_searches=searches_of(tool))
         elif name.startswith("file_search"):
@@ -70,9 +73,14 @@ class ChatPrompt(OpenAIPrompt):
         self._has_tools = False
         self.overhead_tokens = REPLY_TOKENS + self._family.template
 
-    def add_messages(self, messages: list[Any]) -> None:
-        """Raises InvalidRequest where a message is not one."""
-        for index, message in enumerate(messages):
+    def add_messages(self, messages: list[Any], parts: Sequence[RawPart] = ()) -> None:
+        """Raises InvalidRequest where a message is not one.
+
+        Args:
+            messages: those that are known as their Part.
+            parts: what was looked up of each, where that was done.
+        """
+        for index, message in self._unknown(messages, parts):
             if not isinstance(message, dict):
                 raise InvalidRequest("A message must be an object.", param=f"messages[{index}]")
             self.overhead_tokens += MESSAGE_TOKENS
@@ -109,16 +117,19 @@ class ChatPrompt(OpenAIPrompt):
         """The request asks for it."""
         self.overhead_tokens += self._family.thinking
 
-    def add_tools(self, tools: list[dict[str, Any]], *, forced: bool = False) -> None:
-        """Definitions of tools, or of functions as they were before tools. Raises InvalidRequest for one that calls
-        another model.
+    def add_namespace(self, *, forced: bool = False) -> None:
+        """What stands around all definitions.
 
         Args:
             forced: whether one has to be called.
         """
-        if tools and not self._has_tools:
+        if not self._has_tools:
             self._has_tools = True
             self.overhead_tokens += self._family.tools_tokens(forced=forced)
+
+    def add_tools(self, tools: list[dict[str, Any]]) -> None:
+        """Definitions of tools, or of functions as they were before tools. Raises InvalidRequest for one that calls
+        another model."""
         for tool in tools:
             function = tool.get("function", tool)
             if tool.get("type", "function") != "function" or not isinstance(function, dict):

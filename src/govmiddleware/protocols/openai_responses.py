@@ -6,8 +6,6 @@ openai-python 3.54 knows (`types/responses/response_create_params.py`).
 
 from __future__ import annotations
 
-from typing import Any
-
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.refusals import Refusal
@@ -19,12 +17,20 @@ from govmiddleware.protocols.escapes import (
     refuse_dear_modes,
     refuse_other_output_limits,
 )
-from govmiddleware.protocols.fields import LARGEST_TOKEN_LIMIT, read, read_count, refuse_fields
+from govmiddleware.protocols.fields import (
+    LARGEST_TOKEN_LIMIT,
+    Elements,
+    Object,
+    read,
+    read_count,
+    refuse_fields,
+)
 from govmiddleware.protocols.models import OTHER_MODELS, read_model
 from govmiddleware.protocols.openai_base import OpenAIRoute
 from govmiddleware.protocols.openai_responses_prompt import ResponsesPrompt
 from govmiddleware.protocols.openai_responses_reader import JsonReader, StreamReader
 from govmiddleware.protocols.openai_user import read_user
+from govmiddleware.protocols.prompt import read_history
 
 OUTPUT_LIMIT = "max_output_tokens"
 
@@ -70,11 +76,15 @@ SETTINGS = frozenset(
 )  # fmt: skip
 """Fields that steer and are not said. What is neither here nor judged is counted as if it were prompt."""
 
+_KNOWN = JUDGED | SETTINGS
+
 
 class OpenAIResponses(OpenAIRoute):
     """The WireProtocol `openai.responses`."""
 
     name = "openai.responses"
+    history = "input"
+    preamble = ("instructions", "tools")
 
     def recognises(self, method: str, path: str) -> bool:
         return method == "POST" and path.endswith("/responses")
@@ -86,17 +96,20 @@ class OpenAIResponses(OpenAIRoute):
         refuse_other_output_limits(body, own=OUTPUT_LIMIT)
         refuse_fields(body, REPEATED_OUTPUT, f"it may lift the output limit. Use '{OUTPUT_LIMIT}'.")
         prompt = ResponsesPrompt(model)
-        prompt.add_instructions(read(body, "instructions", object))
-        reasoning = read(body, "reasoning", dict[str, Any]) or {}
-        prompt.add_input(read(body, "input", object), all_turns=reasoning.get("context") == "all_turns")
-        prompt.add_tools(read(body, "tools", list[Any]) or [])
-        form = (read(body, "text", dict[str, Any]) or {}).get("format")
+        prompt.add_field(body, "instructions", object, prompt.add_instructions)
+        reasoning = read(body, "reasoning", Object) or {}
+        given = read_history(body, "input") if "input" in body.parts else read(body, "input", object)
+        all_turns = reasoning.get("context") == "all_turns"
+        prompt.add_input(given, body.parts.get("input", ()), all_turns=all_turns)
+        if prompt.add_field(body, "tools", Elements, prompt.add_tools):
+            prompt.add_namespace()
+        form = (read(body, "text", Object) or {}).get("format")
         if isinstance(form, dict) and "schema" in form:
             prompt.add_format(form)
         _add_what_is_elsewhere(body, prompt)
         if reasoning.get("mode") not in (None, "standard"):
             prompt.unknown_parts += 1  # it asks itself more than once
-        prompt.add_unknown_fields(body, JUDGED | SETTINGS)
+        prompt.add_unknown_fields(body, _KNOWN)
         hides = prompt.has_hosted_tools or any(read(body, name, object) for name in HIDING)
         return RequestInfo(
             model=model,
@@ -104,6 +117,9 @@ class OpenAIResponses(OpenAIRoute):
             output_tokens=read_count(body, OUTPUT_LIMIT, least=1, most=LARGEST_TOKEN_LIMIT),
             overhead_tokens=prompt.overhead_tokens,
             texts=prompt.texts,
+            known_tokens=prompt.known_tokens,
+            known_bytes=prompt.known_bytes,
+            new_parts=prompt.new_parts,
             unknown_parts=prompt.unknown_parts,
             user=read_user(body),
             hides_output=True if hides else None,

@@ -5,13 +5,16 @@ Source: openai-python 3.54, `types/responses/response_input_item_param.py`; the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from govmiddleware.core.estimate import family_of
+from govmiddleware.core.parts import RawPart
 from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.protocols.openai_models import forgets_reasoning, reads_typescript, seals_reasoning
 from govmiddleware.protocols.openai_prompt import OpenAIPrompt
 from govmiddleware.protocols.openai_tools import rendered
+from govmiddleware.protocols.prompt import last_turn
 
 MESSAGE_TOKENS = 4
 REPLY_TOKENS = 2
@@ -58,26 +61,31 @@ class ResponsesPrompt(OpenAIPrompt):
             self.overhead_tokens += MESSAGE_TOKENS
             self.add(instructions)
 
-    def add_input(self, given: object, *, all_turns: bool = False) -> None:
+    def add_input(self, given: object, parts: Sequence[RawPart] = (), *, all_turns: bool = False) -> None:
         """A string or a list of items. Raises InvalidRequest for anything else.
 
         Args:
+            given: of a list, the items that are known as their Part.
+            parts: what was looked up of each item, where that was done.
             all_turns: whether the reasoning of earlier turns is kept.
         """
         if not isinstance(given, str | list | None):
             raise InvalidRequest("'input' must be a string or a list of items.", param="input")
         items = [given] if isinstance(given, str) else given or []
         forgets = forgets_reasoning(self._model) and not all_turns
-        turn = _last_turn(items) if forgets else 0
-        for place, item in enumerate(items):
+        turn = last_turn(items, _opens_turn) if forgets else 0
+        for place, item in self._unknown(items, parts, _opens_turn):
             self._add_item(item, place, is_forgotten=place < turn)
+
+    def add_namespace(self) -> None:
+        """What stands around all definitions of tools."""
+        if not self._has_tools:
+            self._has_tools = True
+            self.overhead_tokens += self._tools_tokens
 
     def add_tools(self, tools: list[Any], param: str = "tools") -> None:
         """Definitions of tools. Of those that the provider runs, what they find becomes prompt. Raises InvalidRequest
         for one that calls another model."""
-        if tools and not self._has_tools:
-            self._has_tools = True
-            self.overhead_tokens += self._tools_tokens
         pending = list(tools)
         while pending:
             tool = pending.pop()
@@ -92,6 +100,7 @@ class ResponsesPrompt(OpenAIPrompt):
         if isinstance(item, dict):
             kind = item.get("type")
             if kind == "reasoning":
+                self._is_singular = forgets_reasoning(self._model)
                 if not is_forgotten:
                     self._add_reasoning(item)
                 return
@@ -140,6 +149,9 @@ class ResponsesPrompt(OpenAIPrompt):
             part = {name: member for name, member in part.items() if name not in elsewhere}
         if isinstance(tools, list):
             self.overhead_tokens += LATE_TOOLS_TOKENS
+            if tools:
+                self._is_singular = True  # what stands around tools is said once
+                self.add_namespace()
             self.add_tools(tools, "input")
             part = {name: member for name, member in part.items() if name != "tools"}
         return super()._said(part)
@@ -156,13 +168,9 @@ def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _last_turn(items: list[Any]) -> int:
-    """Where the turn at hand begins: at what the user said last."""
-    for place in range(len(items) - 1, -1, -1):
-        item = items[place]
-        if isinstance(item, str) or (isinstance(item, dict) and item.get("role") == "user"):
-            return place
-    return 0
+def _opens_turn(item: object) -> bool:
+    """Whether the user says it."""
+    return isinstance(item, str) or (isinstance(item, dict) and item.get("role") == "user")
 
 
 def _rendered(tool: dict[str, Any]) -> str | None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from govmiddleware.core.body import RequestBody
-from govmiddleware.protocols.fields import LONGEST_CALLER, bounded_name, read, read_name
+from govmiddleware.protocols.fields import LONGEST_CALLER, Object, bounded_name, read, read_name
 
 
 def read_user(body: RequestBody) -> str | None:
@@ -13,6 +11,6 @@ def read_user(body: RequestBody) -> str | None:
     named = read_name(body, "safety_identifier", LONGEST_CALLER) or read_name(body, "user", LONGEST_CALLER)
     if named is not None:
         return named
-    metadata = read(body, "metadata", dict[str, Any]) or {}
+    metadata = read(body, "metadata", Object) or {}
     user = metadata.get("user_id")
     return bounded_name(user, "metadata.user_id", LONGEST_CALLER) if isinstance(user, str) else None

@@ -6,14 +6,19 @@ field that we do not know but the upstream does.
 
 from __future__ import annotations
 
-from collections.abc import Container
-from typing import Any
+from collections.abc import Callable, Container, Iterator, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
 from govmiddleware.core.body import RequestBody
+from govmiddleware.core.parts import NewPart, Part, RawPart
 from govmiddleware.core.refusals import InvalidRequest
+from govmiddleware.protocols.escapes import asks_for_an_hour
+from govmiddleware.protocols.fields import decode, read
 from govmiddleware.protocols.inline_media import file_text, file_tokens
+
+T = TypeVar("T")
 
 _MARKS = frozenset(
     {
@@ -57,24 +62,111 @@ def searches_of(tool: dict[str, Any]) -> int:
     return most if isinstance(most, int) and 0 <= most < MOST_SEARCHES else SEARCHES
 
 
+def read_history(body: RequestBody, name: str) -> list[Any] | None:
+    """The elements of an array, those that are known as their Part; None where it is absent or null. Raises
+    InvalidRequest."""
+    parts = body.parts.get(name)
+    if parts is None:
+        return read(body, name, list[Any])
+    return [
+        decode(part.raw, object, f"{name}[{place}]") if part.known is None else part.known
+        for place, part in enumerate(parts)
+    ]
+
+
+def last_turn(elements: Sequence[Any], opens_turn: Callable[[Any], bool]) -> int:
+    """Where the turn at hand begins, in a history as `read_history` has it."""
+    for place in range(len(elements) - 1, -1, -1):
+        element = elements[place]
+        if element.opens_turn if isinstance(element, Part) else opens_turn(element):
+            return place
+    return 0
+
+
 class Prompt:
     """Collects what one request puts before the model.
 
     Attributes:
+        texts: those to be counted.
         unknown_parts: those whose size does not show.
         overhead_tokens: of what is no text.
+        known_tokens, known_bytes: of the texts in parts that were read before.
+        new_parts: those to be remembered.
+        caches_for_an_hour: whether a part that was looked up may ask for that.
     """
 
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.unknown_parts = 0
         self.overhead_tokens = 0
+        self.known_tokens = self.known_bytes = 0
+        self.new_parts: list[NewPart] = []
+        self.caches_for_an_hour = False
         self._has_files = False
+        self._is_singular = False
+        """Whether what is being read adds more than a Part says, or not the same everywhere."""
 
     @property
     def has_media(self) -> bool:
         """Whether there are pictures, sounds or documents in it, or may be."""
         return self._has_files or self.unknown_parts > 0
+
+    def add_field(self, body: RequestBody, name: str, kind: type[T], add: Callable[[T], None]) -> bool:
+        """One field by `add`, unless its part is known. Returns whether it says anything. Raises InvalidRequest."""
+        [part] = body.parts.get(name, (None,))
+        if part is not None and part.known is not None:
+            self._add_known(part.known)
+            return True
+        value = read(body, name, kind)
+        if value is None:
+            return False
+        with_part = self._begin()
+        add(value)
+        if part is not None:
+            self._learn(part, with_part)
+        return bool(value)
+
+    def _unknown(
+        self,
+        elements: Sequence[Any],
+        parts: Sequence[RawPart],
+        opens_turn: Callable[[Any], bool] = lambda element: False,
+    ) -> Iterator[tuple[int, Any]]:
+        """Those elements of an array that have to be read, with their places. What is added until the next one is
+        asked for is theirs."""
+        for place, element in enumerate(elements):
+            if isinstance(element, Part):
+                self._add_known(element)
+                continue
+            begun = self._begin()
+            yield place, element
+            if parts:
+                self._learn(parts[place], begun, opens_turn=opens_turn(element))
+
+    def _add_known(self, part: Part) -> None:
+        self.known_tokens += part.tokens
+        self.known_bytes += part.text_bytes
+        self.overhead_tokens += part.overhead_tokens
+        self.unknown_parts += part.unknown_parts
+        self._has_files |= part.has_files
+        self.caches_for_an_hour |= part.caches_for_an_hour
+
+    def _begin(self) -> tuple[int, int, int, bool]:
+        """Where the next part begins."""
+        begun = len(self.texts), self.overhead_tokens, self.unknown_parts, self._has_files
+        self._has_files = self._is_singular = False
+        return begun
+
+    def _learn(self, raw: RawPart, begun: tuple[int, int, int, bool], *, opens_turn: bool = False) -> None:
+        """What was added since is of this part."""
+        start, overhead, unknown, had_files = begun
+        caches = asks_for_an_hour(raw.raw)
+        if raw.key is not None and not self._is_singular:
+            added = self.overhead_tokens - overhead, self.unknown_parts - unknown
+            part = Part(0, 0, *added, self._has_files, caches, opens_turn)
+            self.new_parts.append(NewPart(raw.key, start, len(self.texts), part))
+        self._has_files |= had_files
+        self.caches_for_an_hour |= caches
 
     def add_file(self, tokens: int | None) -> None:
         """A file of so many tokens, or of a size that does not show."""
@@ -107,9 +199,9 @@ class Prompt:
 
     def add_unknown_fields(self, body: RequestBody, known: Container[str]) -> None:
         """All fields of a request that are none of `known`."""
-        for name in body.names():
+        for name, raw in body.fields.items():
             if name not in known:
-                self.add_unknown(body.raw(name) or b"")
+                self.add_unknown(raw)
 
     def add_plain(self, texts: list[str], message_tokens: int) -> None:
         """Messages that are nothing but a role and a text (see `large_json.plain_texts`)."""

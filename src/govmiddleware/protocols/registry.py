@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.paths import folded
@@ -123,11 +124,21 @@ def recognise(method: str, path: str, *, in_app: bool = False) -> WireProtocol |
     Args:
         in_app: leaves out Ollama's paths, such as `/api/chat`, which many apps have for routes of their own.
     """
+    # Those that have models in them are many, and long ones would fill the memory.
+    find = _remembered if len(path) <= _LONGEST_REMEMBERED else _recognise
+    return find(method, path, in_app)
+
+
+def _recognise(method: str, path: str, in_app: bool) -> WireProtocol | None:
     method, path = method.upper(), folded(path)
     for protocol in PROTOCOLS:
         if protocol.recognises(method, path) and not (in_app and protocol in _OLLAMAS):
             return protocol
     return None
+
+
+_LONGEST_REMEMBERED = 256
+_remembered = lru_cache(maxsize=1024)(_recognise)
 
 
 def costs_nothing(method: str, path: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from govmiddleware.core.body import RequestBody
 
 
@@ -13,6 +15,8 @@ class Route:
     takes_forms = False
     is_batch = False
     key_in_query = False
+    history: str | None = None
+    preamble: Sequence[str] = ()
 
     def bound_output(self, body: RequestBody, tokens: int) -> None:
         """There is no output to bound."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Self
+
+from msgspec.structs import replace
 
 from govmiddleware.app import Governance
 from govmiddleware.core.call import Call, Progress

@@ -20,7 +20,7 @@ from govmiddleware.core.call import Call, Settlement
 from govmiddleware.core.charge import Charge
 from govmiddleware.core.estimate import input_bound
 from govmiddleware.core.ports import RequestInfo
-from govmiddleware.core.usage import Usage
+from govmiddleware.core.usage import NO_USAGE, Usage
 from govmiddleware.metrics import Metrics
 
 CALIBRATION_SECONDS = 5.0
@@ -151,15 +151,19 @@ class Calibrator:
         return found
 
     def _workspace(self, name: str) -> _Workspace:
-        found = self._workspaces.setdefault(name, _Workspace(0))
+        found = self._workspaces.get(name)
+        if found is None:
+            found = self._workspaces[name] = _Workspace(0)
         found.used = self._clock()
         return found
 
 
 def _is_plain(info: RequestInfo) -> bool:
     """Whether its estimate was counted from its texts alone."""
-    has_unread = info.unknown_parts or info.input_tokens or info.reach.media
-    return not has_unread and info.reach.beside_tokens == Usage()
+    if info.unknown_parts or info.input_tokens or info.reach.media:
+        return False
+    beside = info.reach.beside_tokens
+    return beside is NO_USAGE or beside == NO_USAGE
 
 
 def _has_others(usage: Usage) -> bool:
@@ -171,7 +175,7 @@ def _has_others(usage: Usage) -> bool:
 def _most(info: RequestInfo) -> int:
     """No tokenizer makes more tokens than there are bytes."""
     in_bytes = sum(len(text.encode(errors="surrogatepass")) for text in info.texts)
-    return info.overhead_tokens + in_bytes
+    return info.overhead_tokens + info.known_bytes + in_bytes
 
 
 def _field(kind: Kind) -> str:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
+import msgspec
+
+from govmiddleware.core.body import RequestBody
 from govmiddleware.core.count_memory import CountMemory
-from govmiddleware.core.tokens import count_each, count_tokens, encoding_for, is_loaded
+from govmiddleware.core.parts import Part, RawPart
+from govmiddleware.core.ports import RequestInfo, WireProtocol
+from govmiddleware.core.tokens import count_each, encoding_for, is_loaded
 from govmiddleware.metrics import Metrics
 from govmiddleware.services.turns import compute
 
@@ -15,7 +20,15 @@ _INLINE_TEXTS = 500
 """Up to here counting takes about a millisecond; handing it to a thread would cost more than it saves."""
 
 _LEAST_REMEMBERED = 256
-"""Characters. To count a shorter text costs little more than to look it up."""
+"""Characters of a text, or bytes of a part. To count a shorter one costs little more than to look it up."""
+
+_MOST_PARTS = 65_536
+"""Remembered by one process beside the texts: about 20 MB."""
+
+_BYTES_A_COMMA = 8
+"""Where there are more, an array may have so many elements that to cut it into them takes long."""
+
+_array = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class TokenCounter:
@@ -26,31 +39,96 @@ class TokenCounter:
     """
 
     def __init__(self, metrics: Metrics | None = None) -> None:
-        self._memory = CountMemory()
-        self._metrics = metrics
+        self._texts: CountMemory[int] = CountMemory()
+        self._parts: CountMemory[Part] = CountMemory(_MOST_PARTS)
+        self._counted = self._known = None
+        if metrics is not None:
+            self._counted, self._known = map(metrics.counted_characters.labels, ("counter", "memory"))
+
+    def look_up(
+        self, body: RequestBody, protocol: WireProtocol, *, path: str, query: bytes, workspace: str = ""
+    ) -> int:
+        """Fill `RequestBody.parts`; returns how many bytes of the body are left to be read. Takes a millisecond for
+        a megabyte."""
+        named = body.raw("model") or b""
+        context = "\n".join((protocol.name, path, query.decode("latin-1"), named.decode("utf-8", "replace")))
+        found: dict[str, Sequence[RawPart]] = {}
+        unknown = len(body)
+        for name in filter(None, (protocol.history, *protocol.preamble)):
+            raw = body.raw(name)
+            if raw is None or len(raw) < _LEAST_REMEMBERED:
+                continue
+            raws = _elements(raw) if name == protocol.history else [raw]
+            if raws is None or len(raws) * _LEAST_REMEMBERED > len(raw):
+                continue
+            long = [each for each in raws if len(each) >= _LEAST_REMEMBERED]
+            keys = self._parts.keys(long, f"{name}\n{context}")
+            looked_up = zip(long, keys, self._parts.recall(workspace, keys), strict=True)
+            found[name] = parts = list(_in_order(raws, map(RawPart._make, looked_up)))
+            unknown -= sum(len(part.raw) for part in parts if part.known is not None)
+        body.parts = found
+        return unknown
+
+    async def count_prompt(self, info: RequestInfo, *, workspace: str = "") -> int:
+        """The tokens of all of a request's texts. Its parts are remembered."""
+        counts = await self._count_each(info.texts, info.model, workspace)
+        new = []
+        for key, start, end, part in info.new_parts:
+            text_bytes = sum(map(_utf8_bytes, info.texts[start:end]))
+            new.append((key, part._replace(tokens=sum(counts[start:end]), text_bytes=text_bytes)))
+        if new:
+            self._parts.remember(workspace, new)
+        return info.known_tokens + sum(counts)
 
     async def count(self, texts: Sequence[str], model: str, *, workspace: str = "") -> int:
         """The tokens of `texts` in the encoding of `model`; long ones are remembered for the workspace."""
-        encoding = encoding_for(model)
-        work = partial(self._count, texts, encoding, workspace)
-        is_short = sum(map(len, texts)) <= _INLINE_CHARACTERS and len(texts) <= _INLINE_TEXTS
-        return work() if is_short and is_loaded(encoding) else await compute(work)
+        return sum(await self._count_each(texts, model, workspace))
 
-    def _count(self, texts: Sequence[str], encoding: str, workspace: str) -> int:
+    async def _count_each(self, texts: Sequence[str], model: str, workspace: str) -> list[int]:
+        if not texts:
+            return []
+        encoding = encoding_for(model)
+        is_short = sum(map(len, texts)) <= _INLINE_CHARACTERS and len(texts) <= _INLINE_TEXTS
+        if is_short and is_loaded(encoding):
+            return self._counts(texts, encoding, workspace)
+        return await compute(partial(self._counts, texts, encoding, workspace))
+
+    def _counts(self, texts: Sequence[str], encoding: str, workspace: str) -> list[int]:
         long = [text for text in texts if len(text) >= _LEAST_REMEMBERED]
         if not long:
-            return count_tokens(texts, encoding=encoding)
-        short = [text for text in texts if len(text) < _LEAST_REMEMBERED]
-        keys = self._memory.keys(long, encoding)
-        known = self._memory.recall(workspace, keys)
+            return count_each(texts, encoding=encoding)
+        keys = self._texts.keys(long, encoding)
+        known = self._texts.recall(workspace, keys)
         new = {key: text for key, text, count in zip(keys, long, known, strict=True) if count is None}
-        counts = dict(zip(new, count_each(list(new.values()), encoding=encoding), strict=True))
-        self._memory.remember(workspace, counts.items())
+        short = [text for text in texts if len(text) < _LEAST_REMEMBERED]
+        counted = count_each([*new.values(), *short], encoding=encoding)
+        counts = dict(zip(new, counted, strict=False))
+        self._texts.remember(workspace, counts.items())
         self._tell(sum(map(len, long)), sum(map(len, new.values())))
-        total = sum(counts[key] if count is None else count for key, count in zip(keys, known, strict=True))
-        return total + count_tokens(short, encoding=encoding)
+        of_long = (counts[key] if count is None else count for key, count in zip(keys, known, strict=True))
+        of_short = iter(counted[len(new) :])
+        return [next(of_long if len(text) >= _LEAST_REMEMBERED else of_short) for text in texts]
 
     def _tell(self, seen: int, counted: int) -> None:
-        if self._metrics is not None:
-            self._metrics.counted_characters.labels("counter").inc(counted)
-            self._metrics.counted_characters.labels("memory").inc(seen - counted)
+        if self._counted is not None and self._known is not None:
+            self._counted.inc(counted)
+            self._known.inc(seen - counted)
+
+
+def _elements(raw: bytes) -> list[bytes] | None:
+    """Those of an array; None for what is none, and for one that may have very many."""
+    if not raw.startswith(b"[") or raw.count(b",") * _BYTES_A_COMMA > len(raw):
+        return None
+    try:
+        return [bytes(each) for each in _array.decode(raw)]
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def _in_order(raws: Sequence[bytes], long: Iterator[RawPart]) -> Iterator[RawPart]:
+    """All parts, the short ones between those that were looked up."""
+    return (next(long) if len(raw) >= _LEAST_REMEMBERED else RawPart(raw, None, None) for raw in raws)
+
+
+def _utf8_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))

@@ -36,6 +36,7 @@ def events_of(call: Call, holds: Sequence[Hold], states: Sequence[CounterState])
             request_id=call.request_id,
         )
         for hold, state in zip(holds, states, strict=True)
+        if state.crossings
         for crossing in state.crossings
         for limit in hold.limits
         if limit.name == crossing.limit
@@ -43,24 +44,26 @@ def events_of(call: Call, holds: Sequence[Hold], states: Sequence[CounterState])
 
 
 def _evaluation(limit: Limit, hold: Hold, state: CounterState) -> Evaluation:
-    projected = state.consumed + state.reserved + state.asked
+    taken, asked = state.consumed + state.reserved, state.asked
     is_clock = limit.meter is Meter.WALL_CLOCK
-    counts = is_clock or state.asked > 0  # what costs nothing passes
-    raised, overrides = _raised(limit, hold, state)
-    room = max(0, limit.hard - state.consumed - state.reserved) + raised
-    blocks = counts and (state.asked >= room if is_clock else state.asked > room)
-    warns = counts and limit.soft is not None and projected >= limit.soft
-    decision = Decision.BLOCK if blocks else Decision.WARN if warns else Decision.ALLOW
+    raised, overrides = _raised(limit, hold, state) if hold.raises else (0, ())
+    decision, frees_in_ms = Decision.ALLOW, None
+    if asked > 0 or is_clock:  # what costs nothing passes
+        room = max(0, limit.hard - taken) + raised
+        if asked > room or (is_clock and asked == room):
+            decision, frees_in_ms = Decision.BLOCK, state.frees_in_ms
+        elif limit.soft is not None and taken + asked >= limit.soft:
+            decision = Decision.WARN
     return Evaluation(
-        limit=limit,
-        value=hold.counter.value,
-        consumed=state.consumed,
-        reserved=state.reserved,
-        projected=projected,
-        decision=decision,
-        frees_in_ms=state.frees_in_ms if blocks else None,
-        raised=raised,
-        overrides=overrides,
+        limit,
+        hold.counter.value,
+        state.consumed,
+        state.reserved,
+        taken + asked,
+        decision,
+        frees_in_ms,
+        raised,
+        overrides,
     )
 
 

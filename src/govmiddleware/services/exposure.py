@@ -11,7 +11,7 @@ class Exposure:
     in slices, of what they may use at most less what is reserved."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self._gauge = metrics.overspend_bound
+        self._gauge = metrics.overspend_bound.labels()
         self._open: dict[str, int] = {}
         self._total = 0
 
@@ -29,4 +29,4 @@ class Exposure:
             self._open[call.request_id] = amount
         if amount != before:
             self._total += amount - before
-            self._gauge.set(self._total / 1e9)
+            self._gauge.value = self._total / 1e9

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import msgspec
+from msgspec.structs import replace
 
 from govmiddleware.core.limits import Hold, Limit, Mode, Raise
 from govmiddleware.core.registries import RaiseStore

@@ -94,8 +94,23 @@ def decode(raw: bytes) -> Record:
 
 def outcome_record(call: Call, charge: Charge, reservation_id: str, *, price_version: str | None) -> Record:
     """The one record of a settled request."""
+    return _outcome_record(call, charge, reservation_id, call.reserved, price_version)
+
+
+def expired_record(
+    call: Call, reservation_id: str, reserved: Bound | None, *, price_version: str | None
+) -> Record:
+    """What is journaled if nobody comes back to settle: as reserved."""
+    charge = charge_as_bound(reserved, Settlement.EXPIRED, Outcome.EXPIRED)
+    return _outcome_record(call, charge, reservation_id, reserved, price_version)
+
+
+def _outcome_record(
+    call: Call, charge: Charge, reservation_id: str, reserved: Bound | None, price_version: str | None
+) -> Record:
     return _record(
         call,
+        reserved,
         kind="outcome",
         reservation_id=reservation_id,
         usage=charge.usage,
@@ -106,14 +121,6 @@ def outcome_record(call: Call, charge: Charge, reservation_id: str, *, price_ver
     )
 
 
-def expired_record(
-    call: Call, reservation_id: str, reserved: Bound | None, *, price_version: str | None
-) -> Record:
-    """What is journaled if nobody comes back to settle: as reserved."""
-    charge = charge_as_bound(reserved, Settlement.EXPIRED, Outcome.EXPIRED)
-    return outcome_record(call, charge, reservation_id, reserved, price_version=price_version)
-
-
 def correction_record(
     call: Call, charge: Charge, reservation: Reservation, *, price_version: str | None
 ) -> Record:
@@ -121,6 +128,7 @@ def correction_record(
     expired = charge_as_bound(reservation.left, Settlement.EXPIRED, Outcome.EXPIRED)
     return _record(
         call,
+        call.reserved,
         kind="correction",
         reservation_id=reservation.id,
         usage=charge.usage - expired.usage,
@@ -151,7 +159,7 @@ def deployment_record(record: Record) -> Record:
 
 def refusal_record(call: Call, refusal: Refusal) -> Record:
     """A refused request. It consumed nothing."""
-    return _record(call, kind="refusal", outcome=refusal.code, refused=1)
+    return _record(call, call.reserved, kind="refusal", outcome=refusal.code, refused=1)
 
 
 def summary_record(workspace: str, refused: int) -> Record:
@@ -176,6 +184,7 @@ def sums_of(record: Record) -> Sums:
 
 def _record(
     call: Call,
+    reserved: Bound | None,
     *,
     kind: str,
     outcome: str,
@@ -187,7 +196,6 @@ def _record(
     refused: int = 0,
 ) -> Record:
     principal, attribution, bound = call.require_principal(), call.attribution, call.bound
-    reserved = bound if call.reserved_output is None else call.reserved
     return Record(
         kind=kind,
         request_id=call.request_id,
@@ -230,35 +238,23 @@ def _record(
 
 def _recorded(evaluation: Evaluation) -> RecordedEvaluation:
     limit = evaluation.limit
-    if limit.meter is Meter.COST_USD:
-        return RecordedEvaluation(
-            limit.name,
-            evaluation.value,
-            usd_text(evaluation.consumed),
-            usd_text(evaluation.reserved),
-            usd_text(evaluation.projected),
-            _value_shown(limit.hard),
-            evaluation.decision,
-            None if limit.soft is None else _value_shown(limit.soft),
-            limit.mode,
-            list(evaluation.overrides),
-        )
+    shown, value_shown = (usd_text, _limits_shown) if limit.meter is Meter.COST_USD else (int, int)
     return RecordedEvaluation(
-        limit.name,
-        evaluation.value,
-        evaluation.consumed,
-        evaluation.reserved,
-        evaluation.projected,
-        limit.hard,
-        evaluation.decision,
-        limit.soft,
-        limit.mode,
-        list(evaluation.overrides),
+        limit=limit.name,
+        value=evaluation.value,
+        consumed=shown(evaluation.consumed),
+        reserved=shown(evaluation.reserved),
+        projected=shown(evaluation.projected),
+        hard=value_shown(limit.hard),
+        decision=evaluation.decision,
+        soft=None if limit.soft is None else value_shown(limit.soft),
+        mode=limit.mode,
+        overrides=list(evaluation.overrides),
     )
 
 
-_value_shown = lru_cache(1024)(usd_text)
-"""Of limits, of which there are few."""
+_limits_shown = lru_cache(1024)(usd_text)
+"""Of limits there are few."""
 
 
 def amount_shown(meter: Meter, amount: int) -> int | str:

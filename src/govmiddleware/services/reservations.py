@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from types import TracebackType
 
 from govmiddleware.core.call import Call, Reservation
 from govmiddleware.core.demand import NOTHING, growth
 from govmiddleware.core.events import LimitEvent
-from govmiddleware.core.limits import Hold, Limit, holds_for
+from govmiddleware.core.limits import Hold, Limit, holds_for, known_from_headers
 from govmiddleware.core.ports import Ledger, Output, Step
 from govmiddleware.core.refusals import BudgetExhausted, LimitRefusal, RateLimited, Refusal
 from govmiddleware.errors import StoreUnavailable
@@ -89,11 +90,8 @@ class Reservations:
             ledger, upkeep, watch, metrics, price_version=price_version, calibrator=calibrator
         )
 
-    @asynccontextmanager
-    async def hold(
-        self, call: Call, limits: Iterable[Limit], *, in_slices: bool = False
-    ) -> AsyncIterator[None]:
-        """Hold what `limits` ask of the call while the body of the `async with` runs.
+    def hold(self, call: Call, limits: Iterable[Limit], *, in_slices: bool = False) -> Held:
+        """Hold what `limits` ask of the call while the body of an `async with` runs.
 
         The first hold of a call opens its reservation, and settles or releases it at the end, however
         the end comes, unless `Call.conclude` did so before; further ones extend it. Where the limits have not
@@ -106,22 +104,41 @@ class Reservations:
         Raises a Refusal where the answer is no: a LimitRefusal, Unauthenticated for a revoked API token,
         Unavailable for a store that does not answer.
         """
-        limits = tuple(limits)
+        return Held(self, call, limits, in_slices)
+
+    def defer(self, call: Call, limits: Iterable[Limit]) -> Deferred:
+        """Leave the opening to a `hold` inside, which saves a trip to the store: that takes these limits too.
+
+        A call that is refused before it comes there is held against those that are known from its headers first,
+        as if it had been at once: their refusal answers then, and that of a revoked API token.
+        """
+        return Deferred(self, call, limits)
+
+    async def check(self, call: Call, limits: Iterable[Limit]) -> None:
+        """Hold those limits that are known from the call's headers, and release them again. Raises as `hold`."""
+        reservation = await self._open(call, known_from_headers(tuple(limits)), in_slices=False)
+        await self._upkeep.finish(self._conclusion.release(call, reservation))
+
+    async def enter(self, call: Call, limits: tuple[Limit, ...], *, in_slices: bool) -> Reservation | None:
+        """Take the holds of a `Held`. Returns the reservation where it was opened here."""
+        call.is_deferred = False
         if call.reservation is not None:
             await self._take_or_wait(call, call.reservation, limits, Step.EXTEND, in_slices)
-            yield
-            return
+            return None
         reservation = await self._open(call, limits, in_slices)
-        call.conclude = lambda: self._upkeep.finish(self._conclusion.conclude(call, reservation))
-        ended: BaseException | None = None
-        try:
-            yield
-        except BaseException as error:
-            ended = error
-            raise
-        finally:
-            await self._upkeep.finish(self._conclusion.conclude(call, reservation, ended))
-            self._exposure.ended(call)
+        call.conclude = partial(self._conclude, call, reservation)
+        return reservation
+
+    async def leave(self, call: Call, reservation: Reservation, error: BaseException | None) -> None:
+        """The end of the call, by `error` where it was ended by one."""
+        await self._conclude(call, reservation, error)
+        self._exposure.ended(call)
+
+    async def _conclude(
+        self, call: Call, reservation: Reservation, error: BaseException | None = None
+    ) -> None:
+        if reservation.open:
+            await self._upkeep.finish(self._conclusion.conclude(call, reservation, error))
 
     async def _open(self, call: Call, limits: tuple[Limit, ...], in_slices: bool) -> Reservation:
         reservation = Reservation(call.request_id, call.require_principal().workspace)
@@ -173,12 +190,14 @@ class Reservations:
         in_slices: bool,
     ) -> None:
         demand = call.demand or NOTHING
-        already = {*reservation.counters(), *call.counted_by_parent()}
-        holds = [
-            hold
-            for hold in holds_for(limits, call.subject(), demand.amounts())
-            if hold.counter not in already and not (hold.counter.is_shadow and call.would_refuse)
-        ]
+        holds = holds_for(limits, call.subject(), demand.amounts())
+        if reservation.parts or call.parent or call.would_refuse:
+            already = {*reservation.counters(), *call.counted_by_parent()}
+            holds = [
+                hold
+                for hold in holds
+                if hold.counter not in already and not (hold.counter.is_shadow and call.would_refuse)
+            ]
         if step is Step.EXTEND and not holds and call.demand is None:
             return  # a call with a demand leaves it in the store all the same, for the case of a crash
         wanted = demand.output
@@ -240,3 +259,49 @@ class Reservations:
 
     def _raised(self, holds: Sequence[Hold], reservation: Reservation) -> Sequence[Hold]:
         return self._raises.applied(holds, reservation.workspace) if self._raises else holds
+
+
+class Held:
+    """An `async with` around a call; see `Reservations.hold`."""
+
+    __slots__ = ("_call", "_in_slices", "_limits", "_opened", "_reservations")
+
+    def __init__(
+        self, reservations: Reservations, call: Call, limits: Iterable[Limit], in_slices: bool
+    ) -> None:
+        self._reservations = reservations
+        self._call = call
+        self._limits = limits
+        self._in_slices = in_slices
+        self._opened: Reservation | None = None
+
+    async def __aenter__(self) -> None:
+        limits = tuple(self._limits)
+        self._opened = await self._reservations.enter(self._call, limits, in_slices=self._in_slices)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._opened is not None:
+            await self._reservations.leave(self._call, self._opened, error)
+
+
+class Deferred:
+    """An `async with` around a call; see `Reservations.defer`."""
+
+    __slots__ = ("_call", "_limits", "_reservations")
+
+    def __init__(self, reservations: Reservations, call: Call, limits: Iterable[Limit]) -> None:
+        self._reservations = reservations
+        self._call = call
+        self._limits = limits
+
+    async def __aenter__(self) -> None:
+        self._call.is_deferred = True
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        was_deferred, self._call.is_deferred = self._call.is_deferred, False
+        if was_deferred and isinstance(error, Refusal):
+            await self._reservations.check(self._call, self._limits)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from govmiddleware.core.call import Call, Progress, Reading, Settlement
 from govmiddleware.core.charge import Charge, Outcome

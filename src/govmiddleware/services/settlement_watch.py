@@ -40,7 +40,7 @@ _CLOCKS_APART_SECONDS = 10.0
 """By how much a failover may move the clock that the journal's ids are made by."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SentSettlement:
     """What the ledger was asked to settle for one call.
 

@@ -48,6 +48,7 @@ class Upkeep:
     ) -> None:
         self._ledger = ledger
         self._metrics = metrics
+        self._gauge = metrics.open_reservations.labels()
         self._lease_seconds = lease_seconds
         self._turn_ms = max(1, round(_TURN * sweep_seconds * 1000))
         self._open: dict[str, _Open] = {}
@@ -78,16 +79,17 @@ class Upkeep:
             task.cancel()
         await asyncio.gather(*self._loops, *self._tasks, return_exceptions=True)
         self._loops = []
+        self._metrics.share()
 
     def opened(self, reservation: Reservation) -> None:
         """Renew its lease until it is closed."""
         now = time.monotonic()
         self._open[reservation.id] = _Open(reservation, opened=now, renewed=now)
-        self._metrics.open_reservations.set(len(self._open))
+        self._gauge.value = len(self._open)
 
     def closed(self, reservation: Reservation) -> None:
         self._open.pop(reservation.id, None)
-        self._metrics.open_reservations.set(len(self._open))
+        self._gauge.value = len(self._open)
 
     def oldest_seconds(self) -> float:
         """For how long the oldest reservation has been open; 0 where none is."""
@@ -128,7 +130,7 @@ class Upkeep:
                     logger.warning("the store did not take a settlement, sending it again: %s", error)
             logger.error("a settlement was given up; its reservation will be swept as reserved")
         finally:
-            self._metrics.unsent_writes.dec()
+            self._metrics.unsent_writes.inc(-1)
             if reservation is not None:
                 self.closed(reservation)
 

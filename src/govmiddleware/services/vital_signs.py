@@ -24,6 +24,7 @@ class VitalSigns:
         """To be done every VITAL_SECONDS."""
         self._metrics.oldest_reservation.set(self._upkeep.oldest_seconds())
         self._metrics.store_down.set(not await self._ledger.takes_writes())
+        self._metrics.share()
 
     async def sample_lag(self) -> None:
         """Sleep, and observe by how much too long that was. To be done without a pause, so that nothing which holds

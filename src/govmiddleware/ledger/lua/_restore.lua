@@ -14,8 +14,9 @@ local function plan_restoration(key, now, kind, place, given)
 
   local sets, gone, first = {}, {}, place.oldest or 0
   if kind == 'c' or kind == 'w' then -- it has its two newest windows
-    local windows = {tonumber(place.current), tonumber(place.previous) or nil}
-    local newest, second = tonumber(place.current or -1), tonumber(place.previous or -1)
+    local previous = call('HGET', key, 'p')
+    local windows = {tonumber(place.current), tonumber(previous)}
+    local newest, second = tonumber(place.current or -1), tonumber(previous or -1)
     for _, bucket in ipairs(buckets) do
       if bucket > newest then
         newest, second = bucket, newest

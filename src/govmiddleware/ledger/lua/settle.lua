@@ -11,26 +11,26 @@
 -- Returns  the number of limits' holds settled   -1 not open   -2 it holds a counter that is not among KEYS (nothing was
 --          written)   -3 it was swept, and this is no correction
 
+local KEYS, ARGV = KEYS, ARGV
 local state, reservation, open, journal = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local now = clock(state, ARGV[1])
-local held, fields, held_count = read_reservation(reservation)
-local corrects = ARGV[5] == '1'
+local held = read_reservation(reservation)
 
-if fields.swept and not corrects then return -3 end
-if not (corrects and fields.swept or fields.rec) then
-  if ARGV[4] ~= '0' then
-    redis.call('HSET', reservation, 'dead', '1')
-    redis.call('PEXPIRE', reservation, ARGV[4])
-  end
+if not held then
+  if ARGV[4] ~= '0' then call('SET', reservation, '', 'PX', ARGV[4]) end
   return -1
 end
+local swept = held[SWEPT] > 0
+if swept and ARGV[5] ~= '1' then return -3 end
 
-local used = function(i) return tonumber(ARGV[i + 1]) end
-local writes, entry = plan_settlements(held, fields, held_count, 5, used, fields.swept)
+local function used(i) return tonumber(ARGV[i + 1]) end
+
+local writes, entry = plan_settlements(held[HOLDS], 5, used, swept)
 if not writes then return -2 end
-for name in pairs(fields) do
-  if string.sub(name, 1, 2) == 'o:' then held_count = held_count - 1 end
+write_settlement(state, open, journal, ARGV[2], now, writes, entry, ARGV[3], held[ADMITTED])
+call('DEL', reservation)
+local count = 0
+for _, hold in ipairs(held[HOLDS]) do
+  if not hold[RAISES] then count = count + 1 end
 end
-write_settlement(state, open, journal, ARGV[2], now, writes, entry, ARGV[3], fields.at)
-redis.call('DEL', reservation)
-return held_count
+return count
