@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class SettledHold:
-    """What one record did to one counter: `amount` in the bucket of the admission."""
+
+class SettledHold(msgspec.Struct, frozen=True):
+    """What one record did to one counter: `amount` in the bucket of the admission. Made many times a record."""
 
     counter: str
     bucket: int

@@ -16,6 +16,10 @@ LARGEST_LIMIT = 2**52
 
 def nano_usd(value: Decimal | str | int | float) -> NanoUSD:
     """USD to nano-USD, half-even. A float is read as it prints, so that 0.1 means 0.1."""
+    if isinstance(value, str) and value[-10:-9] == ".":  # as `usd_text` writes it
+        digits = value[:-10] + value[-9:]
+        if digits.isdecimal():
+            return NanoUSD(int(digits))
     exact = value if isinstance(value, Decimal) else Decimal(str(value))
     return NanoUSD(int((exact * NANO).to_integral_value(ROUND_HALF_EVEN)))
 
@@ -28,4 +32,5 @@ def usd_text(amount: int) -> str:
     """
     if amount < 0:
         return "-" + usd_text(-amount)
-    return f"{amount // NANO}.{amount % NANO:09d}"
+    digits = str(amount).zfill(10)
+    return f"{digits[:-9]}.{digits[-9:]}"

@@ -2,42 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Table, bindparam, cast, func, select
+from sqlalchemy import Column, Table
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import CursorResult, Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.types import TypeDecorator
 
 Row = dict[str, Any]
+GivenRow = tuple[Any, ...]
+
+_MOST_VALUES = 2048
+"""Of one statement: far below the number of parameters that SQLite takes."""
 
 
-async def insert_missing(
-    connection: AsyncConnection, table: Table, rows: Sequence[Row], returning: Sequence[Column[Any]] = ()
-) -> CursorResult[Any]:
-    """Insert `rows`, all with the same columns, but for those that are there already.
+async def insert_missing(connection: AsyncConnection, table: Table, rows: Sequence[Row]) -> None:
+    """Insert `rows`, all with the same columns, but for those that are there already."""
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    await connection.execute(insert(table).on_conflict_do_nothing(), list(rows))
 
-    To PostgreSQL they go as an array for each column: with a parameter for each value, psycopg would take longer to
-    read the statement than the server to carry it out.
 
-    Args:
-        returning: of the rows that were inserted.
+_POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True)
+class BulkInsert:
+    """A statement that inserts what it makes of given rows. SQLAlchemy would take several times as long to write
+    such statements, and to look at each value, as the database to carry them out.
+
+    Attributes:
+        given: the columns of the rows. Values go to the driver as they are: names as `tables.kept` has them.
+        into: the table and its columns.
+        values: a SELECT of these `FROM given`.
+    """
+
+    given: Mapping[str, Column[Any]]
+    into: str
+    values: str
+
+    def on_sqlite(self, count: int) -> str:
+        """For `count` rows, whose values are one flat sequence of parameters."""
+        row = f"({', '.join('?' * len(self.given))})"
+        return self._sql(f"VALUES {', '.join([row] * count)}")
+
+    def on_postgresql(self) -> str:
+        """For any number of rows: an array for each column. With a parameter for each value, psycopg would take
+        longer to read the statement than the server to carry it out."""
+        arrays = (f"%s::{column.type.compile(_POSTGRESQL)}[]" for column in self.given.values())
+        return self._sql(f"SELECT * FROM unnest({', '.join(arrays)})")
+
+    def parts(self, rows: Iterable[GivenRow]) -> Iterator[Sequence[GivenRow]]:
+        """Of few different lengths, so that the driver has their statements prepared."""
+        rest = iter(rows)
+        most = 1 << (_MOST_VALUES // len(self.given)).bit_length() - 1
+        while some := list(islice(rest, most)):
+            while some:
+                size = 1 << len(some).bit_length() - 1
+                yield some[:size]
+                del some[:size]
+
+    def _sql(self, source: str) -> str:
+        names = ", ".join(f'"{name}"' for name in self.given)
+        return (
+            f"INSERT INTO {self.into} WITH given({names}) AS ({source}) {self.values} WHERE true"
+            " ON CONFLICT DO NOTHING"
+        )
+
+
+def plain(*columns: Column[Any]) -> BulkInsert:
+    """Rows of one table, with these of its columns."""
+    names = ", ".join(f'"{column.name}"' for column in columns)
+    given = {column.name: column for column in columns}
+    return BulkInsert(given, f"{columns[0].table} ({names})", "SELECT * FROM given")
+
+
+Work = Iterable[tuple[BulkInsert, Iterable[GivenRow]]]
+"""What is to be inserted, in this order."""
+
+
+async def insert_all(connection: AsyncConnection, work: Work) -> list[int]:
+    """In a transaction of the caller's; of each statement, how many rows were not there before.
+
+    SQLite is given all at once, in its own thread. With a change of threads for each statement, or a step for each
+    row, it and the event loop would take the interpreter from each other thousands of times a second.
     """
     if connection.dialect.name == "sqlite":
-        some = sqlite.insert(table).on_conflict_do_nothing()
-        return await connection.execute(some.returning(*returning) if returning else some, list(rows))
-    names = list(rows[0])
-    arrays = [_array(table.c[name], [row[name] for row in rows], connection.dialect) for name in names]
-    values = select(func.unnest(*arrays).table_valued(*names).render_derived())
-    all_at_once = postgresql.insert(table).from_select(names, values).on_conflict_do_nothing()
-    return await connection.execute(all_at_once.returning(*returning) if returning else all_at_once)
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        found: list[int] = await driver.run(partial(_insert_all, work))
+        return found
+    inserted = []
+    for insert, rows in work:
+        sql, count = insert.on_postgresql(), 0
+        for some in insert.parts(rows):
+            arrays = tuple(map(list, zip(*some, strict=True)))
+            count += (await connection.exec_driver_sql(sql, arrays)).rowcount
+        inserted.append(count)
+    return inserted
 
 
-def _array(column: Column[Any], values: Sequence[Any], dialect: Dialect) -> ColumnElement[Any]:
-    """The values as the column has them: SQLAlchemy's arrays leave out what a TypeDecorator does."""
-    kind, written = column.type, values
-    if isinstance(kind, TypeDecorator):
-        written, kind = [kind.process_bind_param(value, dialect) for value in values], kind.impl_instance
-    return cast(bindparam(f"all_{column.name}", written, unique=True), postgresql.ARRAY(kind))
+def _insert_all(work: Work, connection: sqlite3.Connection) -> list[int]:
+    inserted = []
+    for insert, rows in work:
+        count = 0
+        for some in insert.parts(rows):
+            values = list(chain.from_iterable(some))
+            count += connection.execute(insert.on_sqlite(len(some)), values).rowcount
+        inserted.append(count)
+    return inserted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
@@ -107,7 +108,7 @@ class Database:
                         yield connection
         except TimeoutError as error:
             raise HistoryUnavailable(f"no answer within {patience:.0f} s") from error
-        except (SQLAlchemyError, OSError) as error:
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             cause = getattr(error, "orig", None) or error
             raise HistoryUnavailable(f"{type(cause).__name__}: {cause}".rstrip(": ")) from error
 

@@ -11,12 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from govmiddleware.core.history import Sums, is_clock, latest
 from govmiddleware.core.journal import JournalEntry, SettledHold
-from govmiddleware.core.limits import is_counter_name, split_counter_name
 from govmiddleware.core.windows import window_named
-from govmiddleware.journal.bulk import Row, insert_missing
+from govmiddleware.journal.batch import Batch, new_unreadable, next_ids
+from govmiddleware.journal.bulk import Row, insert_all, insert_missing
 from govmiddleware.journal.database import Database
-from govmiddleware.journal.rows import Draft, draft, record_bytes, record_row
-from govmiddleware.journal.tables import counters, holds, records, tags, workspaces
+from govmiddleware.journal.rows import draft, position, record_bytes
+from govmiddleware.journal.tables import counters, holds, records, workspaces
 from govmiddleware.services.records import UNREADABLE
 
 logger = logging.getLogger("govmiddleware.history")
@@ -39,27 +39,20 @@ class SqlHistory:
     async def append(self, workspace: str, entries: Sequence[JournalEntry]) -> int:
         if not entries:
             return 0
-        drafts = {drafted.identity: drafted for drafted in map(draft, entries)}
+        batch = await Batch.of(workspace, entries)
         async with self._database.write() as connection:
-            found = await insert_missing(
-                connection,
-                records,
-                [record_row(workspace, drafted) for drafted in drafts.values()],
-                returning=(records.c.id, records.c.identity),
+            ids = await next_ids(connection, len(batch.drafts))
+            inserted, *_ = await insert_all(connection, batch.work(ids))
+            await self._advance(connection, workspace, batch.last)
+            unreadable = await new_unreadable(connection, ids, batch.drafts.values())
+        for entry in unreadable:
+            logger.error(
+                "record %s of workspace %s cannot be read; it is kept whole, as kind %s",
+                entry.record_id,
+                workspace,
+                UNREADABLE,
             )
-            new = {row.id: drafts[row.identity] for row in found}
-            await self._append_tags(connection, new)
-            await self._append_holds(connection, workspace, new)
-            await self._advance(connection, workspace, max(position(entry.record_id) for entry in entries))
-        for drafted in new.values():
-            if drafted.record.kind == UNREADABLE:
-                logger.error(
-                    "record %s of workspace %s cannot be read; it is kept whole, as kind %s",
-                    drafted.entry.record_id,
-                    workspace,
-                    UNREADABLE,
-                )
-        return len(new)
+        return inserted
 
     async def drained_to(self, workspace: str) -> str:
         async with self._database.read() as connection:
@@ -141,7 +134,7 @@ class SqlHistory:
         return outcomes
 
     async def sent_again(self, workspace: str, entries: Sequence[JournalEntry]) -> set[str]:
-        ids = {draft(entry).identity: entry.record_id for entry in entries}
+        ids = {draft(workspace, entry).identity: entry.record_id for entry in entries}
         found = select(records.c.identity, records.c.stream_ms, records.c.stream_sequence).where(
             records.c.workspace == workspace, records.c.identity.in_(list(ids))
         )
@@ -173,55 +166,6 @@ class SqlHistory:
             in_force: str = found.scalar_one()
             return in_force
 
-    async def _append_tags(self, connection: AsyncConnection, new: Mapping[int, Draft]) -> None:
-        rows = [
-            {"record": record, "name": name, "value": value}
-            for record, drafted in new.items()
-            for name, value in drafted.record.tags.items()
-        ]
-        if rows:
-            await insert_missing(connection, tags, rows)
-
-    async def _append_holds(
-        self, connection: AsyncConnection, workspace: str, new: Mapping[int, Draft]
-    ) -> None:
-        amounts: dict[tuple[int, str, int], int] = {}
-        for record, drafted in new.items():
-            for hold in drafted.entry.holds:
-                key = record, hold.counter, hold.bucket
-                amounts[key] = amounts.get(key, 0) + hold.amount
-        if not amounts:
-            return
-        ids = await self._counter_ids(connection, workspace, sorted({counter for _, counter, _ in amounts}))
-        await insert_missing(
-            connection,
-            holds,
-            [
-                {"record": record, "counter": ids[counter], "bucket": bucket, "amount": amount}
-                for (record, counter, bucket), amount in amounts.items()
-            ],
-        )
-
-    async def _counter_ids(
-        self, connection: AsyncConnection, workspace: str, names: Sequence[str]
-    ) -> dict[str, int]:
-        """Of counters that are made where they are missing."""
-        await insert_missing(
-            connection,
-            counters,
-            [{"workspace": workspace, "name": name, "window": _window(name)} for name in names],
-        )
-        ids: dict[str, int] = {}
-        for first in range(0, len(names), _PAGE):
-            some = names[first : first + _PAGE]
-            found = await connection.execute(
-                select(counters.c.name, counters.c.id).where(
-                    counters.c.workspace == workspace, counters.c.name.in_(some)
-                )
-            )
-            ids.update((row.name, row.id) for row in found)
-        return ids
-
     async def _advance(self, connection: AsyncConnection, workspace: str, to: _Position) -> None:
         await insert_missing(connection, workspaces, [_unknown(workspace)])
         at = tuple_(workspaces.c.drained_ms, workspaces.c.drained_sequence)
@@ -232,19 +176,8 @@ class SqlHistory:
         )
 
 
-def position(record_id: str) -> _Position:
-    """Of an id of the stream, in an order."""
-    ms, _, sequence = record_id.partition("-")
-    return int(ms), int(sequence or 0)
-
-
 def _unknown(workspace: str) -> Row:
     return {"name": workspace, "drained_ms": 0, "drained_sequence": 0}
-
-
-def _window(counter: str) -> str:
-    """Empty for what is no counter of ours, which a record from elsewhere may name: it counts in no window."""
-    return split_counter_name(counter)[2] if is_counter_name(counter) else ""
 
 
 def _entry(row: Any, held: Mapping[int, Sequence[SettledHold]]) -> JournalEntry:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import aiosqlite
+
+T = TypeVar("T")
 
 _CHUNK = 64
 """aiosqlite's own: how many rows an iteration fetches at once."""
@@ -22,6 +25,11 @@ class _Connection(aiosqlite.Connection):
 
     _is_stopping = False
     _stopping: asyncio.Future[Any] | None = None
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """All of it in the connection's thread, without a change of threads in between."""
+        found: T = await self._execute(work, self._conn)  # type: ignore[no-untyped-call]
+        return found
 
     def stop(self) -> asyncio.Future[Any] | None:
         if not self._is_stopping:

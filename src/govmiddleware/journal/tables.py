@@ -47,12 +47,17 @@ class Name(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        return value.replace("\\", "\\\\").replace("\0", "\\0") if value else value
+        return value and kept(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
         if not value or "\\" not in value:
             return value
         return "\\".join(part.replace("\\0", "\0") for part in value.split("\\\\"))
+
+
+def kept(name: str) -> str:
+    """As a column of type Name has it, for statements that SQLAlchemy does not see."""
+    return name.replace("\\", "\\\\").replace("\0", "\\0")
 
 
 _Key = BigInteger().with_variant(Integer, "sqlite")

@@ -156,12 +156,13 @@ def _entry(keys: WorkspaceKeys, record_id: bytes, fields: dict[bytes, bytes]) ->
     characters a client put there: no separator can be forged. One without `at` is as old as its id says.
     What is no entry of ours is kept whole, as a record that nobody can read."""
     made_at = int(record_id.partition(b"-")[0])
-    counters = keys.counter_prefix.encode()
+    prefix = keys.counter_prefix.encode()
+    cut = len(prefix)
     try:
         holds: list[SettledHold] = []
         for key, settled in fields.items():
-            if key.startswith(counters):
-                holds += _holds(keys.counter_name(key.decode()), settled.split())
+            if key[:cut] == prefix:
+                holds += _holds(key[cut:].decode(), settled.split())
         at = int(fields.get(b"at", made_at))
         admitted = int(fields[b"admitted"]) if b"admitted" in fields else None
         return JournalEntry(record_id.decode(), at, tuple(holds), fields[b"record"], admitted)
@@ -179,6 +180,8 @@ def _open_reservation(keys: WorkspaceKeys, reservation_id: str, stored: StoredRe
 
 def _holds(counter: str, parts: Sequence[bytes | str | int]) -> list[SettledHold]:
     """Of one counter: bucket, amount, and again for each time that it grew."""
+    if len(parts) == 2:
+        return [SettledHold(counter, int(parts[0]), int(parts[1]))]
     return [
         SettledHold(counter, int(bucket), int(amount))
         for bucket, amount in zip(parts[::2], parts[1::2], strict=True)

@@ -23,6 +23,9 @@ logger = logging.getLogger("govmiddleware.drain")
 
 DRAIN_SECONDS = 1.0
 _BATCH = 500
+"""Records of one transaction."""
+_PAGE = 100
+"""Of those, how many are read at once."""
 _BATCHES_IN_TURN = 10
 """Of one workspace, before the others have theirs."""
 _KEEP_SECONDS = 60.0
@@ -164,13 +167,7 @@ class Drainer:
     async def _drain(self, workspace: str, place: _Place) -> None:
         has_new = False
         for _ in range(_BATCHES_IN_TURN):
-            batch = await self._journal.page(workspace, place.start, _BATCH)
-            place.is_whole = len(batch) < _BATCH
-            if place.last is not None:
-                if batch[:1] != [place.last]:  # another run of the store, which may give out lower ids
-                    place.begin_again()
-                    continue
-                del batch[0]
+            batch = await self._batch(workspace, place)
             if batch:
                 self._metrics.drained.inc(await self._history.append(workspace, batch))
                 place.last, place.drained, has_new = batch[-1], place.drained + len(batch), True
@@ -179,6 +176,24 @@ class Drainer:
         before = place.front_at(self._now())
         if before or has_new:
             place.drained -= await self._journal.trim(workspace, before, place.drained)
+
+    async def _batch(self, workspace: str, place: _Place) -> list[JournalEntry]:
+        """The records after the place, in pages that hold up others on the event loop for a moment only."""
+        batch: list[JournalEntry] = []
+        count = min(_PAGE, _BATCH)
+        while len(batch) + count <= _BATCH:
+            last = batch[-1] if batch else place.last
+            page = await self._journal.page(workspace, last.record_id if last else "", count)
+            place.is_whole = len(page) < count
+            if last is not None:
+                if page[:1] != [last]:  # another run of the store, which may give out lower ids
+                    place.begin_again()
+                    return []
+                del page[0]
+            batch += page
+            if place.is_whole:
+                break
+        return batch
 
     def _tell(self, report: DrainReport | None) -> None:
         self.report = report

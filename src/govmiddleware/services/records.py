@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from functools import lru_cache
 
 import msgspec
 
@@ -94,16 +94,7 @@ def decode(raw: bytes) -> Record:
 
 def outcome_record(call: Call, charge: Charge, reservation_id: str, *, price_version: str | None) -> Record:
     """The one record of a settled request."""
-    return _record(
-        call,
-        kind="outcome",
-        reservation_id=reservation_id,
-        usage=charge.usage,
-        cost_usd=usd_text(charge.cost),
-        price_version=_priced_by(call, charge, price_version),
-        outcome=charge.outcome.value,
-        settlement=charge.settlement.value,
-    )
+    return _outcome_record(call, charge, reservation_id, call.reserved, price_version)
 
 
 def expired_record(
@@ -111,8 +102,23 @@ def expired_record(
 ) -> Record:
     """What is journaled if nobody comes back to settle: as reserved."""
     charge = charge_as_bound(reserved, Settlement.EXPIRED, Outcome.EXPIRED)
-    record = outcome_record(call, charge, reservation_id, price_version=price_version)
-    return msgspec.structs.replace(record, reserved_usd=None if reserved is None else usd_text(reserved.cost))
+    return _outcome_record(call, charge, reservation_id, reserved, price_version)
+
+
+def _outcome_record(
+    call: Call, charge: Charge, reservation_id: str, reserved: Bound | None, price_version: str | None
+) -> Record:
+    return _record(
+        call,
+        reserved,
+        kind="outcome",
+        reservation_id=reservation_id,
+        usage=charge.usage,
+        cost_usd=usd_text(charge.cost),
+        price_version=_priced_by(call, charge, price_version),
+        outcome=charge.outcome,
+        settlement=charge.settlement,
+    )
 
 
 def correction_record(
@@ -122,13 +128,14 @@ def correction_record(
     expired = charge_as_bound(reservation.left, Settlement.EXPIRED, Outcome.EXPIRED)
     return _record(
         call,
+        call.reserved,
         kind="correction",
         reservation_id=reservation.id,
         usage=charge.usage - expired.usage,
         cost_usd=usd_text(charge.cost - expired.cost),
         price_version=_priced_by(call, charge, price_version),
-        outcome=charge.outcome.value,
-        settlement=charge.settlement.value,
+        outcome=charge.outcome,
+        settlement=charge.settlement,
     )
 
 
@@ -152,7 +159,7 @@ def deployment_record(record: Record) -> Record:
 
 def refusal_record(call: Call, refusal: Refusal) -> Record:
     """A refused request. It consumed nothing."""
-    return _record(call, kind="refusal", outcome=refusal.code, refused=1)
+    return _record(call, call.reserved, kind="refusal", outcome=refusal.code, refused=1)
 
 
 def summary_record(workspace: str, refused: int) -> Record:
@@ -177,6 +184,7 @@ def sums_of(record: Record) -> Sums:
 
 def _record(
     call: Call,
+    reserved: Bound | None,
     *,
     kind: str,
     outcome: str,
@@ -213,11 +221,11 @@ def _record(
             "output_tokens": bound.output_tokens,
             "cost_usd": usd_text(bound.cost),
         },
-        reserved_usd=None if call.reserved is None else usd_text(call.reserved.cost),
+        reserved_usd=None if reserved is None else usd_text(reserved.cost),
         usage=usage,
         cost_usd=cost_usd,
         price_version=price_version,
-        evaluations=_recorded(call.evaluations),
+        evaluations=list(map(_recorded, call.evaluations)),
         would_refuse=call.would_refuse.code if call.would_refuse else None,
         would_leave_output_tokens=call.shadow_output,
         outcome=outcome,
@@ -228,24 +236,25 @@ def _record(
     )
 
 
-def _recorded(evaluations: Iterable[Evaluation]) -> list[RecordedEvaluation]:
-    return [
-        RecordedEvaluation(
-            limit=evaluation.limit.name,
-            value=evaluation.value,
-            consumed=amount_shown(evaluation.limit.meter, evaluation.consumed),
-            reserved=amount_shown(evaluation.limit.meter, evaluation.reserved),
-            projected=amount_shown(evaluation.limit.meter, evaluation.projected),
-            hard=amount_shown(evaluation.limit.meter, evaluation.limit.hard),
-            decision=evaluation.decision.value,
-            soft=None
-            if evaluation.limit.soft is None
-            else amount_shown(evaluation.limit.meter, evaluation.limit.soft),
-            mode=evaluation.limit.mode.value,
-            overrides=list(evaluation.overrides),
-        )
-        for evaluation in evaluations
-    ]
+def _recorded(evaluation: Evaluation) -> RecordedEvaluation:
+    limit = evaluation.limit
+    shown, value_shown = (usd_text, _limits_shown) if limit.meter is Meter.COST_USD else (int, int)
+    return RecordedEvaluation(
+        limit=limit.name,
+        value=evaluation.value,
+        consumed=shown(evaluation.consumed),
+        reserved=shown(evaluation.reserved),
+        projected=shown(evaluation.projected),
+        hard=value_shown(limit.hard),
+        decision=evaluation.decision,
+        soft=None if limit.soft is None else value_shown(limit.soft),
+        mode=limit.mode,
+        overrides=list(evaluation.overrides),
+    )
+
+
+_limits_shown = lru_cache(1024)(usd_text)
+"""Of limits there are few."""
 
 
 def amount_shown(meter: Meter, amount: int) -> int | str:
