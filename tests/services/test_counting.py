@@ -62,7 +62,6 @@ async def test_the_loop_goes_on_while_a_large_prompt_is_counted(
         return count_each(texts, encoding=encoding)
 
     monkeypatch.setattr(counting, "count_each", count_late)
-    monkeypatch.setattr(counting, "count_tokens", lambda texts, **named: sum(count_late(texts, **named)))
     count = asyncio.create_task(TokenCounter().count(texts, "gpt-4o"))
     await asyncio.sleep(0)
     counted.set()

@@ -120,10 +120,12 @@ class Prompt:
         value = read(body, name, kind)
         if value is None:
             return False
-        with_part = self._begin()
-        add(value)
-        if part is not None:
-            self._learn(part, with_part)
+        if part is None:
+            add(value)
+        else:
+            begun = self._begin()
+            add(value)
+            self._learn(part, begun)
         return bool(value)
 
     def _unknown(
@@ -137,11 +139,12 @@ class Prompt:
         for place, element in enumerate(elements):
             if isinstance(element, Part):
                 self._add_known(element)
-                continue
-            begun = self._begin()
-            yield place, element
-            if parts:
+            elif parts:
+                begun = self._begin()
+                yield place, element
                 self._learn(parts[place], begun, opens_turn=opens_turn(element))
+            else:
+                yield place, element
 
     def _add_known(self, part: Part) -> None:
         self.known_tokens += part.tokens
