@@ -73,8 +73,13 @@ _LITELLMS_NAMES = frozenset(
     {b"x-litellm-end-user-id", b"x-litellm-customer-id", b"x-litellm-session-id", b"x-litellm-tags"}
 )
 
+_ENDS_HERE = _HOP_BY_HOP | _ABOUT_THIS_HOP | _STEERING
+_ENDS_HERE_WITH_CREDENTIALS = _ENDS_HERE | _CREDENTIALS
+
 _KEY_HEADERS = {"anthropic": b"x-api-key", "gemini": b"x-goog-api-key"}
 """Of whom does not take its key as a Bearer token."""
+
+_NONE: frozenset[bytes] = frozenset()
 
 _CONTROLS = bytes({*range(0x20), 0x7F} - {ord("\t")})
 _WITHOUT_CONTROLS = bytes.maketrans(_CONTROLS, b" " * len(_CONTROLS))
@@ -100,9 +105,10 @@ def request_headers(
         protocol: the wire protocol's name, which says the header of the key.
         request_id: sent as `x-request-id` unless the client gave one.
     """
-    dropped = _HOP_BY_HOP | _ABOUT_THIS_HOP | _STEERING | (_named_by_connection(headers) - _JUDGED)
-    if upstream_auth == "replace":
-        dropped |= _CREDENTIALS
+    dropped = _ENDS_HERE_WITH_CREDENTIALS if upstream_auth == "replace" else _ENDS_HERE
+    if named := _named_by_connection(headers):
+        dropped |= named - _JUDGED
+    has_id = False
     kept: Headers = []
     for name, value in headers:
         meant = name.replace(b"_", b"-")
@@ -110,10 +116,11 @@ def request_headers(
             continue
         if b"gov_" in value and _holds_api_token(value):  # whatever the header's name
             continue
+        has_id = has_id or name == b"x-request-id"
         kept.append((name, _printable(value)))
     if upstream_auth == "replace" and upstream_api_key is not None:
         kept.append(_credential(protocol, upstream_api_key))
-    if not any(name == b"x-request-id" for name, _ in kept):
+    if not has_id:
         kept.append((b"x-request-id", request_id.encode("ascii")))
     return kept
 
@@ -153,20 +160,18 @@ def response_headers(headers: Headers, status: int) -> Headers:
     The length goes where it does not describe the bytes that follow: beside a transfer coding, and
     with 204 and 304, whose bodies are always empty (servers count what they send against it).
     """
-    dropped = _HOP_BY_HOP | _named_by_connection(headers)
-    if status in (204, 304) or any(name == b"transfer-encoding" for name, _ in headers):
+    dropped = _HOP_BY_HOP
+    if named := _named_by_connection(headers):
+        dropped |= named
+    if status in (204, 304) or any(header[0] == b"transfer-encoding" for header in headers):
         dropped |= {b"content-length"}
     return [(name, _printable(value)) for name, value in headers if name not in dropped]
 
 
 def _named_by_connection(headers: Headers) -> frozenset[bytes]:
     """What `connection` says is for the next hop alone."""
-    return frozenset(
-        option.strip().lower()
-        for name, value in headers
-        if name == b"connection"
-        for option in value.split(b",")
-    )
+    values = [value for name, value in headers if name == b"connection"]
+    return frozenset(option.strip().lower() for value in values for option in value.split(b",")) if values else _NONE
 
 
 def _printable(value: bytes) -> bytes:
