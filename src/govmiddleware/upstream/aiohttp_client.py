@@ -80,9 +80,9 @@ class AiohttpClient:
             connector._factory = partial(_Connection, asyncio.get_running_loop())  # type: ignore[assignment]
             self._session = aiohttp.ClientSession(
                 connector=connector,
+                request_class=_Request,
                 timeout=aiohttp.ClientTimeout(total=None, connect=self._connect_timeout),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
                 auto_decompress=False,
                 max_line_size=_MAX_HEADER_BYTES,
                 max_field_size=_MAX_HEADER_BYTES,
@@ -138,7 +138,8 @@ class _Exchange:
 
     async def __aexit__(self, *_: object) -> None:
         self._deadline.close()
-        self._response.close()  # a body read to its end has given its connection back by now
+        if not self._response.closed:  # a body read to its end has given its connection back by now
+            self._response.close()
 
     @property
     def ended(self) -> bool:
@@ -162,6 +163,15 @@ class _Exchange:
         if not chunk:
             raise StopAsyncIteration
         return chunk
+
+
+class _Request(aiohttp.ClientRequest):
+    """Has no headers but the client's: what `skip_auto_headers` would see to one by one, for each request anew."""
+
+    _skip_auto_headers = CIMultiDict[None]({"Content-Type": None})
+
+    def update_auto_headers(self, skip_auto_headers: object) -> None:
+        pass
 
 
 class _Connection(ResponseHandler):

@@ -53,19 +53,20 @@ class ClientSide:
                 return chunk
         raise StopAsyncIteration
 
-    async def _watch(self) -> None:
-        """After the body: for the disconnect."""
-        while True:
-            await self._next()
-
     async def _next(self) -> bytes:
         message = await self._receive()
         if message["type"] == "http.disconnect":
             self._scope.cancel()
             # Whoever reads the body is about to be cancelled; it must not take this for its end.
             await asyncio.get_running_loop().create_future()
-        if not message.get("more_body", False) and not self._body_ended:
+        if not message.get("more_body", False):
             self._body_ended = True
             self._watcher = asyncio.create_task(self._watch())
         chunk: bytes = message.get("body", b"")
         return chunk
+
+    async def _watch(self) -> None:
+        """After the body: for the disconnect."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._scope.cancel()

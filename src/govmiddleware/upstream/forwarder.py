@@ -112,7 +112,9 @@ class Forwarder:
 
     def _drops_key(self, call: Call, scope: Scope) -> bool:
         """Whether a key in the query ends here: as headers with credentials do."""
-        keys = keys_in(scope.get("query_string", b"")) if call.protocol.key_in_query else ()
+        if not call.protocol.key_in_query:
+            return False
+        keys = keys_in(scope.get("query_string", b""))
         return any(self._upstream_auth == "replace" or looks_like_api_token(key) for key in keys)
 
     def _request_headers(

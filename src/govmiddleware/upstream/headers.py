@@ -79,8 +79,6 @@ _ENDS_HERE_WITH_CREDENTIALS = _ENDS_HERE | _CREDENTIALS
 _KEY_HEADERS = {"anthropic": b"x-api-key", "gemini": b"x-goog-api-key"}
 """Of whom does not take its key as a Bearer token."""
 
-_NONE: frozenset[bytes] = frozenset()
-
 _CONTROLS = bytes({*range(0x20), 0x7F} - {ord("\t")})
 _WITHOUT_CONTROLS = bytes.maketrans(_CONTROLS, b" " * len(_CONTROLS))
 """RFC 9110, 5.5: in values they are to be refused or replaced by spaces; the libraries would do neither, or
@@ -117,7 +115,7 @@ def request_headers(
         if b"gov_" in value and _holds_api_token(value):  # whatever the header's name
             continue
         has_id = has_id or name == b"x-request-id"
-        kept.append((name, _printable(value)))
+        kept.append((name, value.translate(_WITHOUT_CONTROLS).strip(b" \t")))
     if upstream_auth == "replace" and upstream_api_key is not None:
         kept.append(_credential(protocol, upstream_api_key))
     if not has_id:
@@ -161,21 +159,22 @@ def response_headers(headers: Headers, status: int) -> Headers:
     with 204 and 304, whose bodies are always empty (servers count what they send against it).
     """
     dropped = _HOP_BY_HOP
-    if named := _named_by_connection(headers):
-        dropped |= named
-    if status in (204, 304) or any(header[0] == b"transfer-encoding" for header in headers):
+    names = [name for name, _ in headers]
+    if b"connection" in names:
+        dropped |= _named_by_connection(headers)
+    if status in (204, 304) or b"transfer-encoding" in names:
         dropped |= {b"content-length"}
-    return [(name, _printable(value)) for name, value in headers if name not in dropped]
+    return [
+        (name, value.translate(_WITHOUT_CONTROLS).strip(b" \t"))
+        for name, value in headers
+        if name not in dropped
+    ]
 
 
 def _named_by_connection(headers: Headers) -> frozenset[bytes]:
     """What `connection` says is for the next hop alone."""
     values = [value for name, value in headers if name == b"connection"]
-    return frozenset(option.strip().lower() for value in values for option in value.split(b",")) if values else _NONE
-
-
-def _printable(value: bytes) -> bytes:
-    return value.translate(_WITHOUT_CONTROLS).strip(b" \t")
+    return frozenset(option.strip().lower() for value in values for option in value.split(b","))
 
 
 def _holds_api_token(value: bytes) -> bool:
