@@ -208,8 +208,7 @@ class _Upload(aiohttp.Payload):
             self._leaves()
         body: bytes | AsyncIterator[bytes] = self._value
         if isinstance(body, bytes) and len(body) <= PIECE_BYTES:
-            self._allow(self._client.idle_timeout)
-            await writer.write(body)
+            await writer.write(body)  # what a socket's buffer takes at once
         else:
             await self._write_pieces(writer, Pieces(body) if isinstance(body, bytes) else body, content_length)
         self._allow(self._client.first_byte_timeout)

@@ -104,9 +104,9 @@ def request_headers(
         request_id: sent as `x-request-id` unless the client gave one.
     """
     dropped = _ENDS_HERE_WITH_CREDENTIALS if upstream_auth == "replace" else _ENDS_HERE
-    if named := _named_by_connection(headers):
-        dropped |= named - _JUDGED
-    has_id = False
+    names = [name for name, _ in headers]
+    if b"connection" in names:
+        dropped |= _named_by_connection(headers) - _JUDGED
     kept: Headers = []
     for name, value in headers:
         meant = name.replace(b"_", b"-")
@@ -114,11 +114,10 @@ def request_headers(
             continue
         if b"gov_" in value and _holds_api_token(value):  # whatever the header's name
             continue
-        has_id = has_id or name == b"x-request-id"
         kept.append((name, value.translate(_WITHOUT_CONTROLS).strip(b" \t")))
     if upstream_auth == "replace" and upstream_api_key is not None:
         kept.append(_credential(protocol, upstream_api_key))
-    if not has_id:
+    if b"x-request-id" not in names or not any(name == b"x-request-id" for name, _ in kept):
         kept.append((b"x-request-id", request_id.encode("ascii")))
     return kept
 
