@@ -73,7 +73,8 @@ class Tap:
         call = self._call
         if call.was_cut:
             raise StreamCut
-        if not self._ended and call.refusal is None:  # a refusal is our own answer, not the upstream's
+        passes_unread = self._ended or call.refusal is not None  # a refusal is our own answer
+        if not passes_unread:
             if message["type"] == "http.response.body":
                 message = await self._body(message)
                 if self._ended:
@@ -160,13 +161,15 @@ class Tap:
         if reader is None:
             return message
         passed = b""
-        if self._sliced:
-            passed = await self._feed_within_reservation(reader, body)
-            if self._call.was_cut:
-                return _body_message(passed, more=False)
+        if self._sliced and len(body) > _PIECE_BYTES:
+            passed = await self._pass_in_pieces(reader, body)
         elif self._decoder is None:
             passed = reader.feed(body)
             self._take(reader)
+            if self._sliced and not await self._has_cover(reader):
+                passed += await self._cut(reader)
+        if self._call.was_cut:
+            return _body_message(passed, more=False)
         if reader.finished:
             self._ended = True
         if self._ended:
@@ -178,30 +181,28 @@ class Tap:
             return message
         return _body_message(passed, more=more)
 
-    async def _feed_within_reservation(self, reader: UsageReader, body: bytes) -> bytes:
-        """What the client gets of a chunk: all, or with the end of the stream where the limits have no room for
+    async def _pass_in_pieces(self, reader: UsageReader, body: bytes) -> bytes:
+        """What the client gets of a long chunk: all, or with the end of the stream where the limits have no room for
         what would follow."""
-        passed = b""
+        passed = []
         for start in range(0, len(body), _PIECE_BYTES):
-            piece = reader.feed(body[start : start + _PIECE_BYTES])
+            passed.append(reader.feed(body[start : start + _PIECE_BYTES]))
             self._take(reader)
-            passed = passed + piece if passed else piece
-            if not (reader.finished or self._is_covered(reader) or await self._grow(reader)):
-                return passed + await self._cut(reader)
-        return passed
+            if not await self._has_cover(reader):
+                passed.append(await self._cut(reader))
+                break
+        return b"".join(passed)
 
-    def _is_covered(self, reader: UsageReader) -> bool:
-        """Whether what was delivered is reserved, with a little more."""
-        return self._at_most(reader) + self._margin <= self._covered
-
-    async def _grow(self, reader: UsageReader) -> bool:
-        """Whether more of the stream may pass: it is covered when counted, or more is reserved or can be."""
+    async def _has_cover(self, reader: UsageReader) -> bool:
+        """Whether more of the stream may pass: what was delivered is reserved, and a little more is or can be."""
         call = self._call
-        self._count()
-        if self._is_covered(reader) or call.grow is None:
+        if reader.finished or self._at_most(reader) + self._margin <= self._covered:
             return True
-        had_room = self._has_room
-        self._has_room = await call.grow(self._at_most(reader) + self._margin + 1)
+        self._count()
+        delivered = self._at_most(reader)
+        if delivered + self._margin <= self._covered or call.grow is None:
+            return True
+        self._has_room, had_room = await call.grow(delivered + self._margin + 1), self._has_room
         self._cover()
         return self._has_room or had_room  # what is reserved already may still be used up
 
@@ -233,8 +234,6 @@ class Tap:
     async def _conclude(self) -> None:
         """Once the answer is over: judge what it was, and settle. An error page may be followed by the
         exception behind it, so that what is an error waits for the request's end."""
-        if not self._ended:
-            return
         call, reader = self._call, self._reader
         if reader is not None:
             if reader.finished:

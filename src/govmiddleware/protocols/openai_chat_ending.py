@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -31,14 +30,13 @@ class Ending:
     def __init__(self, *, with_usage: bool) -> None:
         self._no_usage: dict[str, Any] = {"usage": None} if with_usage else {}
         self.owes_usage = with_usage
-        self._last = b""
+        self._last = b""  # the data of the last chunk that said something
         self._finished: dict[int, bool] = {}
 
-    def note(self, data: bytes, choices: Sequence[tuple[int, bool]]) -> None:
-        """One chunk, which the client has got: the choices that it has, and whether each ends with it."""
-        for index, finished in choices:
-            self._last = data  # of the last chunk that said something
-            self._finished[index] = finished or self._finished.get(index, False)
+    def note(self, data: bytes, index: int, finished: bool) -> None:
+        """One choice of a chunk, which the client has got: whether it ends with it."""
+        self._last = data
+        self._finished[index] = finished or self._finished.get(index, False)
 
     def write(self, usage: Usage, model: str, request_id: str) -> bytes:
         """The chunks that end each choice, the one with `usage` if it is owed, and `[DONE]`."""

@@ -80,14 +80,17 @@ class StreamReader(readers.StreamReader):
             self.model = chunk.model or None
         if chunk.service_tier:
             self.service_tier = chunk.service_tier
-        if choices := chunk.choices:
-            for choice in choices:
-                if choice.text:
-                    _collect_text(choice.text, self._delivered)
-                if choice.delta:
-                    collect_spoken(choice.delta, self._delivered)
+        for choice in chunk.choices or ():
+            delta = choice.delta
+            if delta and len(delta) == 1 and type(text := delta.get("content")) is str:  # nearly always
+                if text:
+                    self._delivered.append(text)
+            elif delta:
+                collect_spoken(delta, self._delivered)
+            if choice.text:
+                _collect_text(choice.text, self._delivered)
             if self._ending is not None:
-                self._ending.note(data, [(choice.index, bool(choice.finish_reason)) for choice in choices])
+                self._ending.note(data, choice.index, bool(choice.finish_reason))
         return without_null_usage(event) if self._strip and chunk.usage is None else event
 
     def _pass_odd(self, event: bytes, data: bytes) -> bytes:
@@ -106,9 +109,9 @@ class StreamReader(readers.StreamReader):
         if self._ending is not None:
             if only_usage:
                 self._ending.owes_usage = False
-            else:
-                indexed = [(choice.get("index", 0), bool(choice.get("finish_reason"))) for choice in choices]
-                self._ending.note(data, [told for told in indexed if isinstance(told[0], int)])
+            for choice in () if only_usage else choices:
+                if isinstance(index := choice.get("index", 0), int):
+                    self._ending.note(data, index, bool(choice.get("finish_reason")))
         if not self._strip or "usage" not in chunk:
             return event
         if chunk["usage"] is None:
@@ -184,7 +187,9 @@ def collect_spoken(spoken: dict[str, Any], into: list[str]) -> None:
             if name == "reasoning_content" and spoken[name]:
                 break
     if "tool_calls" in spoken or "function_call" in spoken:
-        calls = [call.get("function") for call in _elements(spoken.get("tool_calls")) if isinstance(call, dict)]
+        calls = [
+            call.get("function") for call in _elements(spoken.get("tool_calls")) if isinstance(call, dict)
+        ]
         for function in [*calls, spoken.get("function_call")]:
             if isinstance(function, dict):
                 _collect_text(function.get("name"), into)

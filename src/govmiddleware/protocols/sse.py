@@ -74,7 +74,9 @@ def data_of(event: bytes) -> bytes | None:
     if b"\r" not in event:
         start = event.find(b"\n") + 1 if event.startswith(b"event: ") else 0
         if event.startswith(b"data: ", start) and event.find(b"\n", start) >= len(event) - 2:
-            return event[start + 6 :].rstrip(b"\n")  # one line of it, behind its type or alone: what servers send
+            return event[start + 6 :].rstrip(
+                b"\n"
+            )  # one line of it, behind its type or alone: what servers send
     values = []
     for line in _LINE_END.split(event):
         name, _, value = line.partition(b":")

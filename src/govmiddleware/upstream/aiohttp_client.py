@@ -210,7 +210,9 @@ class _Upload(aiohttp.Payload):
         if isinstance(body, bytes) and len(body) <= PIECE_BYTES:
             await writer.write(body)  # what a socket's buffer takes at once
         else:
-            await self._write_pieces(writer, Pieces(body) if isinstance(body, bytes) else body, content_length)
+            await self._write_pieces(
+                writer, Pieces(body) if isinstance(body, bytes) else body, content_length
+            )
         self._allow(self._client.first_byte_timeout)
 
     async def _write_pieces(
