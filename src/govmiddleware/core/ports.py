@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum
@@ -42,18 +42,32 @@ class UpstreamResponse(Protocol):
         """
         ...
 
+    @property
+    def ended(self) -> bool:
+        """Whether the chunk just taken is known to be the last. Where it is not known, none may follow all the same."""
+        ...
+
 
 class UpstreamClient(Protocol):
     """A pooled HTTP client that streams in both directions and cancels at once."""
 
     def request(
-        self, method: str, url: str, headers: Headers, body: bytes | AsyncIterator[bytes] | None
+        self,
+        method: str,
+        url: str,
+        headers: Headers,
+        body: bytes | AsyncIterator[bytes] | None,
+        leaves: Callable[[], None] | None = None,
     ) -> AbstractAsyncContextManager[UpstreamResponse]:
         """Send one request. `url` is absolute and sent as given, its path not normalised.
 
         Leaving the context, or cancelling it, ends the call upstream at once unless its body was read
         to the end. Redirects are not followed; no header is added but `host` and the body's framing.
         Raises UpstreamUnreachable and UpstreamTimeout.
+
+        Args:
+            body: bytes, or an iterator where more is to come than is here.
+            leaves: called once, when there is a connection and the body begins to leave; never without a body.
         """
         ...
 

@@ -56,7 +56,7 @@ class Tap:
         self._reader: UsageReader | None = None
         self._decoder: Decoder | None = None
         self._sliced = False
-        self._covered = 0
+        self._covered = self._margin = 0
         self._has_room = True
         self._holds = False
         self._left: int | None = None
@@ -65,26 +65,30 @@ class Tap:
         self._pending: list[str] = []
         self._pending_characters = 0
         self._pending_bytes = 0
+        self._counted = 0
         self._percent = family_of(call.model or "").percent
         call.reading = Reading.CUT  # nothing of it has been delivered yet
 
     async def __call__(self, message: Message) -> None:
-        if self._call.was_cut:
+        call = self._call
+        if call.was_cut:
             raise StreamCut
-        if self._call.refusal is None and not self._ended:  # a refusal is our own answer, not the upstream's
-            if message["type"] == "http.response.start":
-                message = self._start(message)
-            elif message["type"] == "http.response.body":
+        passes_unread = self._ended or call.refusal is not None  # a refusal is our own answer
+        if not passes_unread:
+            if message["type"] == "http.response.body":
                 message = await self._body(message)
-                if self._holds and not message["body"] and message["more_body"]:
+                if self._ended:
+                    await self._conclude()
+                elif self._holds and not message.get("body"):
                     return
-                await self._conclude()
+            elif message["type"] == "http.response.start":
+                message = self._start(message)
         try:
             await self._send(message)
         except OSError:  # what ASGI lets it raise then (2.4, "Send")
             self._nobody_listens = True
             raise
-        if self._call.was_cut:
+        if call.was_cut:
             raise StreamCut
 
     def end(self, error: Exception | None) -> AnswerEnd | None:
@@ -134,7 +138,7 @@ class Tap:
         self._decoder = Decoder(codings) if codings else None
         plain_stream = call.stream and self._decoder is None
         self._sliced = plain_stream and call.grow is not None
-        self._covered = call.reserved.output_tokens if call.reserved else 0
+        self._cover()
         strips = plain_stream and self._injected
         self._holds = strips or self._sliced
         self._reader = call.protocol.usage_reader(
@@ -153,58 +157,66 @@ class Tap:
         self._ended = not more or self._left == 0
         if self._reader is not None and self._decoder is not None:
             await self._read_encoded(self._reader, self._decoder, body)
-        if (reader := self._reader) is not None:
-            passed = b""
-            if self._sliced:
-                passed = await self._feed_within_reservation(reader, body)
-            elif self._decoder is None:
-                passed = reader.feed(body)
-                self._take(reader)
-            if self._call.was_cut:
-                return {**message, "body": passed, "more_body": False}
-            self._ended = self._ended or reader.finished
-            if self._ended:
-                passed += reader.close()  # what is still held back; whatever follows passes unread
-                self._take(reader)
-            if self._decoder is None:
-                body = passed
-            if self._pending_characters >= _COUNT_AT_CHARACTERS:
-                self._count()
-        return {**message, "body": body, "more_body": more}
+        reader = self._reader
+        if reader is None:
+            return message
+        passed = b""
+        if self._sliced and len(body) > _PIECE_BYTES:
+            passed = await self._pass_in_pieces(reader, body)
+        elif self._decoder is None:
+            passed = reader.feed(body)
+            self._take(reader)
+            if self._sliced and not await self._has_cover(reader):
+                passed += await self._cut(reader)
+        if self._call.was_cut:
+            return _body_message(passed, more=False)
+        if reader.finished:
+            self._ended = True
+        if self._ended:
+            passed += reader.close()  # what is still held back; whatever follows passes unread
+            self._take(reader)
+        if self._pending_characters >= _COUNT_AT_CHARACTERS:
+            self._count()
+        if self._decoder is not None or passed is body:
+            return message
+        return _body_message(passed, more=more)
 
-    async def _feed_within_reservation(self, reader: UsageReader, body: bytes) -> bytes:
-        """What the client gets of a chunk: all, or with the end of the stream where the limits have no room for
+    async def _pass_in_pieces(self, reader: UsageReader, body: bytes) -> bytes:
+        """What the client gets of a long chunk: all, or with the end of the stream where the limits have no room for
         what would follow."""
         passed = []
         for start in range(0, len(body), _PIECE_BYTES):
             passed.append(reader.feed(body[start : start + _PIECE_BYTES]))
             self._take(reader)
-            if not reader.finished and not await self._grow(reader):
+            if not await self._has_cover(reader):
                 passed.append(await self._cut(reader))
                 break
         return b"".join(passed)
 
-    async def _grow(self, reader: UsageReader) -> bool:
+    async def _has_cover(self, reader: UsageReader) -> bool:
         """Whether more of the stream may pass: what was delivered is reserved, and a little more is or can be."""
         call = self._call
-        covered = self._covered
-        margin = min(_MOST_MARGIN, covered // 8) if self._has_room else min(_LEAST_MARGIN, covered // 8)
-        if self._at_most(reader) + margin <= covered:
+        if reader.finished or self._at_most(reader) + self._margin <= self._covered:
             return True
         self._count()
         delivered = self._at_most(reader)
-        if delivered + margin <= covered or call.grow is None:
+        if delivered + self._margin <= self._covered or call.grow is None:
             return True
-        self._has_room, had_room = await call.grow(delivered + margin + 1), self._has_room
-        self._covered = call.reserved.output_tokens if call.reserved else 0
+        self._has_room, had_room = await call.grow(delivered + self._margin + 1), self._has_room
+        self._cover()
         return self._has_room or had_room  # what is reserved already may still be used up
+
+    def _cover(self) -> None:
+        """Take note of what is reserved now, and of the margin that this leaves."""
+        self._covered = self._call.reserved.output_tokens if self._call.reserved else 0
+        self._margin = min(_MOST_MARGIN if self._has_room else _LEAST_MARGIN, self._covered // 8)
 
     def _at_most(self, reader: UsageReader) -> int:
         """Output tokens that were delivered, at most: what is not counted yet has no more than it has bytes, and
         what is counted may be more in the model's own tokens."""
-        counted = -(-self._call.delivered_output_tokens * self._percent // 100)
-        reported = reader.usage.output_tokens if reader.usage else 0
-        return max(counted + self._pending_bytes, reported)
+        delivered = self._counted + self._pending_bytes
+        usage = reader.usage
+        return delivered if usage is None else max(delivered, usage.output_tokens)
 
     async def _cut(self, reader: UsageReader) -> bytes:
         """End the stream in its protocol's own way, its settlement first."""
@@ -222,8 +234,6 @@ class Tap:
     async def _conclude(self) -> None:
         """Once the answer is over: judge what it was, and settle. An error page may be followed by the
         exception behind it, so that what is an error waits for the request's end."""
-        if not self._ended:
-            return
         call, reader = self._call, self._reader
         if reader is not None:
             if reader.finished:
@@ -253,19 +263,25 @@ class Tap:
         logger.warning("The answer to %s cannot be read: %s.", self._call.request_id, problem)
 
     def _take(self, reader: UsageReader) -> None:
-        texts = reader.take_delivered()
-        self._pending += texts
-        self._pending_characters += sum(map(len, texts))
-        if self._sliced:
-            self._pending_bytes += sum(len(text.encode("utf-8", "replace")) for text in texts)
+        for text in reader.take_delivered():
+            self._pending.append(text)
+            characters = len(text)
+            self._pending_characters += characters
+            # To encode what is ASCII would tell as much.
+            self._pending_bytes += characters if text.isascii() else len(text.encode("utf-8", "replace"))
 
     def _count(self) -> None:
         text = "".join(self._pending)
         sample = _windows_of(text)
         counted = count_tokens([sample], encoding=encoding_for(self._call.model or ""))
         self._call.delivered_output_tokens += -(-counted * len(text) // max(1, len(sample)))
+        self._counted = -(-self._call.delivered_output_tokens * self._percent // 100)
         self._pending.clear()
         self._pending_characters = self._pending_bytes = 0
+
+
+def _body_message(body: bytes, *, more: bool) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": more}
 
 
 def _windows_of(text: str) -> str:

@@ -47,7 +47,11 @@ class StreamReader(readers.StreamReader):
     def _pass(self, event: bytes) -> bytes:
         data = self._data_of(event)
         said = readers.object_in(data) if data is not None else None
-        if said is not None:
+        if said is None:
+            return event
+        if said.get("type") == "content_block_delta":  # nearly every event
+            collect_delivered(said.get("delta"), self._delivered)
+        else:
             self._ending.note(said)
             self._read(said)
         return event
@@ -67,14 +71,12 @@ class StreamReader(readers.StreamReader):
                     self._report(message.get("usage"))
             case "content_block_start":
                 collect_delivered(said.get("content_block"), self._delivered)
-            case "content_block_delta":
-                collect_delivered(said.get("delta"), self._delivered)
             case "message_delta":
                 usage = said.get("usage")
                 self._report(usage)
                 self._told_output |= isinstance(usage, dict) and "output_tokens" in usage
             case "message_stop":
-                self._finished = True
+                self.finished = True
                 if not self._told_output:  # message_start can only say what the input was
                     self.usage = None
 
@@ -91,8 +93,7 @@ def collect_delivered(part: object, into: list[str]) -> None:
     if not isinstance(part, dict):
         return
     for name in _SPOKEN:
-        text = part.get(name)
-        if isinstance(text, str) and text:
+        if name in part and isinstance(text := part[name], str) and text:
             into.append(text)
     arguments = part.get("input")  # of a tool, in an answer that is not a stream
     if arguments and isinstance(arguments, dict):

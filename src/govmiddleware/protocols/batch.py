@@ -24,10 +24,7 @@ class Accepted(JsonReader):
 
     def _read(self, answer: dict[str, msgspec.Raw]) -> None:
         """There is no usage in it."""
-
-    @property
-    def finished(self) -> bool:
-        return False
+        self.finished = False
 
 
 def refuse_fields_but(body: RequestBody, name: str) -> None:

@@ -58,7 +58,7 @@ class StreamReader(readers.StreamReader):
             case "contentBlockDelta":
                 collect_delivered(said.get("delta"), self._delivered)
             case "metadata":
-                self._finished = True
+                self.finished = True
                 self.usage = usage_of(said.get("usage"))
                 self.model, self.service_tier = routed_to(said), tier_of(said)
 

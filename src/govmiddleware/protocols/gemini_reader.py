@@ -64,7 +64,7 @@ class StreamReader(readers.StreamReader):
     def close(self) -> bytes:
         rest = super().close()
         if self._ending.told_why:
-            self._finished = True
+            self.finished = True
             self.usage = self._last
         return rest
 

@@ -42,7 +42,7 @@ class StreamReader(readers.StreamReader):
             collect_delivered(said, self._delivered)
             if said.get("done") is True:
                 self.usage = usage_of(said)
-                self._finished = True
+                self.finished = True
         return event
 
     def _end(self, usage: Usage, model: str, request_id: str) -> bytes:

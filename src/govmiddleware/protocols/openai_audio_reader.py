@@ -49,7 +49,7 @@ class TranscriptStreamReader(readers.StreamReader):
                 self._delivered.append(delta)
             case "transcript.text.done":
                 self.usage = transcript_usage(said.get("usage"))
-                self._finished = True
+                self.finished = True
         return event
 
     def _end(self, usage: Usage, model: str, request_id: str) -> bytes:
@@ -63,18 +63,14 @@ class SpeechReader:
         self.usage: Usage | None = None
         self.model: str | None = None
         self.service_tier: str | None = None
-        self._finished = False
+        self.finished = False
 
     def feed(self, chunk: bytes) -> bytes:
         return chunk
 
     def close(self) -> bytes:
-        self._finished = True
+        self.finished = True
         return b""
-
-    @property
-    def finished(self) -> bool:
-        return self._finished
 
     def take_delivered(self) -> list[str]:
         return []
@@ -98,7 +94,7 @@ class SpeechStreamReader(readers.StreamReader):
             said = object_in(data_of(event) or b"") or {}
             if said.get("type") == "speech.audio.done":
                 self.usage = speech_usage(said.get("usage"))
-                self._finished = True
+                self.finished = True
         return event
 
     def _end(self, usage: Usage, model: str, request_id: str) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from govmiddleware.core.usage import Usage
-from govmiddleware.protocols.openai_usage import says_only_usage
+from govmiddleware.protocols import readers
 
 _HEAD = ("id", "object", "created", "model", "service_tier", "system_fingerprint")
 
@@ -20,36 +20,33 @@ class Ending:
 
     Args:
         with_usage: whether the client asked for usage, and gets the chunk that says it.
+
+    Attributes:
+        owes_usage: whether that chunk is still to come.
     """
 
     _object, _id_prefix = "chat.completion.chunk", "chatcmpl"
 
     def __init__(self, *, with_usage: bool) -> None:
         self._no_usage: dict[str, Any] = {"usage": None} if with_usage else {}
-        self._owes_usage = with_usage
-        self._head: dict[str, Any] = {}
+        self.owes_usage = with_usage
+        self._last = b""  # the data of the last chunk that said something
         self._finished: dict[int, bool] = {}
 
-    def note(self, chunk: dict[str, Any]) -> None:
-        """One chunk, which the client has got."""
-        if says_only_usage(chunk):
-            self._owes_usage = False
-            return
-        choices = chunk.get("choices")
-        for choice in choices if isinstance(choices, list) else ():
-            index = choice.get("index", 0) if isinstance(choice, dict) else None
-            if isinstance(index, int):
-                self._head = chunk  # the head of the last chunk that said something
-                self._finished[index] = self._finished.get(index, False) or bool(choice.get("finish_reason"))
+    def note(self, data: bytes, index: int, finished: bool) -> None:
+        """One choice of a chunk, which the client has got: whether it ends with it."""
+        self._last = data
+        self._finished[index] = finished or self._finished.get(index, False)
 
     def write(self, usage: Usage, model: str, request_id: str) -> bytes:
         """The chunks that end each choice, the one with `usage` if it is owed, and `[DONE]`."""
+        last = readers.object_in(self._last) or {}
         head = {
             "id": f"{self._id_prefix}-{request_id}",
             "object": self._object,
             "created": int(time.time()),
             "model": model,
-            **{name: self._head[name] for name in _HEAD if name in self._head},
+            **{name: last[name] for name in _HEAD if name in last},
         }
         nothing = self._nothing(begins=not self._finished)
         if not self._finished:
@@ -60,7 +57,7 @@ class Ending:
             if not finished
         ]
         events = [_event({**head, "choices": [choice], **self._no_usage}) for choice in choices]
-        if self._owes_usage:
+        if self.owes_usage:
             events.append(_event({**head, "choices": [], "usage": _reported(usage)}))
         return b"".join(events) + b"data: [DONE]\n\n"
 

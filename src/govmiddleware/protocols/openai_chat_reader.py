@@ -32,6 +32,25 @@ class JsonReader(readers.JsonReader):
             collect_delivered(msgspec.json.decode(answer["choices"]), "message", self._delivered)
 
 
+class _Choice(msgspec.Struct, gc=False):
+    index: int = 0
+    delta: dict[str, Any] | None = None
+    text: Any = None
+    finish_reason: Any = None
+
+
+class _Chunk(msgspec.Struct, gc=False):
+    choices: list[_Choice] | None = None
+    model: str | None = None
+    service_tier: str | None = None
+    usage: Any = msgspec.UNSET
+    x_groq: Any = None
+
+
+_plain = msgspec.json.Decoder(_Chunk)
+"""Of nearly every chunk of every server: it has members of these types, and the others are not looked at."""
+
+
 class StreamReader(readers.StreamReader):
     """Reads a stream of chunks as they pass.
 
@@ -45,39 +64,67 @@ class StreamReader(readers.StreamReader):
         self._ending = ending(with_usage=not strip_usage) if may_be_cut else None
 
     def _pass(self, event: bytes) -> bytes:
-        chunk = self._read(event)
-        if chunk is not None and self._ending is not None:
-            self._ending.note(chunk)
-        if chunk is None or not self._strip or "usage" not in chunk:
-            return event
-        if chunk["usage"] is None:
-            return without_null_usage(event)
-        return b"" if says_only_usage(chunk) else event
-
-    def _end(self, usage: Usage, model: str, request_id: str) -> bytes:
-        return self._ending.write(usage, model, request_id) if self._ending else b""
-
-    def _read(self, event: bytes) -> dict[str, Any] | None:
-        """Take from an event what it says; its object, if it is one."""
         data = data_of(event)
         if data is None:
-            return None
+            return event
         if data.startswith(b"[DONE]"):
-            self._finished = True
-            return None
+            self.finished = True
+            return event
+        try:
+            chunk = _plain.decode(data)
+        except readers.UNREADABLE:
+            return self._pass_odd(event, data)
+        if chunk.usage not in (None, msgspec.UNSET) or chunk.x_groq is not None:
+            return self._pass_odd(event, data)
+        if self.model is None:
+            self.model = chunk.model or None
+        if chunk.service_tier:
+            self.service_tier = chunk.service_tier
+        for choice in chunk.choices or ():
+            delta = choice.delta
+            if delta and len(delta) == 1 and type(text := delta.get("content")) is str:  # nearly always
+                if text:
+                    self._delivered.append(text)
+            elif delta:
+                collect_spoken(delta, self._delivered)
+            if choice.text:
+                _collect_text(choice.text, self._delivered)
+            if self._ending is not None:
+                self._ending.note(data, choice.index, bool(choice.finish_reason))
+        return without_null_usage(event) if self._strip and chunk.usage is None else event
+
+    def _pass_odd(self, event: bytes, data: bytes) -> bytes:
+        """One that reports usage, or is made otherwise than most."""
         chunk = readers.object_in(data)
         if chunk is None:
-            return None
+            return event
         if self.model is None:
             self.model = text_or_none(chunk.get("model"))
         self.service_tier = text_or_none(chunk.get("service_tier")) or self.service_tier
         # The last report counts: some servers send one with every chunk, cumulative.
         self.usage = usage_of(chunk) or self.usage
-        collect_delivered(chunk.get("choices"), "delta", self._delivered)
-        return chunk
+        choices = [choice for choice in _elements(chunk.get("choices")) if isinstance(choice, dict)]
+        collect_delivered(choices, "delta", self._delivered)
+        only_usage = says_only_usage(chunk)
+        if self._ending is not None:
+            if only_usage:
+                self._ending.owes_usage = False
+            for choice in () if only_usage else choices:
+                if isinstance(index := choice.get("index", 0), int):
+                    self._ending.note(data, index, bool(choice.get("finish_reason")))
+        if not self._strip or "usage" not in chunk:
+            return event
+        if chunk["usage"] is None:
+            return without_null_usage(event)
+        return b"" if only_usage else event
+
+    def _end(self, usage: Usage, model: str, request_id: str) -> bytes:
+        return self._ending.write(usage, model, request_id) if self._ending else b""
 
 
 _NULL_USAGE = re.compile(rb'"usage"[ \t]*:[ \t]*null')
+_COMPACT = b',"usage":null'
+"""As OpenAI writes it."""
 _COMMA = re.compile(rb"[ \t]*,[ \t]*")
 _MOST_PLACES = 16
 """Where more members look like the one to take out, the event stays as it is: each takes a parse."""
@@ -89,8 +136,12 @@ def without_null_usage(event: bytes) -> bytes:
     In valid JSON, `"usage"` before a colon is a key; which one is at the top level shows in what remains
     without it. Events whose data spans lines stay as they are.
     """
+    unescaped = b"\\" not in event
+    start = event.find(_COMPACT)
+    if start >= 0 and unescaped and event.count(b'"usage"') == 1:
+        return event[:start] + event[start + len(_COMPACT) :]
     places = list(islice(_null_usages(event), _MOST_PLACES))
-    if len(places) == 1 and b"\\" not in event:  # no key is escaped: the only one is the one
+    if len(places) == 1 and unescaped:  # no key is escaped: the only one is the one
         start, end = places[0]
         return event[:start] + event[end:]
     for start, end in reversed(places):
@@ -119,23 +170,27 @@ def _null_usages(event: bytes) -> Iterator[tuple[int, int]]:
 
 def collect_delivered(choices: object, part: str, into: list[str]) -> None:
     """The texts of every choice's `part` (`delta` or `message`) that a model generated."""
-    for choice in choices if isinstance(choices, list) else ():
-        spoken = choice.get(part) if isinstance(choice, dict) else None
-        if isinstance(choice, dict):
-            _collect_text(choice.get("text"), into)  # of legacy completions
-        if not isinstance(spoken, dict):
+    for choice in _elements(choices):
+        if not isinstance(choice, dict):
             continue
-        for name in _SPOKEN:
-            _collect_text(spoken.get(name), into)
-            if name == "reasoning_content" and spoken.get(name):
+        _collect_text(choice.get("text"), into)  # of legacy completions
+        spoken = choice.get(part)
+        if isinstance(spoken, dict):
+            collect_spoken(spoken, into)
+
+
+def collect_spoken(spoken: dict[str, Any], into: list[str]) -> None:
+    """The texts of a message, or of what is added to one."""
+    for name in _SPOKEN:
+        if name in spoken:
+            _collect_text(spoken[name], into)
+            if name == "reasoning_content" and spoken[name]:
                 break
-        calls = spoken.get("tool_calls")
-        functions = (
-            [call.get("function") for call in calls if isinstance(call, dict)]
-            if isinstance(calls, list)
-            else []
-        )
-        for function in [*functions, spoken.get("function_call")]:
+    if "tool_calls" in spoken or "function_call" in spoken:
+        calls = [
+            call.get("function") for call in _elements(spoken.get("tool_calls")) if isinstance(call, dict)
+        ]
+        for function in [*calls, spoken.get("function_call")]:
             if isinstance(function, dict):
                 _collect_text(function.get("name"), into)
                 _collect_text(function.get("arguments"), into)
@@ -152,3 +207,7 @@ def _collect_text(value: object, into: list[str]) -> None:
     elif isinstance(value, dict):
         _collect_text(value.get("text"), into)
         _collect_text(value.get("thinking"), into)
+
+
+def _elements(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []

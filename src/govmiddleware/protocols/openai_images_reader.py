@@ -32,7 +32,7 @@ class StreamReader(readers.StreamReader):
 
     def close(self) -> bytes:
         rest = super().close()
-        self._finished = self.usage is not None
+        self.finished = self.usage is not None
         return rest
 
     def _take(self, piece: bytes, whole: bool) -> bytes:

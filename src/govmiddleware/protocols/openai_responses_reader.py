@@ -31,7 +31,7 @@ class JsonReader(readers.JsonReader):
         self.model = text_or_none(head.get("model"))
         self.service_tier = _tier_of(head)
         self.usage = usage_of(head)
-        self._finished = head.get("status") not in _ONGOING
+        self.finished = head.get("status") not in _ONGOING
         if self.usage is None:
             collect_delivered(head.get("output"), self._delivered)
 
@@ -64,7 +64,7 @@ class StreamReader(readers.StreamReader):
             self.service_tier = _tier_of(response) or self.service_tier
             self.usage = usage_of(response) or self.usage
         if kind in _LAST:
-            self._finished = True
+            self.finished = True
         elif kind.endswith(".delta") and isinstance(delta, str) and not kind.endswith("audio.delta"):
             self._delivered.append(delta)
             self._last_told = index

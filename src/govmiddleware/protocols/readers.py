@@ -33,7 +33,7 @@ class JsonReader(ABC):
         self.service_tier: str | None = None
         self._kept = bytearray()
         self._size = 0
-        self._finished = False
+        self.finished = False
         self._delivered: list[str] = []
 
     def feed(self, chunk: bytes) -> bytes:
@@ -48,18 +48,14 @@ class JsonReader(ABC):
         raw, self._kept = self._kept, bytearray()
         try:
             answer = members.decode(raw)
-            self._finished = True
+            self.finished = True
             self._read(answer)
         except UNREADABLE:
-            self._finished = self._finished or self._read_other(bytes(raw))
+            self.finished = self.finished or self._read_other(bytes(raw))
         return b""
 
     def cut(self, usage: Usage, *, model: str, request_id: str) -> bytes:
         return b""
-
-    @property
-    def finished(self) -> bool:
-        return self._finished
 
     def take_delivered(self) -> list[str]:
         delivered, self._delivered = self._delivered, []
@@ -104,11 +100,15 @@ class StreamReader(ABC):
         self.service_tier: str | None = None
         self._events: Splitter = EventSplitter()
         self._holds = holds
-        self._finished = False
+        self.finished = False
         self._delivered: list[str] = []
 
     def feed(self, chunk: bytes) -> bytes:
-        passed = b"".join([self._take(piece, whole) for piece, whole in self._events.feed(chunk)])
+        pieces = self._events.feed(chunk)
+        if len(pieces) == 1 and pieces[0][1]:
+            passed = self._pass(pieces[0][0])  # one event a chunk: what most servers send
+        else:
+            passed = b"".join([self._take(piece, whole) for piece, whole in pieces])
         return passed if self._holds else chunk
 
     def close(self) -> bytes:
@@ -117,13 +117,9 @@ class StreamReader(ABC):
         return passed if self._holds else b""
 
     def cut(self, usage: Usage, *, model: str, request_id: str) -> bytes:
-        if self._finished:
+        if self.finished:
             return b""
         return self._events.end_of_pieces() + self._end(usage, model, request_id)
-
-    @property
-    def finished(self) -> bool:
-        return self._finished
 
     def take_delivered(self) -> list[str]:
         delivered, self._delivered = self._delivered, []

@@ -71,8 +71,12 @@ class EventSplitter:
 
 def data_of(event: bytes) -> bytes | None:
     """The data of an event, its lines joined by LF; None where it has none (comments, pings)."""
-    if event.startswith(b"data: ") and event.find(b"\n") >= len(event) - 2 and b"\r" not in event:
-        return event[6:].rstrip(b"\n")
+    if b"\r" not in event:
+        start = event.find(b"\n") + 1 if event.startswith(b"event: ") else 0
+        if event.startswith(b"data: ", start) and event.find(b"\n", start) >= len(event) - 2:
+            return event[start + 6 :].rstrip(
+                b"\n"
+            )  # one line of it, behind its type or alone: what servers send
     values = []
     for line in _LINE_END.split(event):
         name, _, value = line.partition(b":")

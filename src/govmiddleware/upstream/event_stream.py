@@ -34,7 +34,7 @@ class EventStreamEnd:
     def feed(self, chunk: bytes) -> None:
         """Note what was sent."""
         if self._ends:
-            self._tail = (self._tail + chunk)[-4:]
+            self._tail = chunk[-4:] if len(chunk) >= 4 else (self._tail + chunk)[-4:]
         elif self._frames is not None:
             self._frames.feed(chunk)
 

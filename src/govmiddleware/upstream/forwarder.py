@@ -19,10 +19,9 @@ from govmiddleware.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from govmiddleware.upstream.client_side import ClientSide, while_connected
+from govmiddleware.upstream.client_side import ClientSide
 from govmiddleware.upstream.connections import Connections
 from govmiddleware.upstream.event_stream import EventStreamEnd
-from govmiddleware.upstream.framing import Watched, with_length
 from govmiddleware.upstream.headers import (
     UpstreamAuth,
     declared_length,
@@ -75,7 +74,7 @@ class Forwarder:
         if call is None:
             raise MissingPredecessor("Forwarder", "Journal")
         last_chunk: bytes | None = None
-        async with while_connected(receive) as client:
+        async with ClientSide(receive) as client:
             last_chunk = await self._exchange(call, scope, client, send)
         # Sent when nobody watches any more: servers report the end of a response as a disconnect too.
         if last_chunk is not None:
@@ -89,16 +88,15 @@ class Forwarder:
         except InvalidRequest as refusal:
             return await _refuse(call, refusal, send)
         body = await client.body()
-        headers = with_length(self._request_headers(call, scope, body), scope["method"], body)
+        headers = self._request_headers(call, scope, body)
 
         def leaves() -> None:
             call.progress = Progress.DISPATCHED
 
-        watched = None if body is None else Watched(body, leaves)
         try:
             async with (
                 self._connections,
-                self._client.request(scope["method"], url, headers, watched) as answer,
+                self._client.request(scope["method"], url, headers, body, leaves) as answer,
             ):
                 return await _relay(call, answer, send)
         except UpstreamError as error:
@@ -114,7 +112,9 @@ class Forwarder:
 
     def _drops_key(self, call: Call, scope: Scope) -> bool:
         """Whether a key in the query ends here: as headers with credentials do."""
-        keys = keys_in(scope.get("query_string", b"")) if call.protocol.key_in_query else ()
+        if not call.protocol.key_in_query:
+            return False
+        keys = keys_in(scope.get("query_string", b""))
         return any(self._upstream_auth == "replace" or looks_like_api_token(key) for key in keys)
 
     def _request_headers(
@@ -129,9 +129,10 @@ class Forwarder:
         )
         if self._litellm_headers:
             headers = with_litellms_names(headers, call.attribution)
-        # The declared length counts for what is still to come; what is here is counted by the client.
+        if isinstance(body, bytes):
+            return headers  # what is here is counted by the client
         length = declared_length(scope["headers"])
-        if length is not None and not isinstance(body, bytes):
+        if length is not None:
             headers.append((b"content-length", b"0" if body is None else length))
         return headers
 
@@ -146,6 +147,9 @@ async def _relay(call: Call, answer: UpstreamResponse, send: Send) -> bytes:
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     try:
         async for chunk in answer.chunks():
+            if answer.ended:
+                call.progress = Progress.COMPLETE
+                return chunk
             end.feed(chunk)
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
     except UpstreamError as error:

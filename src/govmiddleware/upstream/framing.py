@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable
+from functools import lru_cache
 
 from govmiddleware.core.ports import Headers
 from govmiddleware.errors import UpstreamUnreachable
@@ -28,15 +29,22 @@ def check_head(status: int, headers: Headers) -> None:
     """Raise UpstreamUnreachable for a head that neither library refuses and nobody can pass on: the end of
     an exchange that we did not begin (101), a status or a name that HTTP does not have, a body in a coding
     that was not undone, or of two lengths."""
-    codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
-    has_length = any(name == b"content-length" for name, _ in headers)
-    if (
-        not 200 <= status <= 599
-        or not all(_TOKEN.fullmatch(name) for name, _ in headers)
-        or codings not in ([], [b"chunked"])
-        or (codings and has_length)
-    ):
+    codings, has_length, is_http = 0, False, 200 <= status <= 599
+    for name, value in headers:
+        if name == b"transfer-encoding":
+            codings += 1
+            is_http = is_http and value.strip().lower() == b"chunked"
+        elif name == b"content-length":
+            has_length = True
+        else:
+            is_http = is_http and _is_token(name)
+    if not is_http or codings + has_length > 1:
         raise UpstreamUnreachable(NO_HTTP, sent=True)
+
+
+@lru_cache(maxsize=1024)
+def _is_token(name: bytes) -> bool:
+    return _TOKEN.fullmatch(name) is not None
 
 
 def with_length(headers: Headers, method: str, body: bytes | AsyncIterator[bytes] | None) -> Headers:
@@ -61,9 +69,9 @@ class Watched:
         leaves: called once.
     """
 
-    def __init__(self, body: bytes | AsyncIterator[bytes], leaves: Callable[[], None]) -> None:
+    def __init__(self, body: bytes | AsyncIterator[bytes], leaves: Callable[[], None] | None) -> None:
         self._pieces: AsyncIterator[bytes] = Pieces(body) if isinstance(body, bytes) else body
-        self._leaves: Callable[[], None] | None = leaves
+        self._leaves = leaves
 
     def __aiter__(self) -> Watched:
         return self

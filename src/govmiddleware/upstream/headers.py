@@ -73,6 +73,9 @@ _LITELLMS_NAMES = frozenset(
     {b"x-litellm-end-user-id", b"x-litellm-customer-id", b"x-litellm-session-id", b"x-litellm-tags"}
 )
 
+_ENDS_HERE = _HOP_BY_HOP | _ABOUT_THIS_HOP | _STEERING
+_ENDS_HERE_WITH_CREDENTIALS = _ENDS_HERE | _CREDENTIALS
+
 _KEY_HEADERS = {"anthropic": b"x-api-key", "gemini": b"x-goog-api-key"}
 """Of whom does not take its key as a Bearer token."""
 
@@ -100,9 +103,10 @@ def request_headers(
         protocol: the wire protocol's name, which says the header of the key.
         request_id: sent as `x-request-id` unless the client gave one.
     """
-    dropped = _HOP_BY_HOP | _ABOUT_THIS_HOP | _STEERING | (_named_by_connection(headers) - _JUDGED)
-    if upstream_auth == "replace":
-        dropped |= _CREDENTIALS
+    dropped = _ENDS_HERE_WITH_CREDENTIALS if upstream_auth == "replace" else _ENDS_HERE
+    names = [name for name, _ in headers]
+    if b"connection" in names:
+        dropped |= _named_by_connection(headers) - _JUDGED
     kept: Headers = []
     for name, value in headers:
         meant = name.replace(b"_", b"-")
@@ -110,10 +114,10 @@ def request_headers(
             continue
         if b"gov_" in value and _holds_api_token(value):  # whatever the header's name
             continue
-        kept.append((name, _printable(value)))
+        kept.append((name, value.translate(_WITHOUT_CONTROLS).strip(b" \t")))
     if upstream_auth == "replace" and upstream_api_key is not None:
         kept.append(_credential(protocol, upstream_api_key))
-    if not any(name == b"x-request-id" for name, _ in kept):
+    if b"x-request-id" not in names or not any(name == b"x-request-id" for name, _ in kept):
         kept.append((b"x-request-id", request_id.encode("ascii")))
     return kept
 
@@ -153,24 +157,23 @@ def response_headers(headers: Headers, status: int) -> Headers:
     The length goes where it does not describe the bytes that follow: beside a transfer coding, and
     with 204 and 304, whose bodies are always empty (servers count what they send against it).
     """
-    dropped = _HOP_BY_HOP | _named_by_connection(headers)
-    if status in (204, 304) or any(name == b"transfer-encoding" for name, _ in headers):
+    dropped = _HOP_BY_HOP
+    names = [name for name, _ in headers]
+    if b"connection" in names:
+        dropped |= _named_by_connection(headers)
+    if status in (204, 304) or b"transfer-encoding" in names:
         dropped |= {b"content-length"}
-    return [(name, _printable(value)) for name, value in headers if name not in dropped]
+    return [
+        (name, value.translate(_WITHOUT_CONTROLS).strip(b" \t"))
+        for name, value in headers
+        if name not in dropped
+    ]
 
 
 def _named_by_connection(headers: Headers) -> frozenset[bytes]:
     """What `connection` says is for the next hop alone."""
-    return frozenset(
-        option.strip().lower()
-        for name, value in headers
-        if name == b"connection"
-        for option in value.split(b",")
-    )
-
-
-def _printable(value: bytes) -> bytes:
-    return value.translate(_WITHOUT_CONTROLS).strip(b" \t")
+    values = [value for name, value in headers if name == b"connection"]
+    return frozenset(option.strip().lower() for value in values for option in value.split(b","))
 
 
 def _holds_api_token(value: bytes) -> bool:

@@ -8,7 +8,7 @@ ended or the upstream stops taking it.
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -24,6 +24,7 @@ from govmiddleware.upstream.framing import (
     STALLED,
     UNREACHABLE,
     Pieces,
+    Watched,
     check_head,
     with_length,
 )
@@ -47,7 +48,12 @@ class HttpxClient:
 
     @asynccontextmanager
     async def request(
-        self, method: str, url: str, headers: Headers, body: bytes | AsyncIterator[bytes] | None
+        self,
+        method: str,
+        url: str,
+        headers: Headers,
+        body: bytes | AsyncIterator[bytes] | None,
+        leaves: Callable[[], None] | None = None,
     ) -> AsyncIterator[HttpxResponse]:
         """See `core.ports.UpstreamClient.request`."""
         netloc, target = _split(url)
@@ -60,7 +66,7 @@ class HttpxClient:
             method.upper(),
             target,
             headers=_complete(netloc, with_length(headers, method, body), body),
-            content=Pieces(body or b"") if body is None or isinstance(body, bytes) else body,
+            content=Watched(body, leaves) if body is not None else Pieces(b""),
             extensions={"timeout": timeouts},
         )
         with _mapped(NO_ANSWER):
@@ -93,6 +99,10 @@ class HttpxResponse:
         self.headers: Headers = [(name.lower(), value) for name, value in response.headers]
         assert isinstance(response.stream, AsyncIterable)
         self._stream = response.stream  # below `aiter_stream`, which wraps it for nothing
+
+    @property
+    def ended(self) -> bool:
+        return False  # httpcore says it with a last, empty chunk
 
     async def chunks(self) -> AsyncIterator[bytes]:
         with _mapped(STALLED):
