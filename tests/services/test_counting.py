@@ -105,3 +105,19 @@ async def test_a_vocabulary_is_read_beside_the_loop(monkeypatch: pytest.MonkeyPa
     assert await TokenCounter().count(["Hello"], "gpt-4") == 1
     [reader] = readers
     assert reader is not threading.main_thread()
+
+
+async def test_much_to_compute_takes_few_threads_for_each_keeps_memory() -> None:
+    begun: list[threading.Thread] = []
+    ends = threading.Event()
+
+    def work() -> threading.Thread:
+        begun.append(threading.current_thread())
+        ends.wait(10)
+        return threading.current_thread()
+
+    all_work = [asyncio.create_task(compute(work)) for _ in range(6)]
+    while len(begun) < 2:
+        await asyncio.sleep(0)
+    ends.set()
+    assert len(set(await asyncio.gather(*all_work))) == 2

@@ -29,7 +29,8 @@ class FastCounter:
 
         self._batch_count, self._truncate = batch_count, truncate
         self._encoding = encoding
-        batch_count(["x"], encoding, threads=1)
+        # Of no text: toktok keeps 16 MB for each thread that counts at the same time as others, this one too.
+        batch_count([], encoding, threads=1)
 
     def __call__(self, texts: Sequence[str]) -> list[int]:
         counts: list[int] = []

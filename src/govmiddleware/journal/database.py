@@ -118,7 +118,9 @@ class Database:
                 if self.is_sqlite:
                     await asyncio.to_thread(self._make_sqlite)
                     engine = create_async_engine(
-                        self._url, connect_args={"async_creator_fn": sqlite_driver.connect}
+                        self._url,
+                        connect_args={"async_creator_fn": sqlite_driver.connect},
+                        pool_use_lifo=True,  # or each connection in turn would prepare and keep every statement
                     )
                     _behave(engine.sync_engine)
                     self._engine = engine

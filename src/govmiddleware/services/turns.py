@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -14,6 +15,10 @@ T = TypeVar("T")
 _TURN_SECONDS = 0.0005
 """How long a thread may compute while another waits. Python's own 5 ms are long for an event loop, which gives the
 interpreter up at every socket that it touches and has to wait for it again each time."""
+
+_threads = ThreadPoolExecutor(2, "govmiddleware-compute")
+"""So that something long does not hold up the rest. Not the event loop's own threads, which are dozens on a large
+machine: each that ever counted keeps 16 MB for the tokenizer."""
 
 _lock = threading.Lock()
 _computing = 0
@@ -28,7 +33,7 @@ async def compute(work: Callable[[], T]) -> T:
         with _short_turns():
             return work()
 
-    return await asyncio.to_thread(run)
+    return await asyncio.get_running_loop().run_in_executor(_threads, run)
 
 
 @contextmanager

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -15,6 +15,9 @@ from starlette.routing import Route
 from govmiddleware.core.refusals import Refusal, Unavailable
 from govmiddleware.core.wording import amount_words, duration_words
 from govmiddleware.errors import HistoryUnavailable, StoreUnavailable
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -50,10 +53,10 @@ def answer(
             return JSONResponse(facts, status, _HEADERS)
         case "html":
             return HTMLResponse(
-                _templates.get_template(f"{name}.html").render(facts, given=given), status, _HEADERS
+                _templates().get_template(f"{name}.html").render(facts, given=given), status, _HEADERS
             )
         case _:
-            return PlainTextResponse(_templates.get_template(f"{name}.txt").render(facts), status, _HEADERS)
+            return PlainTextResponse(_templates().get_template(f"{name}.txt").render(facts), status, _HEADERS)
 
 
 def is_for_browsers(request: Request) -> bool:
@@ -113,12 +116,17 @@ def _moment(text: str) -> str:
     return f"{text[:10]} {text[11:19]} UTC"
 
 
-_templates = Environment(
-    loader=PackageLoader("govmiddleware.control.pages", "templates"),
-    autoescape=lambda name: name is None or not name.endswith(".txt"),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-# `repr` also shows what would steer a terminal as what it is.
-_templates.filters |= {"amount": amount_words, "duration": duration_words, "moment": _moment, "repr": repr}
+@cache
+def _templates() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # late: most processes never show a page
+
+    made = Environment(
+        loader=PackageLoader("govmiddleware.control.pages", "templates"),
+        autoescape=lambda name: name is None or not name.endswith(".txt"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # `repr` also shows what would steer a terminal as what it is.
+    made.filters |= {"amount": amount_words, "duration": duration_words, "moment": _moment, "repr": repr}
+    return made
