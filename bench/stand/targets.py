@@ -1,0 +1,198 @@
+"""What is measured: each gateway, with a store of its own where it has one. All run at once, and one is under load."""
+
+from __future__ import annotations
+
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from govmiddleware.core.ids import hash_api_token
+from stand.processes import BENCH, Program, free_port, running, wait_for_port, wait_for_url
+from stand.stores import Store, store
+
+JSON = {"content-type": "application/json"}
+OURS = JSON | {"authorization": "Bearer bench", "x-gov-user": "ann", "x-gov-session": "s1"}
+LITELLMS = JSON | {"authorization": "Bearer sk-bench:rpm=100000000:tpm=100000000000:bud=1000000:mpr=1000"}
+
+TOKEN = f"""
+[[api_tokens]]
+name = "bench"
+workspace = "bench"
+sha256 = "{hash_api_token("bench")}"
+"""
+LIMITS = """
+[[limits]]
+name = "requests-a-minute"
+scope = "api_token"
+meter = "requests"
+rate = "10000000/minute"
+
+[[limits]]
+name = "tokens-a-minute"
+scope = "api_token"
+meter = "total_tokens"
+rate = "100000000000/minute"
+
+[[limits]]
+name = "at-once"
+scope = "api_token"
+meter = "concurrency"
+hard = 1000
+
+[[limits]]
+name = "user-month"
+scope = "user"
+meter = "cost_usd"
+window = "month"
+hard = 1000000
+
+[[limits]]
+name = "session-day"
+scope = "session"
+meter = "cost_usd"
+window = "day"
+hard = 1000000
+
+[[limits]]
+name = "workspace-month"
+scope = "workspace"
+meter = "cost_usd"
+window = "month"
+hard = 1000000
+"""
+"""Six, none of which is ever reached: what is measured is admission, not refusal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Something that answers calls.
+
+    Attributes:
+        url: its origin.
+        headers: of every request to it.
+        program: whose CPU and memory are measured.
+        store: what it keeps its counters in.
+    """
+
+    name: str
+    url: str
+    program: Program
+    headers: Mapping[str, str] = field(default_factory=lambda: OURS)
+    store: Store | None = None
+
+
+@contextmanager
+def mock(folder: Path) -> Iterator[Target]:
+    port = free_port()
+    command = [sys.executable, "-m", "stand.mock_upstream", str(port)]
+    with running("mock", command, folder) as program:
+        wait_for_port(program, port)
+        yield Target("mock", f"http://127.0.0.1:{port}", program)
+
+
+@contextmanager
+def under_uvicorn(
+    name: str, app: str, folder: Path, environment: Mapping[str, str], *, workers: int = 1
+) -> Iterator[Target]:
+    """With the server's settings that `govmiddleware serve` has."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "--factory", app, "--port", str(port)]
+    command += [
+        "--workers",
+        str(workers),
+        "--loop",
+        "uvloop",
+        "--http",
+        "httptools",
+        "--log-level",
+        "warning",
+    ]
+    command += ["--no-access-log", "--no-server-header", "--no-date-header", "--no-proxy-headers"]
+    with running(name, command, folder, environment=environment) as program:
+        wait_for_port(program, port)
+        yield Target(name, f"http://127.0.0.1:{port}", program)
+
+
+@contextmanager
+def proxy(name: str, upstream: Target, folder: Path, *, workers: int = 1) -> Iterator[Target]:
+    """One of `stand.passthrough.PROXIES`; `name` may end in `-2w`."""
+    environment = {"UPSTREAM": upstream.url, "PROXY": name.removesuffix("-2w")}
+    with under_uvicorn(name, "stand.passthrough:create", folder, environment, workers=workers) as target:
+        yield target
+
+
+@contextmanager
+def sidecar(
+    name: str, upstream: Target, folder: Path, *, limits: str = LIMITS, workers: int = 1
+) -> Iterator[Target]:
+    """`govmiddleware serve`, its journal in SQLite, its metrics on."""
+    port = free_port()
+    with store(name, folder) as its_store:
+        config = configuration(name, folder, its_store, limits, upstream.url)
+        command = [sys.executable, "-m", "govmiddleware", "serve", "--config", str(config)]
+        command += ["--port", str(port), "--workers", str(workers)]
+        with running(name, command, folder) as program:
+            url = f"http://127.0.0.1:{port}"
+            wait_for_url(program, f"{url}/gov/readyz")
+            yield Target(name, url, program, store=its_store)
+
+
+@contextmanager
+def host_app(name: str, folder: Path) -> Iterator[Target]:
+    """`app` alone, or `app-governed` with the middleware inside it."""
+    if name == "app":
+        with under_uvicorn(name, "stand.host_app:bare", folder, {}) as target:
+            yield target
+        return
+    with store(name, folder) as its_store:
+        environment = {"CONFIG": str(configuration(name, folder, its_store, LIMITS, None))}
+        with under_uvicorn(name, "stand.host_app:governed", folder, environment) as target:
+            yield Target(name, target.url, target.program, store=its_store)
+
+
+def configuration(name: str, folder: Path, its_store: Store, limits: str, upstream: str | None) -> Path:
+    path = folder / f"{name}.toml"
+    settings = [f'redis_url = "{its_store.url}"', f'data_dir = "{folder / name}"']
+    if upstream:
+        settings.append(f'upstream = "{upstream}"')
+    path.write_text("\n".join([*settings, TOKEN, limits]))
+    return path
+
+
+@contextmanager
+def litellm(command: Path, upstream: Target, folder: Path) -> Iterator[Target]:
+    """LiteLLM's proxy with its limits, its budgets and Redis, tuned as `litellm/` says."""
+    port, home = free_port(), BENCH / "litellm"
+    with store("litellm", folder) as its_store:
+        environment = {
+            "HOME": str(folder),
+            "PATH": os.environ["PATH"],
+            "UP_FAST": f"{upstream.url}/v1",
+            "UP_SLOW": f"{upstream.url}/v1",
+            "REDIS_PORT": str(its_store.port),
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            "LITELLM_LOG": "ERROR",
+            "LITELLM_MODE": "PRODUCTION",
+            "LITELLM_TELEMETRY": "False",
+            "NO_DOCS": "True",
+        }
+        arguments = ["--config", str(home / "litellm_governed.yaml"), "--host", "127.0.0.1"]
+        arguments += ["--port", str(port), "--num_workers", "1"]
+        with running("litellm", [command, *arguments], folder, environment=environment, cwd=home) as program:
+            url = f"http://127.0.0.1:{port}"
+            wait_for_url(program, f"{url}/health/liveliness")
+            yield Target("litellm", url, program, headers=LITELLMS, store=its_store)
+
+
+def check(target: Target, path: str, body: bytes) -> None:
+    """One call. Raises where the answer is not 200: what is refused would look fast."""
+    request = urllib.request.Request(target.url + path, data=body, headers=dict(target.headers))
+    try:
+        urllib.request.urlopen(request, timeout=60).read()
+    except urllib.error.HTTPError as error:
+        raise RuntimeError(f"{target.name} answers {error.code}: {error.read()[:500]!r}") from error
