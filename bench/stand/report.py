@@ -1,57 +1,92 @@
-"""Medians over the rounds, as a table and as JSON."""
+"""Medians over the rounds; what is printed, and what is kept as JSON."""
 
 from __future__ import annotations
 
+import json
+import os
+import platform
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
 
+from stand.bars import Bar
 from stand.load import Sample
+from stand.processes import BENCH
 
-COLUMNS = ("requests/s", "best", "p50 ms", "p99 ms", "CPU us", "MB", "store us", "trips", "errors")
+RESULTS = BENCH / "results"
+COLUMNS = {
+    "requests/s": "requests_per_second",
+    "best": "best_requests_per_second",
+    "p50 ms": "p50_ms",
+    "p99 ms": "p99_ms",
+    "first byte": "first_p50_ms",
+    "CPU us": "cpu_us",
+    "MB": "memory_mb",
+    "store us": "store_us",
+    "its CPU": "store_cpu_us",
+    "commands": "store_commands",
+    "errors": "errors",
+}
+TIMES = ("p50_ms", "p99_ms", "first_p50_ms", "first_p99_ms")
 
 
 def summary(samples: Sequence[Sample]) -> dict[str, float]:
-    """The median of each figure over the rounds."""
+    """The median of each figure over the rounds. `..._us` and `store_commands` are a request's share."""
 
-    def median(values: list[float]) -> float:
+    def median(values: Iterable[float]) -> float:
         return round(statistics.median(values), 3)
 
     figures = {
-        "requests_per_second": median([sample.rate for sample in samples]),
-        "best_requests_per_second": round(max(sample.rate for sample in samples), 1),
-        "p50_ms": median([sample.figures["p50_ms"] for sample in samples]),
-        "p99_ms": median([sample.figures["p99_ms"] for sample in samples]),
-        "cpu_us_per_request": median([sample.cpu_us for sample in samples]),
-        "memory_mb": median([sample.memory_mb for sample in samples]),
+        "requests_per_second": median(sample.rate for sample in samples),
+        "best_requests_per_second": round(max(sample.rate for sample in samples), 3),
+        "cpu_us": median(sample.cpu_us for sample in samples),
+        "memory_mb": median(sample.memory_mb for sample in samples),
         "errors": sum(sample.figures["errors"] for sample in samples),
         "rounds": len(samples),
     }
+    for name in TIMES:
+        if name in samples[0].figures:
+            figures[name] = median(sample.figures[name] for sample in samples)
     stores = [(sample.store, max(1, sample.figures["requests"])) for sample in samples if sample.store]
     if stores:
         figures |= {
-            "store_us_per_request": median(
-                [(did.script_us + did.journal_us) / count for did, count in stores]
-            ),
-            "store_cpu_us_per_request": median([did.cpu_us / count for did, count in stores]),
-            "scripts_per_request": median([did.scripts / count for did, count in stores]),
-            "trips_per_request": median([did.trips / count for did, count in stores]),
+            "store_us": median(did.command_us / count for did, count in stores),
+            "store_cpu_us": median(did.cpu_us / count for did, count in stores),
+            "store_commands": median(did.commands / count for did, count in stores),
         }
     return figures
 
 
-def print_cases(results: Mapping[str, Sequence[Sample]]) -> None:
+def machine() -> dict[str, Any]:
+    """Without its name: what a reader needs to compare."""
+    return {
+        "cores": os.cpu_count(),
+        "kind": platform.machine(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("aiohttp", "httpx", "uvicorn", "uvloop")},
+    }
+
+
+def print_cases(cases: Mapping[str, Mapping[str, float]]) -> None:
     print(f"{'':28}" + "".join(f"{column:>12}" for column in COLUMNS))
-    for case, samples in results.items():
-        row = summary(samples)
-        cells = [
-            f"{row['requests_per_second']:.0f}",
-            f"{row['best_requests_per_second']:.0f}",
-            f"{row['p50_ms']:.2f}",
-            f"{row['p99_ms']:.2f}",
-            f"{row['cpu_us_per_request']:.0f}",
-            f"{row['memory_mb']:.0f}",
-            f"{row['store_us_per_request']:.0f}" if "store_us_per_request" in row else "",
-            f"{row['trips_per_request']:.2f}" if "trips_per_request" in row else "",
-            f"{row['errors']:.0f}" if row["errors"] else "",
-        ]
-        print(f"{case:28}" + "".join(f"{cell:>12}" for cell in cells))
+    for name, case in cases.items():
+        cells = (_cell(case.get(figure)) for figure in COLUMNS.values())
+        print(f"{name:28}" + "".join(f"{cell:>12}" for cell in cells).rstrip())
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.0f}" if value >= 100 or value == 0 else f"{value:.2f}"
+
+
+def print_bars(bars: Iterable[Bar]) -> None:
+    words = {True: "pass", False: "FAIL", None: "-"}
+    for bar in bars:
+        print(f"{bar.number}  {bar.what:66} {bar.bar:>18} {bar.measured:>14}  {words[bar.passed]}")
+
+
+def write(name: str, found: Mapping[str, Any]) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n")

@@ -9,7 +9,9 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPResponse
 from pathlib import Path
+from typing import cast
 
 from govmiddleware.core.ids import hash_api_token
 from stand.processes import BENCH, Program, free_port, running, wait_for_port, wait_for_url
@@ -66,6 +68,17 @@ window = "month"
 hard = 1000000
 """
 """Six, none of which is ever reached: what is measured is admission, not refusal."""
+
+
+def limit_on_a_tag(number: int) -> str:
+    """One of many, of four kinds by turns. Calls without the tag are under it too, as one more value of it."""
+    kind = [
+        'meter = "cost_usd"\nwindow = "month"\nhard = 1000000',
+        'meter = "requests"\nrate = "10000000/minute"',
+        'meter = "total_tokens"\nrate = "100000000000/minute"',
+        'meter = "output_tokens"\nwindow = "day"\nhard = 1000000000000',
+    ][number % 4]
+    return f'[[limits]]\nname = "limit-{number}"\nscope = "{("user", "session", "workspace")[number % 3]}"\n{kind}\n'
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +202,15 @@ def litellm(command: Path, upstream: Target, folder: Path) -> Iterator[Target]:
             yield Target("litellm", url, program, headers=LITELLMS, store=its_store)
 
 
-def check(target: Target, path: str, body: bytes) -> None:
-    """One call. Raises where the answer is not 200: what is refused would look fast."""
-    request = urllib.request.Request(target.url + path, data=body, headers=dict(target.headers))
+def send(
+    target: Target, path: str, body: bytes, more_headers: Mapping[str, str] | None = None
+) -> HTTPResponse:
+    """One call, its answer read. Raises RuntimeError unless it is 200: what is refused would look fast."""
+    headers = {**target.headers, **(more_headers or {})}
+    request = urllib.request.Request(target.url + path, data=body, headers=headers)
     try:
-        urllib.request.urlopen(request, timeout=60).read()
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            answer.read()
+            return cast("HTTPResponse", answer)
     except urllib.error.HTTPError as error:
         raise RuntimeError(f"{target.name} answers {error.code}: {error.read()[:500]!r}") from error
