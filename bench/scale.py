@@ -13,6 +13,7 @@ import random
 import tempfile
 import time
 from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,9 @@ KINDS = [
 
 
 def many_limits(count: int) -> list[Limit]:
-    """Of four kinds in equal parts, each over a tag of its own."""
+    """Of four kinds in equal parts, four over one tag."""
     kinds = [KINDS[number % len(KINDS)] for number in range(count)]
-    return [limit(f"limit-{n}", f"tag:t{n}", meter, window) for n, (meter, window) in enumerate(kinds)]
+    return [limit(f"limit-{n}", f"tag:t{n // 4}", meter, window) for n, (meter, window) in enumerate(kinds)]
 
 
 def user(number: int) -> str:
@@ -77,7 +78,12 @@ class Admissions:
         self.calls += 1
         name = f"req_{self.calls:032x}"
         outcome = await self.ledger.acquire(
-            workspace, name, holds, lease_ms=LEASE_MS, expired_record=RECORD, output=output or Output(1024, 64)
+            workspace,
+            name,
+            holds,
+            lease_ms=LEASE_MS,
+            expired_record=RECORD,
+            output=output or Output(1024, 64),
         )
         assert isinstance(outcome, Granted), outcome
         return name
@@ -100,7 +106,8 @@ class Admissions:
         acquiring, settling, client = 0, 0, 0.0
         for _ in range(count // BATCH):
             calls = [
-                (f"{WORKSPACE}-{self.chance.randrange(workspaces)}", self._holds(limits, users)) for _ in range(BATCH)
+                (f"{WORKSPACE}-{self.chance.randrange(workspaces)}", self._holds(limits, users))
+                for _ in range(BATCH)
             ]
             before, began = self.store.spent(), time.process_time()
             names = [await self.acquire(holds, workspace=workspace) for workspace, holds in calls]
@@ -159,10 +166,17 @@ async def at_once(calls: Iterable[Awaitable[Any]]) -> None:
     await asyncio.gather(*(work() for _ in range(AT_ONCE)))
 
 
-async def curves(its_store: Store, *, users: Sequence[int], workspaces: Sequence[int], reservations: Sequence[int]) -> Any:
+async def curves(
+    its_store: Store, *, users: Sequence[int], workspaces: Sequence[int], reservations: Sequence[int]
+) -> Any:
     """Points of the four curves, by what grows."""
     calls = Admissions(its_store)
-    found: dict[str, dict[int, dict[str, float]]] = {"limits": {}, "workspaces": {}, "users": {}, "reservations": {}}
+    found: dict[str, dict[int, dict[str, float]]] = {
+        "limits": {},
+        "workspaces": {},
+        "users": {},
+        "reservations": {},
+    }
     for count in (1, 2, 4, 6, 8, 12, 16, 24):
         found["limits"][count] = await calls.measure(many_limits(count))
     there = 1
@@ -208,8 +222,10 @@ def sidecars(folder: Path, counts: Sequence[int]) -> dict[int, dict[str, float]]
     body.write_bytes(workloads.chat(1_000))
     with targets.mock(folder) as upstream:
         for count in counts:
-            limits = "".join(targets.limit_on_a_tag(number) for number in range(count))
-            with targets.sidecar(f"limits-{count}", upstream, folder, limits=limits) as target:
+            limits = targets.limits_on_tags(count)
+            with targets.sidecar(f"limits-{count}", upstream, folder, limits=limits) as plain:
+                target = replace(plain, headers=targets.MANY_TAGS)
+                targets.wait_until_ready(target, workloads.CHAT_PATH, body.read_bytes())
                 load.with_wrk(target, body, connections=16, seconds=1)
                 samples = [load.with_wrk(target, body, connections=16, seconds=2) for _ in range(3)]
                 found[count] = report.summary(samples)
@@ -225,13 +241,22 @@ def print_curves(found: dict[str, Any]) -> None:
         print(f"\n{grows:>14} {'acquire us':>12} {'settle us':>12} {'client us':>12} {'MB':>8}")
         points = found[grows]
         for count, point in points.items():
-            columns = (point["acquire_us"], point["settle_us"], point["client_us"], point.get("memory_mb", 0.0))
-            print(f"{count:>14,} {columns[0]:>12.1f} {columns[1]:>12.1f} {columns[2]:>12.1f} {columns[3]:>8.1f}")
+            columns = (
+                point["acquire_us"],
+                point["settle_us"],
+                point["client_us"],
+                point.get("memory_mb", 0.0),
+            )
+            print(
+                f"{count:>14,} {columns[0]:>12.1f} {columns[1]:>12.1f} {columns[2]:>12.1f} {columns[3]:>8.1f}"
+            )
         first, *_, last = (point["acquire_us"] + point["settle_us"] for point in points.values())
         if grows == "limits":
             print(f"{'':>14} {(last - first) / (max(points) - min(points)):.1f} us for each limit more")
         else:
-            print(f"{'':>14} the last {last / first:.2f} times the first: {'flat' if last <= FLAT * first else 'GROWS'}")
+            print(
+                f"{'':>14} the last {last / first:.2f} times the first: {'flat' if last <= FLAT * first else 'GROWS'}"
+            )
     print()
     report.print_cases({f"serve, {count} limits": case for count, case in found["serve"].items()})
 

@@ -50,14 +50,22 @@ def bars(cases: Mapping[str, Case], once: Mapping[str, Any]) -> Iterator[Bar]:
 
     full, bare = "json/full/16", "json/bare-aiohttp/16"
     yield at_least(1, "full stack, of a bare aiohttp pass-through, 16 connections", 0.35, full, rate(bare))
-    yield at_least(1, "governed Starlette app, of the app alone", 0.3, "json/app-governed/16", rate("json/app/16"))
-    litellms = [case["best_requests_per_second"] for name, case in cases.items() if name.startswith("json/litellm/")]
+    yield at_least(
+        1, "governed Starlette app, of the app alone", 0.3, "json/app-governed/16", rate("json/app/16")
+    )
+    litellms = [
+        case["best_requests_per_second"] for name, case in cases.items() if name.startswith("json/litellm/")
+    ]
     yield at_least(2, "full stack, times LiteLLM's best round", 25, full, max(litellms, default=None))
     yield at_most(3, "added at one connection, p50", 0.6, "ms", added("json", "p50_ms"))
     yield at_most(3, "added at one connection, p99", 3, "ms", added("json", "p99_ms"))
-    yield at_most(4, "trips to the store before the first byte goes upstream", 2, "", once.get("trips_before"))
+    yield at_most(
+        4, "trips to the store before the first byte goes upstream", 2, "", once.get("trips_before")
+    )
     yield at_most(4, "trips to the store after", 1, "", once.get("trips_after"))
-    yield at_most(4, "server time a request, 6 limits and journal", 180, "us", cases.get(full, {}).get("store_us"))
+    yield at_most(
+        4, "server time a request, 6 limits and journal", 180, "us", cases.get(full, {}).get("store_us")
+    )
     yield at_most(5, "streams: added to the first byte, p50", 1, "ms", added("stream", "first_p50_ms"))
     per_chunk = ratio("chunks/full/16", "chunks/bare-aiohttp/16", "cpu_us")
     yield at_most(5, "streams: CPU per chunk, times the bare one's", 1.5, "", per_chunk)
@@ -74,5 +82,9 @@ def bars(cases: Mapping[str, Case], once: Mapping[str, Any]) -> Iterator[Bar]:
     million = once.get("million_users", {})
     yield at_most(8, "a million users with a monthly budget", 250, "MB", million.get("memory_mb"))
     yield at_most(8, "admission time among them, times among 100", 1.2, "", million.get("admission_ratio"))
-    yield at_most(9, "a coding agent's turn: added to the first byte, p50", 2, "ms", added("agent", "first_p50_ms"))
-    yield at_least(9, "a coding agent's turns, of the bare one's", 0.35, "agent/full/16", rate("agent/bare-aiohttp/16"))
+    yield at_most(
+        9, "a coding agent's turn: added to the first byte, p50", 2, "ms", added("agent", "first_p50_ms")
+    )
+    yield at_least(
+        9, "a coding agent's turns, of the bare one's", 0.35, "agent/full/16", rate("agent/bare-aiohttp/16")
+    )

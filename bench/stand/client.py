@@ -108,9 +108,7 @@ class Client:
         began = perf_counter()
         self.deadline = began + seconds
         opened = [
-            await loop.create_connection(
-                lambda: Connection(self), self.origin.hostname, self.origin.port
-            )
+            await loop.create_connection(lambda: Connection(self), self.origin.hostname, self.origin.port)
             for _ in range(connections)
         ]
         await asyncio.gather(*(connection.done for _, connection in opened))

@@ -54,9 +54,7 @@ def with_wrk(target: Target, body: Path, *, connections: int, seconds: float) ->
     return _measured(target, command, environment)
 
 
-def with_client(
-    target: Target, workload: str, *, connections: int, seconds: float, **shape: int
-) -> Sample:
+def with_client(target: Target, workload: str, *, connections: int, seconds: float, **shape: int) -> Sample:
     """What `stand.client` sends. `shape` goes into headers for the mock: `chunks=400` is `x-mock-chunks: 400`."""
     return _measured(target, client_command(target, workload, connections, seconds, **shape), os.environ)
 
@@ -64,15 +62,15 @@ def with_client(
 def client_command(
     target: Target, workload: str, connections: int, seconds: float, **shape: int
 ) -> list[str]:
-    headers = dict(target.headers) | {f"x-mock-{name.replace('_', '-')}": str(value) for name, value in shape.items()}
+    headers = dict(target.headers) | {
+        f"x-mock-{name.replace('_', '-')}": str(value) for name, value in shape.items()
+    }
     command = [sys.executable, "-m", "stand.client", target.url, workload, str(connections), str(seconds)]
     return [*command, *(f"{name}: {value}" for name, value in headers.items())]
 
 
 @contextmanager
-def in_the_background(
-    target: Target, workload: str, *, connections: int, seconds: float
-) -> Iterator[None]:
+def in_the_background(target: Target, workload: str, *, connections: int, seconds: float) -> Iterator[None]:
     """Other load of `stand.client` beside what the block measures, from its first answer on."""
     command = client_command(target, workload, connections, seconds)
     with subprocess.Popen(command, cwd=BENCH, stdout=subprocess.PIPE) as process:

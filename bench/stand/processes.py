@@ -7,8 +7,6 @@ import signal
 import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -117,28 +115,20 @@ def running(
             process.wait()
 
 
-def wait_for_url(program: Program, url: str) -> None:
-    """Until it answers with 200."""
-    _wait(program, lambda: urllib.request.urlopen(url, timeout=5).status == 200)
-
-
-def wait_for_port(program: Program, port: int) -> None:
-    """Until somebody listens."""
-
-    def connects() -> bool:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        return True
-
-    _wait(program, connects)
-
-
-def _wait(program: Program, answers: Callable[[], bool]) -> None:
+def wait_for(program: Program, answers: Callable[[], object]) -> None:
+    """Until it no longer raises OSError, as long as nobody listens."""
     deadline = time.monotonic() + READY_WITHIN
-    while time.monotonic() < deadline and program.process.poll() is None:
+    while program.process.poll() is None:
         try:
-            if answers():
-                return
-        except (OSError, urllib.error.URLError):
-            pass
-        time.sleep(0.02)
+            answers()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{program.name} does not answer") from error
+            time.sleep(0.02)
     raise RuntimeError(f"{program.name} did not start:\n{program.log.read_text()[-3000:]}")
+
+
+def connect(port: int) -> None:
+    """Raises OSError where nobody listens."""
+    socket.create_connection(("127.0.0.1", port), timeout=1).close()

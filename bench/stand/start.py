@@ -7,11 +7,12 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 from stand import load
-from stand.processes import BENCH, free_port, running, wait_for_url
+from stand.processes import BENCH, free_port, running, wait_for
 from stand.targets import TOKEN, Target
 
 USES = {
@@ -56,7 +57,9 @@ def _imports(use: str) -> dict[str, float]:
 
 
 def _python(code: str, given: str = "") -> str:
-    ran = subprocess.run([sys.executable, "-c", code], input=given, capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], input=given, capture_output=True, text=True, check=True
+    )
     return ran.stdout
 
 
@@ -66,10 +69,20 @@ def seconds_until_ready(folder: Path) -> float:
     for number in range(STARTS):
         config, port = folder / f"start-{number}.toml", free_port()
         config.write_text(f'upstream = "http://127.0.0.1:1"\ndata_dir = "{folder / str(number)}"\n{TOKEN}')
-        command = [sys.executable, "-m", "govmiddleware", "serve", "--config", str(config), "--port", str(port)]
+        command = [
+            sys.executable,
+            "-m",
+            "govmiddleware",
+            "serve",
+            "--config",
+            str(config),
+            "--port",
+            str(port),
+        ]
         began = time.perf_counter()
         with running(f"start-{number}", command, folder, cwd=BENCH) as program:
-            wait_for_url(program, f"http://127.0.0.1:{port}/gov/readyz")
+            url = f"http://127.0.0.1:{port}/gov/readyz"
+            wait_for(program, lambda url=url: urllib.request.urlopen(url, timeout=5).close())
             taken.append(time.perf_counter() - began)
     return statistics.median(taken)
 

@@ -12,7 +12,7 @@ from typing import Any
 import redis
 
 from govmiddleware.ledger.embedded import _find_binary
-from stand.processes import Program, free_port, running, wait_for_port
+from stand.processes import Program, connect, free_port, running, wait_for
 
 CLIENTS_COMMANDS = {"evalsha", "eval", "fcall", "xrange"}
 """The scripts, and what the drainer reads the journal with. All others are called by scripts, in whose time they are
@@ -87,7 +87,7 @@ def store(name: str, folder: Path, *, durable: bool = True) -> Iterator[Store]:
     command = [binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(home), "--save", ""]
     command += ["--appendonly", "yes" if durable else "no", "--maxmemory-policy", "noeviction"]
     with running(f"{name}-store", command, folder) as program:
-        wait_for_port(program, port)
+        wait_for(program, lambda: connect(port))
         with redis.Redis(port=port, decode_responses=True) as client:
             info: dict[str, Any] = client.info("everything")
         server = info.get("server_name", "redis")

@@ -14,11 +14,16 @@ from pathlib import Path
 from typing import cast
 
 from govmiddleware.core.ids import hash_api_token
-from stand.processes import BENCH, Program, free_port, running, wait_for_port, wait_for_url
+from stand.processes import BENCH, Program, connect, free_port, running, wait_for
 from stand.stores import Store, store
 
 JSON = {"content-type": "application/json"}
-OURS = JSON | {"authorization": "Bearer bench", "x-gov-user": "ann", "x-gov-session": "s1"}
+OURS = JSON | {
+    "authorization": "Bearer bench",
+    "x-gov-user": "ann",
+    "x-gov-session": "s1",
+}
+MANY_TAGS = OURS | {"x-gov-tags": ",".join(f"t{number}=search" for number in range(6))}
 LITELLMS = JSON | {"authorization": "Bearer sk-bench:rpm=100000000:tpm=100000000000:bud=1000000:mpr=1000"}
 
 TOKEN = f"""
@@ -70,15 +75,18 @@ hard = 1000000
 """Six, none of which is ever reached: what is measured is admission, not refusal."""
 
 
-def limit_on_a_tag(number: int) -> str:
-    """One of many, of four kinds by turns. Calls without the tag are under it too, as one more value of it."""
-    kind = [
+def limits_on_tags(count: int) -> str:
+    """Up to 24, of four kinds in equal parts over six tags, for calls with MANY_TAGS."""
+    kinds = [
         'meter = "cost_usd"\nwindow = "month"\nhard = 1000000',
         'meter = "requests"\nrate = "10000000/minute"',
         'meter = "total_tokens"\nrate = "100000000000/minute"',
         'meter = "output_tokens"\nwindow = "day"\nhard = 1000000000000',
-    ][number % 4]
-    return f'[[limits]]\nname = "limit-{number}"\nscope = "{("user", "session", "workspace")[number % 3]}"\n{kind}\n'
+    ]
+    return "\n".join(
+        f'[[limits]]\nname = "limit-{number}"\nscope = "tag:t{number // 4}"\n{kinds[number % 4]}\n'
+        for number in range(count)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +112,7 @@ def mock(folder: Path) -> Iterator[Target]:
     port = free_port()
     command = [sys.executable, "-m", "stand.mock_upstream", str(port)]
     with running("mock", command, folder) as program:
-        wait_for_port(program, port)
+        wait_for(program, lambda: connect(port))
         yield Target("mock", f"http://127.0.0.1:{port}", program)
 
 
@@ -127,7 +135,6 @@ def under_uvicorn(
     ]
     command += ["--no-access-log", "--no-server-header", "--no-date-header", "--no-proxy-headers"]
     with running(name, command, folder, environment=environment) as program:
-        wait_for_port(program, port)
         yield Target(name, f"http://127.0.0.1:{port}", program)
 
 
@@ -150,9 +157,7 @@ def sidecar(
         command = [sys.executable, "-m", "govmiddleware", "serve", "--config", str(config)]
         command += ["--port", str(port), "--workers", str(workers)]
         with running(name, command, folder) as program:
-            url = f"http://127.0.0.1:{port}"
-            wait_for_url(program, f"{url}/gov/readyz")
-            yield Target(name, url, program, store=its_store)
+            yield Target(name, f"http://127.0.0.1:{port}", program, store=its_store)
 
 
 @contextmanager
@@ -197,9 +202,7 @@ def litellm(command: Path, upstream: Target, folder: Path) -> Iterator[Target]:
         arguments = ["--config", str(home / "litellm_governed.yaml"), "--host", "127.0.0.1"]
         arguments += ["--port", str(port), "--num_workers", "1"]
         with running("litellm", [command, *arguments], folder, environment=environment, cwd=home) as program:
-            url = f"http://127.0.0.1:{port}"
-            wait_for_url(program, f"{url}/health/liveliness")
-            yield Target("litellm", url, program, headers=LITELLMS, store=its_store)
+            yield Target("litellm", f"http://127.0.0.1:{port}", program, LITELLMS, its_store)
 
 
 def send(
@@ -214,3 +217,8 @@ def send(
             return cast("HTTPResponse", answer)
     except urllib.error.HTTPError as error:
         raise RuntimeError(f"{target.name} answers {error.code}: {error.read()[:500]!r}") from error
+
+
+def wait_until_ready(target: Target, path: str, body: bytes) -> None:
+    """Until a call is answered."""
+    wait_for(target.program, lambda: send(target, path, body))
