@@ -89,7 +89,7 @@ def start_all(stack: ExitStack, run: Run, names: Collection[str]) -> None:
     for target in run.targets.values():
         targets.wait_until_ready(target, workloads.CHAT_PATH, SMALL)
     for target in run.targets.values():  # the first calls fill caches
-        load.with_wrk(target, run.small, connections=16, seconds=1)
+        load.with_client(target, "stream", connections=16, seconds=run.seconds)
 
 
 def whole_answers(run: Run) -> None:
@@ -180,6 +180,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=TARGETS)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--results", type=Path, default=report.RESULTS, help="the folder for gateways.json")
     chosen = parser.parse_args()
     if chosen.quick:
         chosen.rounds, chosen.connections, chosen.targets = 1, [1, 16], QUICK_TARGETS
@@ -214,7 +215,7 @@ def main() -> None:
     report.print_cases(cases)
     report.print_bars(judged)
     measured = {"machine": report.machine(), "cases": cases, "once": found}
-    report.write("gateways", {**measured, "bars": [asdict(bar) for bar in judged]})
+    report.write(chosen.results / "gateways.json", {**measured, "bars": [asdict(bar) for bar in judged]})
     print(f"{time.monotonic() - began:.0f} s")
 
 

@@ -17,10 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import usage_reports
 from govmiddleware.core.limits import Amount, Counter, Hold, Limit, Meter, holds_for
 from govmiddleware.core.ports import Granted, Output
 from govmiddleware.core.windows import Now, SlidingWindow
-from govmiddleware.ledger.connection import connect
+from govmiddleware.journal.database import Database
+from govmiddleware.journal.history import SqlHistory
+from govmiddleware.ledger import connection
 from govmiddleware.ledger.ledger import RedisLedger
 from ledger import AMOUNTS, DAY, MONTH, limit
 from stand import load, report, targets, workloads
@@ -28,7 +31,7 @@ from stand.stores import Store, store
 
 WORKSPACE, RECORD = "acme", b'{"kind": "outcome"}'
 LEASE_MS = 3_600_000
-AT_ONCE = 16
+AT_ONCE = 8
 """Calls of the filling under way at any time."""
 COUNTERS_A_CALL = 100
 PAIRS, BATCH = 1_000, 50
@@ -66,7 +69,8 @@ class Admissions:
 
     def __init__(self, its_store: Store) -> None:
         self.store = its_store
-        self.redis = connect(its_store.url)
+        connection.PATIENCE_SECONDS = 10.0  # a store that is filled as fast as it can is not a lost one
+        self.redis = connection.connect(its_store.url)
         self.ledger = RedisLedger(self.redis)
         self.chance = random.Random(1)
         self.calls = 0
@@ -88,9 +92,11 @@ class Admissions:
         assert isinstance(outcome, Granted), outcome
         return name
 
-    async def settle(self, name: str, holds: Sequence[Hold], *, workspace: str = WORKSPACE) -> None:
+    async def settle(
+        self, name: str, holds: Sequence[Hold], *, workspace: str = WORKSPACE, record: bytes | None = RECORD
+    ) -> None:
         used = {hold.counter.name: hold.amount.at(300) for hold in holds}
-        await self.ledger.settle(workspace, name, [hold.counter for hold in holds], used, RECORD)
+        await self.ledger.settle(workspace, name, [hold.counter for hold in holds], used, record)
 
     async def measure(
         self, limits: Sequence[Limit] = SIX, *, users: int = 100, workspaces: int = 1
@@ -138,7 +144,8 @@ class Admissions:
             for number in numbers
         ]
         workspace = f"{WORKSPACE}-0"
-        await self.settle(await self.acquire(holds, workspace=workspace), holds, workspace=workspace)
+        name = await self.acquire(holds, workspace=workspace)
+        await self.settle(name, holds, workspace=workspace, record=None)  # what is weighed are counters
 
     async def fill_workspaces(self, first: int, last: int) -> None:
         """Each has had a call."""
@@ -187,9 +194,8 @@ async def curves(
     there, empty = 0, its_store.used_memory()
     for count in users:
         await calls.fill_users(there, count)
-        there = count
-        found["users"][count] = await calls.measure(users=count)
-        found["users"][count]["memory_mb"] = (its_store.used_memory() - empty) / 1e6
+        there, weight = count, its_store.used_memory() - empty
+        found["users"][count] = await calls.measure(users=count) | {"memory_mb": weight / 1e6}
     there = 0
     for count in reservations:
         await calls.open(count - there)
@@ -232,6 +238,19 @@ def sidecars(folder: Path, counts: Sequence[int]) -> dict[int, dict[str, float]]
     return found
 
 
+async def journal(records: int) -> dict[str, float]:
+    """How fast one drainer can write: records of a call a second into SQLite, and their share of a core."""
+    with tempfile.TemporaryDirectory() as name:
+        database = Database(f"sqlite:///{Path(name) / 'journal.sqlite3'}")
+        history = SqlHistory(database)
+        began, worked = time.perf_counter(), time.process_time()
+        for batch in usage_reports.entries(records):
+            await history.append(WORKSPACE, batch)
+        taken, cpu = time.perf_counter() - began, time.process_time() - worked
+        await database.close()
+    return {"records_per_second": records / taken, "cpu_us": 1e6 * cpu / records}
+
+
 FLAT = 1.5
 """What a curve's last point may be of its first."""
 
@@ -257,7 +276,11 @@ def print_curves(found: dict[str, Any]) -> None:
             print(
                 f"{'':>14} the last {last / first:.2f} times the first: {'flat' if last <= FLAT * first else 'GROWS'}"
             )
-    print()
+    print(
+        "\njournal into SQLite: {records_per_second:.0f} records/s, {cpu_us:.0f} us each".format(
+            **found["journal"]
+        )
+    )
     report.print_cases({f"serve, {count} limits": case for count, case in found["serve"].items()})
 
 
@@ -276,10 +299,11 @@ def main() -> None:
                     reservations=(10, 1_000) if quick else (10, 1_000, 10_000, 100_000),
                 )
             )
+        found["journal"] = asyncio.run(journal(5_000 if quick else 50_000))
         found["serve"] = sidecars(Path(name), (1, 24) if quick else (1, 6, 12, 24))
         found["store"] = its_store.kind
     print_curves(found)
-    report.write("scale", {"machine": report.machine(), **found})
+    report.write(report.RESULTS / "scale.json", {"machine": report.machine(), **found})
     print(f"{time.monotonic() - began:.0f} s")
 
 

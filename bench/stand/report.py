@@ -8,6 +8,7 @@ import platform
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from stand.bars import Bar
@@ -87,6 +88,6 @@ def print_bars(bars: Iterable[Bar]) -> None:
         print(f"{bar.number}  {bar.what:66} {bar.bar:>18} {bar.measured:>14}  {words[bar.passed]}")
 
 
-def write(name: str, found: Mapping[str, Any]) -> None:
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n")
+def write(file: Path, found: Mapping[str, Any]) -> None:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(found, indent=2) + "\n")
