@@ -110,7 +110,7 @@ class Counter(msgspec.Struct, frozen=True, dict=True):
     def is_deployment_wide(self) -> bool:
         return is_deployment_wide(self.scope)
 
-    @property
+    @cached_property
     def is_override(self) -> bool:
         """Whether it counts what was taken from an override, and not what a limit counts."""
         return self.scope == _OVERRIDE
@@ -250,7 +250,7 @@ def holds_for(limits: Iterable[Limit], subject: Subject, amounts: Mapping[Meter,
     """The holds that `limits` ask of a call: limits that share a counter share one hold. A limit whose scope the call
     has no value of (a model, where it calls none) does not bind it."""
     return [
-        Hold(_counter(kind.scope, kind.meter, kind.window, value, is_shadow), amounts[kind.meter], found)
+        Hold(_counter(kind, value, is_shadow), amounts[kind.meter], found)
         for kind in _kinds(tuple(limits), subject["workspace"])
         if (value := value_in(kind.scope, subject)) is not None
         for is_shadow, found in kind.by_counter(value)
@@ -300,6 +300,6 @@ def _kinds(limits: tuple[Limit, ...], workspace: str) -> tuple[_Kind, ...]:
 
 
 @lru_cache(maxsize=10_000)
-def _counter(scope: str, meter: Meter, window: Window, value: str, is_shadow: bool) -> Counter:
+def _counter(kind: _Kind, value: str, is_shadow: bool) -> Counter:
     """One object for each counter, which keeps its name."""
-    return Counter(scope, meter, window, value, is_shadow)
+    return Counter(kind.scope, kind.meter, kind.window, value, is_shadow)

@@ -81,6 +81,8 @@ class Admission:
         Raises a Refusal where the answer is no.
         """
         wide = [hold for hold in holds if hold.counter.is_deployment_wide]
+        if not wide and DEPLOYMENT_WORKSPACE not in reservation.parts:
+            return await self._take_part(call, reservation, reservation.workspace, holds, step, output)
         own = [hold for hold in holds if not hold.counter.is_deployment_wide]
         shadow_output = output.most
         if wide:
