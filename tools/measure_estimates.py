@@ -100,6 +100,7 @@ async def measure(path: Path) -> list[Measured]:
             default_max_output_tokens=4096,
             unknown_size_tokens=2000,
             max_body_bytes=33_554_432,
+            batches="refuse",
         )
         exchange = read_exchange(line)
         try:

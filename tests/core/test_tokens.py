@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import tiktoken_ext.openai_public as reference  # type: ignore[import-untyped]
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiktoken import Encoding
 
@@ -173,6 +173,13 @@ def test_cutting_a_text_never_counts_too_few(text: str, size: int, encoding: str
 def test_the_fast_counter_counts_as_tiktoken_does(several: list[str], encoding: str) -> None:
     encode = encoding_of(encoding).encode_ordinary
     assert fast_counter_of(encoding)(several) == [len(encode(text)) for text in several]
+
+
+@settings(max_examples=30, deadline=None)  # the first reads the vocabulary
+@given(st.lists(texts, min_size=1, max_size=3))
+def test_the_fast_counter_counts_many_texts_as_it_does_few(several: list[str]) -> None:
+    count = fast_counter_of(O200K)
+    assert count(several * 40) == count(several) * 40
 
 
 @given(st.lists(st.text("abcdefg", min_size=1, max_size=12), max_size=300), st.integers(40, 80))

@@ -17,6 +17,7 @@ from tests.protocols.exchanges import recorded
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo
 from govmiddleware.core.refusals import InvalidRequest, Refusal
+from govmiddleware.metrics import Metrics
 from govmiddleware.protocols.registry import recognise
 from govmiddleware.services import counting
 from govmiddleware.services.calibration import _most
@@ -218,7 +219,8 @@ def messages(count: int) -> list[dict[str, str]]:
 
 
 async def test_of_a_conversation_that_grows_only_what_is_new_is_read() -> None:
-    reader = Reader("/v1/chat/completions", TokenCounter())
+    metrics = Metrics()
+    reader = Reader("/v1/chat/completions", TokenCounter(metrics))
     request = {
         "model": "gpt-4o",
         "messages": messages(40),
@@ -229,6 +231,9 @@ async def test_of_a_conversation_that_grows_only_what_is_new_is_read() -> None:
     await reader.read({**request, "messages": messages(41)})
     assert len(json.dumps(messages(1))) <= reader.unknown < everything / 10
     await reader.read(request, workspace="globex")
+    known = metrics.registry.get_sample_value("govmiddleware_counted_characters_total", {"source": "memory"})
+    assert known is not None
+    assert known >= 40 * len("word " * 20)
     assert reader.unknown == everything, "what others sent is none of its business"
     await reader.read({**request, "model": "gpt-4"})
     assert reader.unknown > 0.9 * everything, "another model may count otherwise"

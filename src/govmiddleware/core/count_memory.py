@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 MOST_TEXTS = 65_536
-"""Remembered by one process: about 15 MB, of which a conversation of a thousand messages takes a quarter of one."""
+"""Remembered by one process: of counts about 12 MB, of which a conversation of a thousand messages takes a fifth of one."""
 
 _KEY_BYTES = 16
 

@@ -152,11 +152,11 @@ def _read_output_limit(body: RequestBody) -> int | None:
     """The larger of both names where both are given: which one an upstream heeds differs. Zero is refused:
     there are upstreams that take it for no limit."""
     refuse_other_output_limits(body)
-    limits = [
-        read_count(body, name, least=1, most=LARGEST_TOKEN_LIMIT)
-        for name in ("max_tokens", "max_completion_tokens")
-    ]
-    return max((limit for limit in limits if limit is not None), default=None)
+    older = read_count(body, "max_tokens", least=1, most=LARGEST_TOKEN_LIMIT)
+    newer = read_count(body, "max_completion_tokens", least=1, most=LARGEST_TOKEN_LIMIT)
+    if older is None or newer is None:
+        return newer if older is None else older
+    return max(older, newer)
 
 
 def _add_tools(body: RequestBody, prompt: ChatPrompt) -> None:
