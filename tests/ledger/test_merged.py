@@ -253,7 +253,11 @@ async def test_a_store_that_takes_no_more_clients_says_so(server: Server, raw: A
 
 @pytest.mark.usefixtures("impatient")
 async def test_connecting_counts_towards_patience() -> None:
+    connections = 0
+
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
         await reader.read()  # never answers AUTH
         writer.close()
 
@@ -263,6 +267,9 @@ async def test_connecting_counts_towards_patience() -> None:
         with pytest.raises(StoreUnavailable, match="TimeoutError"):
             await COUNT.merged(client, ["n"], [1])
         assert PATIENCE <= time.monotonic() - began < 3 * PATIENCE
+        client.merged.ask("PING").add_done_callback(lambda ended: ended.exception())
+        while connections < 2:
+            await asyncio.sleep(0.01)
         await client.aclose()
 
 

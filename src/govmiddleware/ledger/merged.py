@@ -76,7 +76,6 @@ class MergedCalls:
         if self._ticking is not None:
             self._ticking.cancel()
         self._line = self._ticking = None
-        self._flush_is_due = False
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.wait([self._connecting])
@@ -149,7 +148,7 @@ class MergedCalls:
         for line in tuple(self._lines):
             line.give_up(overdue)
         if self._waiting and self._waiting[0][0] < overdue:
-            self._fail_waiting(TimeoutError("no turn in time"), overdue)
+            self._fail_waiting(TimeoutError("not sent in time"), overdue)
             if self._connecting is not None:
                 self._connecting.cancel()
         if self._waiting:
@@ -201,8 +200,6 @@ class _Line(asyncio.Protocol):
                 self._answered(answer)
         except hiredis.ProtocolError as error:
             self.abort(ConnectionError(f"the store does not keep to its protocol: {error}"))
-        if not self.is_usable:
-            self.retire()
         self._told(self)
 
     def _answered(self, answer: Any) -> None:
@@ -241,7 +238,7 @@ class _Line(asyncio.Protocol):
             self.abort(TimeoutError("no answer in time"))
 
     def retire(self) -> None:
-        """Ask no more; end when all is answered."""
+        """Ask no more; end when all is answered (`give_up` sees to that)."""
         self.is_usable = False
         if not self.asked:
             self.transport.abort()
