@@ -499,4 +499,5 @@ class Governance:
             batches=settings.batches,
             input_bound=self.calibrator.bound,
             counter=self.token_counter,
+            metered=True,
         )

@@ -51,6 +51,8 @@ class Rates:
     def of_input(self, usage: Usage) -> int:
         """femto-USD of the prompt. Where a report counts tokens as both written to the cache and read from it,
         they were written: the dearer."""
+        if usage.is_plain_input:
+            return usage.input_tokens * self.input
         written_1h = min(usage.cache_write_1h_tokens, usage.cache_write_tokens)
         cached_audio, cached_image = usage.cached_audio_tokens, usage.cached_image_tokens
         parts = (
@@ -67,6 +69,8 @@ class Rates:
 
     def of_output(self, usage: Usage) -> int:
         """femto-USD of what was generated."""
+        if not (usage.reasoning_tokens or usage.output_audio_tokens or usage.output_image_tokens):
+            return usage.output_tokens * self.output
         parts = (
             (usage.output_audio_tokens, self.output_audio),
             (usage.output_image_tokens, self.output_image),

@@ -58,6 +58,7 @@ class Estimate:
         input_bound: what to reserve for a prompt, by its estimate; without it, as shipped.
         counter: counts the prompts.
         clock: tells the time for which prices are asked.
+        metered: whether a Meter stands inside, which has the headers fit the body.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Estimate:
         input_bound: Callable[[Call, RequestInfo, int], int] | None = None,
         counter: TokenCounter | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        metered: bool = False,
     ) -> None:
         self.app = app
         self.prices = prices
@@ -86,6 +88,7 @@ class Estimate:
         self._input_bound = input_bound or _shipped_bound
         self.counter = counter or TokenCounter()
         self._now = clock
+        self.metered = metered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call, send = enter(scope, send)
@@ -101,7 +104,9 @@ class Estimate:
             if call.model_call:
                 body, info = await self._read(call, scope, receive)
                 await self.estimate(call, body, info)
-                scope, receive = with_body_headers(scope, body), replay(body, receive)
+                receive = replay(body, receive)
+                if not self.metered:
+                    scope = with_body_headers(scope, body)
             else:
                 call.provider = self._provider_for(None).name
         except Refusal as refusal:
