@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 
+from govmiddleware.core.journal import JournalEntry
 from govmiddleware.core.ports import JournalFull
 from govmiddleware.errors import HistoryUnavailable
 from govmiddleware.journal.history import SqlHistory
@@ -57,6 +59,48 @@ async def test_a_stream_longer_than_a_batch_is_drained_to_its_end(
     await worker.drainer.drain()
     assert [records.decode(entry.record).reservation_id for entry in await worker.drained()] == names
     assert len(await worker.drained("zzz")) == 1
+
+
+async def test_a_batch_of_several_pages_has_each_record_once_and_in_order(
+    worker: Draining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain, "_BATCH", 9)
+    monkeypatch.setattr(drain, "_PAGE", 3)
+    names = [str(number) for number in range(23)]
+    await worker.settle(*names)
+    batches: list[int] = []
+    append = worker.history.append
+
+    async def counted(workspace: str, entries: Sequence[JournalEntry]) -> int:
+        batches.append(len(entries))
+        return await append(workspace, entries)
+
+    monkeypatch.setattr(worker.history, "append", counted)
+    await worker.drainer.drain()
+    assert [records.decode(entry.record).reservation_id for entry in await worker.drained()] == names
+    assert max(batches) > 3, "several pages are one batch"
+    assert sum(batches) == len(names)
+
+
+async def test_a_store_that_loses_records_between_two_pages_is_drained_from_the_start(
+    worker: Draining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain, "_BATCH", 9)
+    monkeypatch.setattr(drain, "_PAGE", 3)
+    await worker.settle("a", "b", "c")
+    *_, c = await worker.waiting()
+    page, pages = worker.journal.page, itertools.count(1)
+
+    async def failing_over(workspace: str, start: str, count: int) -> list[JournalEntry]:
+        if next(pages) == 2:  # a replica without `c` takes over, whose clock is ahead
+            await worker.redis.xdel(JOURNAL, c.record_id)
+            await worker.settle("d", "e")
+        return await page(workspace, start, count)
+
+    monkeypatch.setattr(worker.journal, "page", failing_over)
+    await worker.drainer.drain()
+    drained = [records.decode(entry.record).reservation_id for entry in await worker.drained()]
+    assert drained == ["a", "b", "d", "e"]
 
 
 async def test_what_sql_has_leaves_the_store_after_its_time_and_is_read_all_the_same(

@@ -9,6 +9,7 @@ from functools import partial
 from itertools import chain, islice
 from typing import Any
 
+import msgspec
 from sqlalchemy import Column, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -37,7 +38,7 @@ class BulkInsert:
     Attributes:
         given: the columns of the rows. Values go to the driver as they are: names as `tables.kept` has them.
         into: the table and its columns.
-        values: a SELECT of these `FROM given`.
+        values: a SELECT of these `FROM given`, with a WHERE: without one, SQLite reads ON CONFLICT as a join.
     """
 
     given: Mapping[str, Column[Any]]
@@ -50,10 +51,14 @@ class BulkInsert:
         return self._sql(f"VALUES {', '.join([row] * count)}")
 
     def on_postgresql(self) -> str:
-        """For any number of rows: an array for each column. With a parameter for each value, psycopg would take
-        longer to read the statement than the server to carry it out."""
-        arrays = (f"%s::{column.type.compile(_POSTGRESQL)}[]" for column in self.given.values())
-        return self._sql(f"SELECT * FROM unnest({', '.join(arrays)})")
+        """For any number of rows: a JSON array for each column. To write its own arrays, or a parameter for each value,
+        psycopg takes longer than the server to carry the statement out."""
+        names = ", ".join(f'"{name}"' for name in self.given)
+        values = ", ".join(
+            f'"{name}"::{column.type.compile(_POSTGRESQL)}' for name, column in self.given.items()
+        )
+        arrays = ", ".join(["json_array_elements_text(%s::json)"] * len(self.given))
+        return self._sql(f"SELECT {values} FROM ROWS FROM ({arrays}) AS texts({names})")
 
     def parts(self, rows: Iterable[GivenRow]) -> Iterator[Sequence[GivenRow]]:
         """Of few different lengths, so that the driver has their statements prepared."""
@@ -68,8 +73,7 @@ class BulkInsert:
     def _sql(self, source: str) -> str:
         names = ", ".join(f'"{name}"' for name in self.given)
         return (
-            f"INSERT INTO {self.into} WITH given({names}) AS ({source}) {self.values} WHERE true"
-            " ON CONFLICT DO NOTHING"
+            f"INSERT INTO {self.into} WITH given({names}) AS ({source}) {self.values} ON CONFLICT DO NOTHING"
         )
 
 
@@ -77,7 +81,7 @@ def plain(*columns: Column[Any]) -> BulkInsert:
     """Rows of one table, with these of its columns."""
     names = ", ".join(f'"{column.name}"' for column in columns)
     given = {column.name: column for column in columns}
-    return BulkInsert(given, f"{columns[0].table} ({names})", "SELECT * FROM given")
+    return BulkInsert(given, f"{columns[0].table} ({names})", "SELECT * FROM given WHERE true")
 
 
 Work = Iterable[tuple[BulkInsert, Iterable[GivenRow]]]
@@ -98,7 +102,7 @@ async def insert_all(connection: AsyncConnection, work: Work) -> list[int]:
     for insert, rows in work:
         sql, count = insert.on_postgresql(), 0
         for some in insert.parts(rows):
-            arrays = tuple(map(list, zip(*some, strict=True)))
+            arrays = tuple(msgspec.json.encode(values).decode() for values in zip(*some, strict=True))
             count += (await connection.exec_driver_sql(sql, arrays)).rowcount
         inserted.append(count)
     return inserted

@@ -24,7 +24,7 @@ logger = logging.getLogger("govmiddleware.drain")
 DRAIN_SECONDS = 1.0
 _BATCH = 500
 """Records of one transaction."""
-_PAGE = 100
+_PAGE = 50
 """Of those, how many are read at once."""
 _BATCHES_IN_TURN = 10
 """Of one workspace, before the others have theirs."""
