@@ -42,6 +42,26 @@ async def test_each_chunk_arrives_before_the_next_is_made(gateway, http, provide
     assert rest.endswith(b"data: [DONE]\n\n")
 
 
+async def test_an_answer_that_came_in_one_piece_is_sent_in_one(gateway, http, raw_upstream) -> None:
+    if gateway.library == "httpx":
+        pytest.skip("httpx says that an answer has ended with one more, empty chunk")
+    async with raw_upstream(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok") as upstream:
+        gateway.forward_to(upstream.url)
+        inner, bodies = gateway.app, []
+
+        async def app(scope, receive, send) -> None:
+            async def noted(message) -> None:
+                if message["type"] == "http.response.body":
+                    bodies.append((message["body"], message["more_body"]))
+                await send(message)
+
+            await inner(scope, receive, noted)
+
+        gateway.app = app
+        assert (await http.get("/")).content == b"ok"
+    assert bodies == [(b"ok", False)]
+
+
 class TestAClientThatLeaves:
     """Ends the call upstream, at once."""
 

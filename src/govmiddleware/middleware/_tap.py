@@ -267,8 +267,8 @@ class Tap:
             self._pending.append(text)
             characters = len(text)
             self._pending_characters += characters
-            # To encode what is ASCII would tell as much.
-            self._pending_bytes += characters if text.isascii() else len(text.encode("utf-8", "replace"))
+            if self._sliced:
+                self._pending_bytes += characters if text.isascii() else len(text.encode("utf-8", "replace"))
 
     def _count(self) -> None:
         text = "".join(self._pending)
