@@ -127,13 +127,11 @@ def megabytes(run: Run) -> None:
     for target in run.some(COMPARED):
         sample = load.with_client(target, "megabyte", connections=1, seconds=run.seconds)
         run.add(f"megabyte/{target.name}/1", sample)
-        for case in ("quiet", "disturbed"):
-            with ExitStack() as beside:
-                if case == "disturbed":
-                    others = load.in_the_background(
-                        target, "megabyte", connections=1, seconds=2 * run.seconds
-                    )
-                    beside.enter_context(others)
+        for case, others in (
+            ("quiet", nullcontext()),
+            ("disturbed", load.beside(target, "megabyte", seconds=2 * run.seconds)),
+        ):
+            with others:
                 sample = load.with_wrk(target, run.small, connections=16, seconds=2 * run.seconds)
             run.add(f"{case}/{target.name}/16", sample)
 

@@ -20,7 +20,7 @@ from typing import Any
 import usage_reports
 from govmiddleware.core.limits import Amount, Counter, Hold, Limit, Meter, holds_for
 from govmiddleware.core.ports import Granted, Output
-from govmiddleware.core.windows import Now, SlidingWindow
+from govmiddleware.core.windows import Now, SlidingWindow, Window
 from govmiddleware.journal.database import Database
 from govmiddleware.journal.history import SqlHistory
 from govmiddleware.ledger import connection
@@ -46,7 +46,7 @@ SIX = [
     limit("workspace-month", "workspace", Meter.COST_USD, MONTH),
 ]
 USER_MONTH = SIX[3]
-KINDS = [
+KINDS: list[tuple[Meter, Window]] = [
     (Meter.COST_USD, MONTH),
     (Meter.REQUESTS, SlidingWindow(60)),
     (Meter.TOTAL_TOKENS, SlidingWindow(60)),
@@ -159,7 +159,7 @@ class Admissions:
     async def open(self, count: int) -> None:
         """So many more reservations that stay open."""
         workspace = f"{WORKSPACE}-0"
-        await at_once(self.acquire(self._holds(SIX, 100), workspace=workspace) for _ in range(count))
+        await at_once(self.acquire(self._holds([USER_MONTH], 100), workspace=workspace) for _ in range(count))
 
 
 async def at_once(calls: Iterable[Awaitable[Any]]) -> None:
@@ -174,7 +174,12 @@ async def at_once(calls: Iterable[Awaitable[Any]]) -> None:
 
 
 async def curves(
-    its_store: Store, *, users: Sequence[int], workspaces: Sequence[int], reservations: Sequence[int]
+    its_store: Store,
+    *,
+    limits: Sequence[int] = (),
+    workspaces: Sequence[int] = (),
+    users: Sequence[int] = (),
+    reservations: Sequence[int] = (),
 ) -> Any:
     """Points of the four curves, by what grows."""
     calls = Admissions(its_store)
@@ -184,7 +189,7 @@ async def curves(
         "users": {},
         "reservations": {},
     }
-    for count in (1, 2, 4, 6, 8, 12, 16, 24):
+    for count in limits:
         found["limits"][count] = await calls.measure(many_limits(count))
     there = 1
     for count in workspaces:
@@ -208,7 +213,7 @@ async def curves(
 def million_users(count: int = 1_000_000) -> dict[str, Any]:
     """Memory that a monthly counter for each takes, and how long admission takes among them, and among 100."""
     with tempfile.TemporaryDirectory() as name, store("million", Path(name)) as its_store:
-        found = asyncio.run(curves(its_store, users=(100, count), workspaces=(1,), reservations=()))["users"]
+        found = asyncio.run(curves(its_store, users=(100, count)))["users"]
         few, many = found[100], found[count]
         taken = [point["acquire_us"] + point["settle_us"] for point in (few, many)]
         return {
@@ -294,6 +299,7 @@ def main() -> None:
             found = asyncio.run(
                 curves(
                     its_store,
+                    limits=(1, 2, 4, 6, 8, 12, 16, 24),
                     users=(1, 100, 10_000) if quick else (1, 100, 10_000, 100_000, 1_000_000),
                     workspaces=(1, 100) if quick else (1, 100, 10_000),
                     reservations=(10, 1_000) if quick else (10, 1_000, 10_000, 100_000),

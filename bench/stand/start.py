@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from stand.processes import BENCH, free_port, running, wait_for
 from stand.targets import TOKEN, Target
 
 USES = {
-    "in an app": "from govmiddleware import Governance, GovernanceMiddleware",
+    "an app": "from govmiddleware import Governance, GovernanceMiddleware",
     "serve": "import govmiddleware.cli.serve, govmiddleware.cli.server",
 }
 IMPORT_US = """
@@ -69,20 +70,12 @@ def seconds_until_ready(folder: Path) -> float:
     for number in range(STARTS):
         config, port = folder / f"start-{number}.toml", free_port()
         config.write_text(f'upstream = "http://127.0.0.1:1"\ndata_dir = "{folder / str(number)}"\n{TOKEN}')
-        command = [
-            sys.executable,
-            "-m",
-            "govmiddleware",
-            "serve",
-            "--config",
-            str(config),
-            "--port",
-            str(port),
-        ]
+        command = [sys.executable, "-m", "govmiddleware", "serve"]
+        command += ["--config", str(config), "--port", str(port)]
         began = time.perf_counter()
         with running(f"start-{number}", command, folder, cwd=BENCH) as program:
             url = f"http://127.0.0.1:{port}/gov/readyz"
-            wait_for(program, lambda url=url: urllib.request.urlopen(url, timeout=5).close())
+            wait_for(program, partial(urllib.request.urlopen, url, timeout=5))
             taken.append(time.perf_counter() - began)
     return statistics.median(taken)
 
