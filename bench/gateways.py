@@ -21,6 +21,7 @@ import scale
 from stand import load, report, start, targets, trips, workloads
 from stand.bars import bars
 from stand.load import Sample
+from stand.processes import end_on_sigterm
 from stand.targets import Target
 
 sys.path.append(str(Path(__file__).parent.parent / "tools"))
@@ -193,6 +194,7 @@ def options() -> argparse.Namespace:
 
 def main() -> None:
     chosen = options()
+    end_on_sigterm()
     began = time.monotonic()
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
