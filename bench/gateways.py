@@ -199,7 +199,7 @@ def main() -> None:
     chosen = options()
     end_on_sigterm()
     start.compile_bytecode()
-    began = time.monotonic()
+    began, machine = time.monotonic(), report.machine()
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         run = Run(Path(name), chosen.seconds, chosen.connections)
@@ -218,7 +218,7 @@ def main() -> None:
     judged = list(bars(cases, found))
     report.print_cases(cases)
     report.print_bars(judged)
-    measured = {"machine": report.machine(), "cases": cases, "once": found}
+    measured = {"machine": machine, "cases": cases, "once": found}
     report.write(chosen.results / "gateways.json", {**measured, "bars": [asdict(bar) for bar in judged]})
     print(f"{time.monotonic() - began:.0f} s")
 

@@ -284,7 +284,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="smaller numbers, in a minute")
     quick = parser.parse_args().quick
     end_on_sigterm()
-    began = time.monotonic()
+    began, machine = time.monotonic(), report.machine()
     with tempfile.TemporaryDirectory() as name:
         with store("curves", Path(name)) as its_store:
             found = asyncio.run(
@@ -300,7 +300,7 @@ def main() -> None:
         found["serve"] = sidecars(Path(name), (1, 24) if quick else (1, 6, 12, 24))
         found["store"] = its_store.kind
     print_curves(found)
-    report.write(report.RESULTS / "scale.json", {"machine": report.machine(), **found})
+    report.write(report.RESULTS / "scale.json", {"machine": machine, **found})
     print(f"{time.monotonic() - began:.0f} s")
 
 

@@ -58,7 +58,8 @@ def machine(gateways: Results, scale: Results) -> str:
     libraries = ", ".join(f"{name} {found[name]}" for name in ("aiohttp", "httpx", "uvicorn", "uvloop"))
     return (
         f"{found['cores']} shared cores ({found['kind']}) for the load, the upstream, the gateway and the store together;"
-        f" Python {found['python']}, {libraries}; store: {gateways['once'].get('store', '')}.\n"
+        f" Python {found['python']}, {libraries}; store: {scale['store']}. Its load average was {found['load']:.1f} when"
+        " the run began.\n"
     )
 
 
