@@ -174,7 +174,9 @@ def once(run: Run, *, tries: int, within: float) -> dict[str, Any]:
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one round, of what most bars need: a minute")
+    parser.add_argument(
+        "--quick", action="store_true", help="one round, of what most bars need: a minute or two"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
         "--seconds", type=float, default=1, help="that one measurement lasts; 1 at least with wrk"
