@@ -21,6 +21,7 @@ import scale
 from stand import load, report, start, targets, trips, workloads
 from stand.bars import bars
 from stand.load import Sample
+from stand.processes import end_on_sigterm
 from stand.targets import Target
 
 sys.path.append(str(Path(__file__).parent.parent / "tools"))
@@ -127,13 +128,11 @@ def megabytes(run: Run) -> None:
     for target in run.some(COMPARED):
         sample = load.with_client(target, "megabyte", connections=1, seconds=run.seconds)
         run.add(f"megabyte/{target.name}/1", sample)
-        for case in ("quiet", "disturbed"):
-            with ExitStack() as beside:
-                if case == "disturbed":
-                    others = load.in_the_background(
-                        target, "megabyte", connections=1, seconds=2 * run.seconds
-                    )
-                    beside.enter_context(others)
+        for case, others in (
+            ("quiet", nullcontext()),
+            ("disturbed", load.beside(target, "megabyte", seconds=2 * run.seconds)),
+        ):
+            with others:
                 sample = load.with_wrk(target, run.small, connections=16, seconds=2 * run.seconds)
             run.add(f"{case}/{target.name}/16", sample)
 
@@ -148,8 +147,11 @@ def long_stream(target: Target) -> float:
     return peaks[1] - peaks[0]
 
 
-def once(run: Run, *, requests: int, within: float) -> dict[str, Any]:
-    """What is measured one time, on a sidecar that has served nothing before."""
+def once(run: Run, *, tries: int, within: float) -> dict[str, Any]:
+    """What is measured beside the rounds, most of it on a sidecar that has served nothing before.
+
+    Args: tries: for what takes no load; within: seconds for a worker's REQUESTS.
+    """
     with (
         targets.mock(run.folder) as upstream,
         targets.sidecar("fresh", upstream, run.folder) as fresh,
@@ -162,17 +164,19 @@ def once(run: Run, *, requests: int, within: float) -> dict[str, Any]:
             "trips_before": counted.before,
             "trips_after": counted.after,
             "long_stream_mb": long_stream(fresh),
-            "resident": start.resident(fresh, run.small, requests=requests, within=within),
+            "resident": start.resident(fresh, run.small, requests=REQUESTS, within=within),
         }
     return found | {
-        "imports": start.imports(),
-        "seconds_until_ready": start.seconds_until_ready(run.folder),
+        "imports": start.imports(tries),
+        "seconds_until_ready": start.seconds_until_ready(run.folder, tries),
     }
 
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one round, of what most bars need: a minute")
+    parser.add_argument(
+        "--quick", action="store_true", help="one round, of what most bars need: a minute or two"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
         "--seconds", type=float, default=1, help="that one measurement lasts; 1 at least with wrk"
@@ -195,7 +199,9 @@ def options() -> argparse.Namespace:
 
 def main() -> None:
     chosen = options()
-    began = time.monotonic()
+    end_on_sigterm()
+    start.compile_bytecode()
+    began, machine = time.monotonic(), report.machine()
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         run = Run(Path(name), chosen.seconds, chosen.connections)
@@ -207,14 +213,14 @@ def main() -> None:
                     if part in ROUNDS:
                         ROUNDS[part](run)
         if "once" in chosen.parts:
-            found |= once(run, requests=REQUESTS, within=5 if chosen.quick else 100)
+            found |= once(run, tries=1 if chosen.quick else 5, within=5 if chosen.quick else 100)
     if "million" in chosen.parts:
         found["million_users"] = scale.million_users()
     cases = {case: report.summary(samples) for case, samples in run.samples.items()}
     judged = list(bars(cases, found))
     report.print_cases(cases)
     report.print_bars(judged)
-    measured = {"machine": report.machine(), "cases": cases, "once": found}
+    measured = {"machine": machine, "cases": cases, "once": found}
     report.write(chosen.results / "gateways.json", {**measured, "bars": [asdict(bar) for bar in judged]})
     print(f"{time.monotonic() - began:.0f} s")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Iterable, Sequence
@@ -20,13 +21,14 @@ from typing import Any
 import usage_reports
 from govmiddleware.core.limits import Amount, Counter, Hold, Limit, Meter, holds_for
 from govmiddleware.core.ports import Granted, Output
-from govmiddleware.core.windows import Now, SlidingWindow
+from govmiddleware.core.windows import Now, SlidingWindow, Window
 from govmiddleware.journal.database import Database
 from govmiddleware.journal.history import SqlHistory
 from govmiddleware.ledger import connection
 from govmiddleware.ledger.ledger import RedisLedger
 from ledger import AMOUNTS, DAY, MONTH, limit
 from stand import load, report, targets, workloads
+from stand.processes import end_on_sigterm
 from stand.stores import Store, store
 
 WORKSPACE, RECORD = "acme", b'{"kind": "outcome"}'
@@ -46,7 +48,7 @@ SIX = [
     limit("workspace-month", "workspace", Meter.COST_USD, MONTH),
 ]
 USER_MONTH = SIX[3]
-KINDS = [
+KINDS: list[tuple[Meter, Window]] = [
     (Meter.COST_USD, MONTH),
     (Meter.REQUESTS, SlidingWindow(60)),
     (Meter.TOTAL_TOKENS, SlidingWindow(60)),
@@ -101,30 +103,29 @@ class Admissions:
     async def measure(
         self, limits: Sequence[Limit] = SIX, *, users: int = 100, workspaces: int = 1
     ) -> dict[str, float]:
-        """Microseconds of one acquire and one settle: the server's for each, and this process's CPU for both."""
-        await self._pairs(BATCH, limits, users, workspaces)
-        acquire_us, settle_us, client_us = await self._pairs(PAIRS, limits, users, workspaces)
-        return {"acquire_us": acquire_us, "settle_us": settle_us, "client_us": client_us}
-
-    async def _pairs(
-        self, count: int, limits: Sequence[Limit], users: int, workspaces: int
-    ) -> tuple[float, float, float]:
-        acquiring, settling, client = 0, 0, 0.0
-        for _ in range(count // BATCH):
-            calls = [
-                (f"{WORKSPACE}-{self.chance.randrange(workspaces)}", self._holds(limits, users))
-                for _ in range(BATCH)
-            ]
-            before, began = self.store.spent(), time.process_time()
+        """Microseconds of one acquire and one settle: what the server says that each took, the median of batches;
+        its CPU, and this process's, for both."""
+        acquiring, settling, server, client = [], [], 0.0, 0.0
+        for number in range(1 + PAIRS // BATCH):
+            chosen = [self.chance.randrange(workspaces) for _ in range(BATCH)]
+            calls = [(f"{WORKSPACE}-{workspace}", self._holds(limits, users)) for workspace in chosen]
+            began, before = time.process_time(), self.store.spent()
             names = [await self.acquire(holds, workspace=workspace) for workspace, holds in calls]
-            client += time.process_time() - began
-            between, began = self.store.spent(), time.process_time()
+            between = self.store.spent()
             for name, (workspace, holds) in zip(names, calls, strict=True):
                 await self.settle(name, holds, workspace=workspace)
-            client += time.process_time() - began
-            acquiring += between.since(before).command_us
-            settling += self.store.spent().since(between).command_us
-        return acquiring / count, settling / count, 1e6 * client / count
+            after, taken = self.store.spent(), time.process_time() - began
+            if number:  # the first fills caches
+                acquiring.append(between.since(before).command_us / BATCH)
+                settling.append(after.since(between).command_us / BATCH)
+                server += after.since(before).cpu_us / PAIRS
+                client += 1e6 * taken / PAIRS
+        return {
+            "acquire_us": statistics.median(acquiring),
+            "settle_us": statistics.median(settling),
+            "server_cpu_us": server,
+            "client_cpu_us": client,
+        }
 
     def _holds(self, limits: Sequence[Limit], users: int) -> Sequence[Hold]:
         subject = {"workspace": WORKSPACE, "api_token": "tok_01jx2m9k3f8q5r7w", "session": "5f0c7d1e94a24b7e"}
@@ -159,7 +160,7 @@ class Admissions:
     async def open(self, count: int) -> None:
         """So many more reservations that stay open."""
         workspace = f"{WORKSPACE}-0"
-        await at_once(self.acquire(self._holds(SIX, 100), workspace=workspace) for _ in range(count))
+        await at_once(self.acquire(self._holds([USER_MONTH], 100), workspace=workspace) for _ in range(count))
 
 
 async def at_once(calls: Iterable[Awaitable[Any]]) -> None:
@@ -174,7 +175,12 @@ async def at_once(calls: Iterable[Awaitable[Any]]) -> None:
 
 
 async def curves(
-    its_store: Store, *, users: Sequence[int], workspaces: Sequence[int], reservations: Sequence[int]
+    its_store: Store,
+    *,
+    limits: Sequence[int] = (),
+    workspaces: Sequence[int] = (),
+    users: Sequence[int] = (),
+    reservations: Sequence[int] = (),
 ) -> Any:
     """Points of the four curves, by what grows."""
     calls = Admissions(its_store)
@@ -184,7 +190,7 @@ async def curves(
         "users": {},
         "reservations": {},
     }
-    for count in (1, 2, 4, 6, 8, 12, 16, 24):
+    for count in limits:
         found["limits"][count] = await calls.measure(many_limits(count))
     there = 1
     for count in workspaces:
@@ -208,16 +214,15 @@ async def curves(
 def million_users(count: int = 1_000_000) -> dict[str, Any]:
     """Memory that a monthly counter for each takes, and how long admission takes among them, and among 100."""
     with tempfile.TemporaryDirectory() as name, store("million", Path(name)) as its_store:
-        found = asyncio.run(curves(its_store, users=(100, count), workspaces=(1,), reservations=()))["users"]
+        found = asyncio.run(curves(its_store, users=(100, count)))["users"]
         few, many = found[100], found[count]
-        taken = [point["acquire_us"] + point["settle_us"] for point in (few, many)]
         return {
             "users": count,
             "store": its_store.kind,
             "memory_mb": many["memory_mb"],
             "few": few,
             "many": many,
-            "admission_ratio": taken[1] / taken[0],
+            "admission_ratio": many["server_cpu_us"] / few["server_cpu_us"],
         }
 
 
@@ -252,35 +257,25 @@ async def journal(records: int) -> dict[str, float]:
 
 
 FLAT = 1.5
-"""What a curve's last point may be of its first."""
+"""What the server's CPU at a curve's last point may be, times that at its first."""
+COLUMNS = ("acquire_us", "settle_us", "server_cpu_us", "client_cpu_us", "memory_mb")
 
 
 def print_curves(found: dict[str, Any]) -> None:
     for grows in ("limits", "users", "workspaces", "reservations"):
-        print(f"\n{grows:>14} {'acquire us':>12} {'settle us':>12} {'client us':>12} {'MB':>8}")
+        print(f"\n{grows:>14}" + "".join(f"{name:>15}" for name in COLUMNS))
         points = found[grows]
         for count, point in points.items():
-            columns = (
-                point["acquire_us"],
-                point["settle_us"],
-                point["client_us"],
-                point.get("memory_mb", 0.0),
-            )
-            print(
-                f"{count:>14,} {columns[0]:>12.1f} {columns[1]:>12.1f} {columns[2]:>12.1f} {columns[3]:>8.1f}"
-            )
-        first, *_, last = (point["acquire_us"] + point["settle_us"] for point in points.values())
+            cells = (f"{point[name]:>15.1f}" if name in point else "" for name in COLUMNS)
+            print(f"{count:>14,}" + "".join(cells))
+        first, *_, last = (point["server_cpu_us"] for point in points.values())
         if grows == "limits":
             print(f"{'':>14} {(last - first) / (max(points) - min(points)):.1f} us for each limit more")
         else:
-            print(
-                f"{'':>14} the last {last / first:.2f} times the first: {'flat' if last <= FLAT * first else 'GROWS'}"
-            )
-    print(
-        "\njournal into SQLite: {records_per_second:.0f} records/s, {cpu_us:.0f} us each".format(
-            **found["journal"]
-        )
-    )
+            verdict = "flat" if last <= FLAT * first else "GROWS"
+            print(f"{'':>14} the last {last / first:.2f} times the first: {verdict}")
+    rate, cpu_us = found["journal"].values()
+    print(f"\njournal into SQLite: {rate:.0f} records/s, {cpu_us:.0f} us each")
     report.print_cases({f"serve, {count} limits": case for count, case in found["serve"].items()})
 
 
@@ -288,12 +283,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller numbers, in a minute")
     quick = parser.parse_args().quick
-    began = time.monotonic()
+    end_on_sigterm()
+    began, machine = time.monotonic(), report.machine()
     with tempfile.TemporaryDirectory() as name:
         with store("curves", Path(name)) as its_store:
             found = asyncio.run(
                 curves(
                     its_store,
+                    limits=(1, 2, 4, 6, 8, 12, 16, 24),
                     users=(1, 100, 10_000) if quick else (1, 100, 10_000, 100_000, 1_000_000),
                     workspaces=(1, 100) if quick else (1, 100, 10_000),
                     reservations=(10, 1_000) if quick else (10, 1_000, 10_000, 100_000),
@@ -303,7 +300,7 @@ def main() -> None:
         found["serve"] = sidecars(Path(name), (1, 24) if quick else (1, 6, 12, 24))
         found["store"] = its_store.kind
     print_curves(found)
-    report.write(report.RESULTS / "scale.json", {"machine": report.machine(), **found})
+    report.write(report.RESULTS / "scale.json", {"machine": machine, **found})
     print(f"{time.monotonic() - began:.0f} s")
 
 

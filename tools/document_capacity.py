@@ -58,7 +58,8 @@ def machine(gateways: Results, scale: Results) -> str:
     libraries = ", ".join(f"{name} {found[name]}" for name in ("aiohttp", "httpx", "uvicorn", "uvloop"))
     return (
         f"{found['cores']} shared cores ({found['kind']}) for the load, the upstream, the gateway and the store together;"
-        f" Python {found['python']}, {libraries}; store: {gateways['once'].get('store', '')}.\n"
+        f" Python {found['python']}, {libraries}; store: {scale['store']}. Its load average was {found['load']:.1f} when"
+        " the run began.\n"
     )
 
 
@@ -109,13 +110,14 @@ def _cases(gateways: Results, kind: str, head: list[str], figures: tuple[str, ..
 
 
 def growth(gateways: Results, scale: Results) -> str:
-    def rows() -> Iterator[list[str]]:
-        for grows, name in CURVES.items():
-            for count, point in scale[grows].items():
-                cells = (point["acquire_us"], point["settle_us"], point["client_us"], point.get("memory_mb"))
-                yield [name, f"{int(count):,}", *map(figure, cells)]
-
-    return table(["", "", "acquire us", "settle us", "client us", "MB"], rows())
+    figures = ("acquire_us", "settle_us", "server_cpu_us", "client_cpu_us", "memory_mb")
+    rows = (
+        [name, f"{int(count):,}", *(figure(point.get(each)) for each in figures)]
+        for grows, name in CURVES.items()
+        for count, point in scale[grows].items()
+    )
+    head = ["", "", "acquire us", "settle us", "store's CPU us for both", "client's CPU us for both", "MB"]
+    return table(head, rows)
 
 
 def served_limits(gateways: Results, scale: Results) -> str:
@@ -189,15 +191,11 @@ def draw(gateways: Results, scale: Results) -> Iterator[tuple[str, str]]:
     title = "Requests a second, one worker, 16 connections"
     yield "gateways.svg", capacity_pictures.bars(title, shown, NAMES["full"].replace("`", ""))
     lines = {
-        name: [
-            (int(count), point["acquire_us"] + point["settle_us"]) for count, point in scale[grows].items()
-        ]
+        name: [(int(count), point["server_cpu_us"]) for count, point in scale[grows].items()]
         for grows, name in CURVES.items()
     }
-    yield (
-        "growth.svg",
-        capacity_pictures.curves("The store's microseconds for one acquire and one settle", lines),
-    )
+    title = "The store's microseconds of CPU for one acquire and one settle"
+    yield "growth.svg", capacity_pictures.curves(title, lines)
 
 
 def main() -> None:

@@ -73,7 +73,7 @@ def bars(cases: Mapping[str, Case], once: Mapping[str, Any]) -> Iterator[Bar]:
     disturbed = ratio("disturbed/full/16", "quiet/full/16", "p99_ms")
     yield at_most(6, "p99 of others while prompts of 1 MB are counted, times without", 2, "", disturbed)
     for use, figures in once.get("imports", {}).items():
-        yield at_most(7, f"import for {use}, times its dependencies'", 1.15, "", figures["ratio"])
+        yield at_most(7, f"import of what {use} needs, times its dependencies'", 1.15, "", figures["ratio"])
     yield at_most(7, "serve ready, embedded store included", 2.5, "s", once.get("seconds_until_ready"))
     resident = once.get("resident") or {"requests": 100_000}
     after = f"{resident['requests']:,} requests"

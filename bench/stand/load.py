@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ WRK = "wrk"
 NEEDS_WRK = "the stand needs wrk: apt-get install wrk"
 IDLE_WITHIN = 5.0
 """Seconds for what a gateway put off until after the load: journals are written behind the requests."""
+CLIENT_STARTS_WITHIN = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +72,11 @@ def client_command(
 
 
 @contextmanager
-def in_the_background(target: Target, workload: str, *, connections: int, seconds: float) -> Iterator[None]:
-    """Other load of `stand.client` beside what the block measures, from its first answer on."""
-    command = client_command(target, workload, connections, seconds)
+def beside(target: Target, workload: str, *, seconds: float) -> Iterator[None]:
+    """Requests of `stand.client`, one after the other, from before the block begins and for so long into it."""
+    command = client_command(target, workload, 1, CLIENT_STARTS_WITHIN + seconds)
     with subprocess.Popen(command, cwd=BENCH, stdout=subprocess.PIPE) as process:
+        time.sleep(CLIENT_STARTS_WITHIN)
         yield
         process.wait(60)
 

@@ -60,8 +60,9 @@ def summary(samples: Sequence[Sample]) -> dict[str, float]:
 
 
 def machine() -> dict[str, Any]:
-    """Without its name: what a reader needs to compare."""
+    """Without its name: what a reader needs to compare, and how busy others keep it."""
     return {
+        "load": os.getloadavg()[0],
         "cores": os.cpu_count(),
         "kind": platform.machine(),
         "python": platform.python_version(),

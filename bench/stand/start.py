@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 import statistics
 import subprocess
 import sys
 import time
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import govmiddleware
 from stand import load
 from stand.processes import BENCH, free_port, running, wait_for
 from stand.targets import TOKEN, Target
 
 USES = {
-    "in an app": "from govmiddleware import Governance, GovernanceMiddleware",
+    "an app": "from govmiddleware import Governance, GovernanceMiddleware",
     "serve": "import govmiddleware.cli.serve, govmiddleware.cli.server",
 }
 IMPORT_US = """
@@ -38,18 +41,22 @@ for name in names:
     importlib.import_module(name)
 print(time.process_time() - began)
 """
-IMPORTS, STARTS = 7, 3
 
 
-def imports() -> dict[str, dict[str, float]]:
+def compile_bytecode() -> None:
+    """Ours, as an installed wheel has it, also where the environment keeps Python from writing any."""
+    compileall.compile_dir(Path(govmiddleware.__file__).parent, quiet=2)
+
+
+def imports(tries: int) -> dict[str, dict[str, float]]:
     """Importing us for a use, and importing no more than the modules of others that this loads: the least CPU time of
-    several tries, in ms, each in a fresh interpreter."""
-    return {name: _imports(use) for name, use in USES.items()}
+    these tries, in ms, each in a fresh interpreter."""
+    return {name: _imports(use, tries) for name, use in USES.items()}
 
 
-def _imports(use: str) -> dict[str, float]:
+def _imports(use: str, tries: int) -> dict[str, float]:
     ours, theirs = [], []
-    for _ in range(IMPORTS):
+    for _ in range(tries):
         taken, names = json.loads(_python(IMPORT_US.format(use=use)))
         ours.append(taken)
         theirs.append(float(_python(IMPORT_THEM, json.dumps(names))))
@@ -63,26 +70,18 @@ def _python(code: str, given: str = "") -> str:
     return ran.stdout
 
 
-def seconds_until_ready(folder: Path) -> float:
+def seconds_until_ready(folder: Path, tries: int) -> float:
     """`serve` with an embedded store of its own, from the command to an answer of `/gov/readyz`: the median."""
     taken = []
-    for number in range(STARTS):
+    for number in range(tries):
         config, port = folder / f"start-{number}.toml", free_port()
         config.write_text(f'upstream = "http://127.0.0.1:1"\ndata_dir = "{folder / str(number)}"\n{TOKEN}')
-        command = [
-            sys.executable,
-            "-m",
-            "govmiddleware",
-            "serve",
-            "--config",
-            str(config),
-            "--port",
-            str(port),
-        ]
+        command = [sys.executable, "-m", "govmiddleware", "serve"]
+        command += ["--config", str(config), "--port", str(port)]
         began = time.perf_counter()
         with running(f"start-{number}", command, folder, cwd=BENCH) as program:
             url = f"http://127.0.0.1:{port}/gov/readyz"
-            wait_for(program, lambda url=url: urllib.request.urlopen(url, timeout=5).close())
+            wait_for(program, partial(urllib.request.urlopen, url, timeout=5))
             taken.append(time.perf_counter() - began)
     return statistics.median(taken)
 

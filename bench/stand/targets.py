@@ -18,11 +18,7 @@ from stand.processes import BENCH, Program, connect, free_port, running, wait_fo
 from stand.stores import Store, store
 
 JSON = {"content-type": "application/json"}
-OURS = JSON | {
-    "authorization": "Bearer bench",
-    "x-gov-user": "ann",
-    "x-gov-session": "s1",
-}
+OURS = JSON | {"authorization": "Bearer bench", "x-gov-user": "ann", "x-gov-session": "s1"}
 MANY_TAGS = OURS | {"x-gov-tags": ",".join(f"t{number}=search" for number in range(6))}
 LITELLMS = JSON | {"authorization": "Bearer sk-bench:rpm=100000000:tpm=100000000000:bud=1000000:mpr=1000"}
 
@@ -123,16 +119,8 @@ def under_uvicorn(
     """With the server's settings that `govmiddleware serve` has."""
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "--factory", app, "--port", str(port)]
-    command += [
-        "--workers",
-        str(workers),
-        "--loop",
-        "uvloop",
-        "--http",
-        "httptools",
-        "--log-level",
-        "warning",
-    ]
+    command += ["--workers", str(workers), "--loop", "uvloop", "--http", "httptools"]
+    command += ["--log-level", "warning"]
     command += ["--no-access-log", "--no-server-header", "--no-date-header", "--no-proxy-headers"]
     with running(name, command, folder, environment=environment) as program:
         yield Target(name, f"http://127.0.0.1:{port}", program)

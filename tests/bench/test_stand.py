@@ -56,3 +56,10 @@ def test_a_bar_is_passed_missed_or_not_measured() -> None:
     assert judged["trips to the store before the first byte goes upstream"].passed is True
     assert judged["trips to the store after"].passed is False
     assert judged["full stack, times LiteLLM's best round"].passed is None
+
+
+def test_each_table_of_the_capacity_page_is_one_that_the_tool_writes() -> None:
+    page = document_capacity.PAGE.read_text("utf-8")
+    found = [section[2] for section in document_capacity.SECTION.finditer(page)]
+    assert sorted(found) == sorted(document_capacity.SECTIONS)
+    assert page.count("<!-- end -->") == len(found)
