@@ -198,7 +198,7 @@ class RedisLedger:
             stored = read_reservation(await cast("Any", self._redis.get(reservation)))
             answer = await scripts.sweep(
                 self._redis,
-                [keys.state, reservation, keys.open, keys.journal, *stored.keys()],
+                [keys.state, reservation, keys.open, keys.journal, *stored.holds],
                 [self._test_clock(), reservation_id],
             )
         return bool(answer == 1)
