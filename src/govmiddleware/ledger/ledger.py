@@ -180,8 +180,9 @@ class RedisLedger:
             case -1:
                 return Settled.NOT_OPEN
             case _:
-                limits = sum(not counter.is_override for counter in counters)
-                return Settled.WHOLE if answer == limits else Settled.IN_PART
+                missing = len(counters) - answer  # of an override nothing may have been taken
+                is_whole = not missing or missing == sum(counter.is_override for counter in counters)
+                return Settled.WHOLE if is_whole else Settled.IN_PART
 
     async def renew(self, workspace: str, reservation_id: str, lease_ms: int) -> bool:
         keys = await self._workspace(workspace)

@@ -30,12 +30,13 @@ local KEYS, ARGV = KEYS, ARGV
 local state, reservation, open, active, journal = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local id, step, api_token, most, least = ARGV[2], ARGV[3], ARGV[5], ARGV[8] + 0, ARGV[9] + 0
 local now, epoch = clock(state, ARGV[1])
+local stamp = text(now)
 local FIRST_KEY, STRIDE = 5, 11 -- the first hold's is the one after it
 local LARGEST = 2 ^ 53 - 1 -- of a counter: what is held of one that refuses nothing must not take it past what is exact
 
 local asks = cmsgpack.unpack(ARGV[11])
 local FIXED, PER_TOKEN, RAISES, KIND, CHECK, HARD, WATCH_FROM, WATCH, A, B, C = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
-local count, places, raises, fails = #asks / STRIDE, {}, {}, {}
+local count, places, wholes, raises, fails = #asks / STRIDE, {}, {}, {}, {} -- wholes: what each asks for at `most`
 
 -- What a hold asks for with so much output. Exact: the products stay below 2^53.
 local function amount_at(at, output)
@@ -47,16 +48,16 @@ end
 
 -- The least output that a hold may be given. A sliding window frees by itself soon: what would fit an empty one waits for
 -- that.
-local function least_output(at)
+local function least_output(at, whole)
   if asks[at + CHECK] == 'o' then return most end
-  if step == 'grow' or asks[at + KIND] == 'c' or amount_at(at, most) > asks[at + HARD] then return least end
+  if step == 'grow' or asks[at + KIND] == 'c' or whole > asks[at + HARD] then return least end
   return most
 end
 
 -- The largest output that fits into `room`; nil where not even the least does.
-local function most_output(at, room)
-  if amount_at(at, most) <= room then return most end
-  local low = least_output(at)
+local function most_output(at, whole, room)
+  if whole <= room then return most end
+  local low = least_output(at, whole)
   if low == most or amount_at(at, low) > room then return nil end
   local output = floor((room - asks[at + FIXED]) * 1e6 / asks[at + PER_TOKEN])
   while amount_at(at, output) > room do output = output - 1 end
@@ -109,8 +110,8 @@ for n = 1, count do
   local at = (n - 1) * STRIDE
   local kind, check, hard = asks[at + KIND], asks[at + CHECK], asks[at + HARD]
   local place = locate(KEYS[FIRST_KEY + n], now, kind, asks[at + A], asks[at + B], asks[at + C])
-  if not place then return {'stale', text(now)} end
-  places[n] = place
+  if not place then return {'stale', stamp} end
+  places[n], wholes[n] = place, amount_at(at, most)
   if check ~= 'o' then
     -- What costs nothing passes a limit that is used up, and one that debt has gone past.
     local room, fits = hard and max(0, hard - place.used - place.reserved) or math.huge, most
@@ -122,7 +123,7 @@ for n = 1, count do
         if found.room < room then room, asks[at + HARD] = found.room, found.most end
       end
     end
-    if kind == 'w' then fits = room > 0 and most else fits = most_output(at, room) end
+    if kind == 'w' then fits = room > 0 and most else fits = most_output(at, wholes[n], room) end
     fails[n], fits = not fits, fits or -1
     shadow_output = min(shadow_output, fits) -- what an enforced limit refuses, a dry run counts no more either
     if check == 'e' then output = min(output, fits) end
@@ -134,7 +135,8 @@ local answer, amounts, remarks, flags = {exceeded and 'exceeded' or 'granted', o
 for n = 1, count do
   local at, place = (n - 1) * STRIDE, places[n]
   local granted, wait, told_of = asks[at + CHECK] == 'd' and shadow_output or output, 0, nil
-  local asked = amount_at(at, (fails[n] or granted < 0) and least_output(at) or granted)
+  local grants = (fails[n] or granted < 0) and least_output(at, wholes[n]) or granted
+  local asked = grants == most and wholes[n] or amount_at(at, grants)
   local projected = place.used + place.reserved + asked
   if fails[n] then
     wait = asked > asks[at + HARD] and -1 or frees_in(KEYS[FIRST_KEY + n], at, place, projected - asks[at + HARD])
@@ -165,11 +167,11 @@ for i = FIRST_HOLD, held and #held or 0, HOLD_STRIDE do
     holds[#holds + 1], holds[#holds + 2], holds[#holds + 3] = key, hold, held[i + 2]
   end
 end
-answer[4] = table.concat(call('ZRANGE', open, '-inf', text(now), 'BYSCORE', 'LIMIT', '0', '4'), ' ')
+answer[4] = table.concat(call('ZRANGE', open, '-inf', stamp, 'BYSCORE', 'LIMIT', '0', '4'), ' ')
 
 -- From here on writes only, and none that can fail.
 
-call('HSET', state, 'now', text(now))
+call('HSET', state, 'now', stamp)
 for _, release in ipairs(releases) do settle_hold(release, 0) end
 for _, flag in ipairs(flags) do
   local key, at, place, field, window = unpack(flag)
