@@ -25,10 +25,10 @@ MUTANTS = {
         "step == 'extend' and not exceeded and (",
     ),
     "what limits in dry_run would refuse feeds them": (
-        "if ask.check ~= 'd' or not shadow_exceeded then",
+        "if not (is_shadow and shadow_exceeded) then",
         "if true then",
     ),
-    "a crossing is told twice": ("  call('HSET', ask.key, flag[2], flag[3])\n", ""),
+    "a crossing is told twice": ("  call('HSET', key, field, window)\n", ""),
     "a sliding window is a bucket too short": (
         "local oldest, bucket = current - buckets,",
         "local oldest, bucket = current - buckets + 1,",
@@ -51,7 +51,7 @@ MUTANTS = {
     ),
     "a cancelled acquire is taken when it arrives": ("if is_dead or ", "if "),
     "a sweep does not look at the lease": (
-        "if not lease_end or tonumber(lease_end) > now then",
+        "if not lease_end or lease_end + 0 > now then",
         "if not lease_end then",
     ),
     "time goes backwards": ("return max(now, number(seen[1]))", "return now"),

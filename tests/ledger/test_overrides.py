@@ -341,10 +341,10 @@ async def test_whatever_happens_an_override_is_spent_once(
 
 
 MUTANTS = {
-    "nothing is taken from the override": ("local excess = ask.amount - limit.own", "local excess = 0"),
+    "nothing is taken from the override": ("local excess = amount - limit.own", "local excess = 0"),
     "the override covers the whole hold": (
-        "local excess = ask.amount - limit.own",
-        "local excess = ask.amount",
+        "local excess = amount - limit.own",
+        "local excess = amount",
     ),
     "what is reserved of the override is left": (
         "left = is_used_up and max(0, adds - taken)",
@@ -355,16 +355,16 @@ MUTANTS = {
         "local own = hard - place.used - place.reserved",
     ),
     "the override is charged as held": (
-        "charges[KEYS[i]] = max(0, min(amount_of(hold), past[limit]))",
-        "charges[KEYS[i]] = amount_of(hold)",
+        "charges[KEYS[i]] = max(0, min(amount, past[limit]))",
+        "charges[KEYS[i]] = amount",
     ),
     "the override is charged all of its limit's debt": (
-        "charges[KEYS[i]] = max(0, min(amount_of(hold), past[limit]))",
+        "charges[KEYS[i]] = max(0, min(amount, past[limit]))",
         "charges[KEYS[i]] = max(0, past[limit])",
     ),
     "a slice forgets what the one before took": (
-        "if by_key[key] then return grown(by_key[key], bucket, amount) end",
-        "if by_key[key] then holds[#holds] = nil end",
+        "holds[i + 1] = grown(holds[i + 1], bucket, amount)",
+        "holds[i + 1] = kind .. ' ' .. bucket .. ' ' .. text(amount)",
     ),
 }
 

@@ -132,8 +132,8 @@ MUTANTS = {
     ),
     "the current window is not known to be": ("    sets = {'o', text(newest)}\n", ""),
     "a wall clock's first use is not journaled": (
-        "(call('HGET', key, 'f' .. bucket) or '0')",
-        "'0'",
+        "parts[1] .. ' ' .. (found[1] or '0')",
+        "parts[1] .. ' 0'",
     ),
     "a wall clock's reset is not journaled": ("' ' .. text(-now), 0, {'f'", "' 0', 0, {'f'"),
 }

@@ -172,13 +172,14 @@ def _entry(keys: WorkspaceKeys, record_id: bytes, fields: dict[bytes, bytes]) ->
 
 def _open_reservation(keys: WorkspaceKeys, reservation_id: str, stored: StoredReservation) -> OpenReservation:
     holds: list[SettledHold] = []
-    for counter, _kind, _is_shadow, _raises, *parts in stored.holds:
-        holds += _holds(keys.counter_name(counter), parts)
+    for key, hold in stored.holds.items():
+        _kind, *parts = hold.split()
+        holds += _holds(keys.counter_name(key), parts)
     record = stored.record.encode() if stored.is_open else None
     return OpenReservation(reservation_id, tuple(holds), record, stored.admitted_ms)
 
 
-def _holds(counter: str, parts: Sequence[bytes | str | int]) -> list[SettledHold]:
+def _holds(counter: str, parts: Sequence[bytes | str]) -> list[SettledHold]:
     """Of one counter: bucket, amount, and again for each time that it grew."""
     if len(parts) == 2:
         return [SettledHold(counter, int(parts[0]), int(parts[1]))]

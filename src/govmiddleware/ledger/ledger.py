@@ -178,8 +178,9 @@ class RedisLedger:
             case -1:
                 return Settled.NOT_OPEN
             case _:
-                limits = sum(not counter.is_override for counter in counters)
-                return Settled.WHOLE if answer == limits else Settled.IN_PART
+                missing = len(counters) - answer  # of an override nothing may have been taken
+                is_whole = not missing or missing == sum(counter.is_override for counter in counters)
+                return Settled.WHOLE if is_whole else Settled.IN_PART
 
     async def renew(self, workspace: str, reservation_id: str, lease_ms: int) -> bool:
         keys = await self._workspace(workspace)
@@ -195,7 +196,7 @@ class RedisLedger:
             stored = read_reservation(await cast("Any", self._redis.get(reservation)))
             answer = await scripts.sweep(
                 self._redis,
-                [keys.state, reservation, keys.open, keys.journal, *stored.keys()],
+                [keys.state, reservation, keys.open, keys.journal, *stored.holds],
                 [self._test_clock(), reservation_id],
             )
         return bool(answer == 1)

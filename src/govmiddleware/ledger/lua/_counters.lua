@@ -10,33 +10,34 @@
 --   n  now         BUCKET = 0, r0 alone: concurrency
 -- s<LIMIT>, h<LIMIT> say in which window a crossing of a limit's soft or hard value was last told of.
 --
--- A reservation is a string, as what all scripts read and write of it is all of it: '' for one that was cancelled before
--- it came, else a MessagePack array
---   {when it was admitted, ms; when it was swept, ms, 0 while it is open; the record for that case; its holds}
--- and a hold is an array too: {the counter's key; its kind; whether it is a shadow, which counts for limits in dry_run
--- alone; RAISES; bucket; amount; ..}, a pair more for each bucket that it grew in. RAISES is false, or of a hold on the
--- counter of an override the key of the limit's counter, whose hold it takes the excess of, behind the limit's name.
+-- A reservation is a string: '' for one that was cancelled before it came, else a flat MessagePack array
+--   {when it was admitted, ms; when it was swept, 0 while it is open; the record for that case; KEY, HOLD, RAISES; ..}
+-- with three for each counter that it holds. HOLD is "<kind>[d] <bucket> <amount>[ <bucket> <amount>..]", one pair for
+-- each time that it grew; d marks a shadow, which counts for limits in dry_run alone. RAISES is false, or of a hold on
+-- the counter of an override "<limit> <key of its counter>", whose hold it takes the excess of.
 --
--- Amounts are integers below 2^53. They leave Lua through text(): tostring() turns to exponent form at 1e14.
--- What costs is redis.call(), and every further field in it; then strings that are made, tables, and closures.
+-- Amounts are integers below 2^53. They leave Lua through text(): tostring() turns to exponent form at 1e14. What costs
+-- is each redis.call() and each field in it; then strings, tables and closures that are made. Numbers are read by adding
+-- to them, which is one conversion, where tonumber() makes two.
 
-local ADMITTED, SWEPT, RECORD, HOLDS = 1, 2, 3, 4 -- of a reservation
-local KEY, KIND, IS_SHADOW, RAISES, PARTS = 1, 2, 3, 4, 5 -- of a hold; from PARTS on buckets and amounts
+local ADMITTED, SWEPT, RECORD, FIRST_HOLD, HOLD_STRIDE = 1, 2, 3, 4, 3
 local DAY = 86400000
 
-local call, format, min, max, floor = redis.call, string.format, math.min, math.max, math.floor
+local call, format, match, min, max, floor = redis.call, string.format, string.match, math.min, math.max, math.floor
 
-local function text(number) return format('%d', number) end
+local function text(amount) return format('%d', amount) end
 
-local function number(value) return tonumber(value or 0) end
+local function number(value) return (value or 0) + 0 end
 
 -- Milliseconds, never backwards in a workspace; and the epoch of its counters, false where the store has lost them or
 -- nobody used them yet. `test_ms` is '' but in tests.
 local function clock(state, test_ms)
-  local now = tonumber(test_ms)
-  if not now then
+  local now
+  if test_ms == '' then
     local time = call('TIME')
     now = time[1] * 1000 + floor(time[2] / 1000)
+  else
+    now = test_ms + 0
   end
   local seen = call('HMGET', state, 'now', 'epoch')
   return max(now, number(seen[1])), seen[2]
@@ -49,127 +50,153 @@ local function read_reservation(key)
   return nil, stored == ''
 end
 
-local function amount_of(hold)
+-- The kind of a hold, and its parts: bucket, amount, for each time that it grew.
+local function read_hold(hold)
+  local kind, bucket, amount, more = match(hold, '^(%l)d? (%d+) (%d+)(.*)$')
+  local parts = {bucket, amount + 0}
+  if more ~= '' then
+    for each, grown in string.gmatch(more, ' (%d+) (%d+)') do
+      parts[#parts + 1], parts[#parts + 2] = each, grown + 0
+    end
+  end
+  return kind, parts
+end
+
+local function amount_of(parts)
   local sum = 0
-  for i = PARTS + 1, #hold, 2 do sum = sum + hold[i] end
+  for i = 2, #parts, 2 do sum = sum + parts[i] end
   return sum
 end
 
 -- What each hold on an override is charged, by key: of what was used, what is past the limit's own share, which is what
 -- the reservation holds of the limit less what overrides hold of that. The first of KEYS is charged first.
-local function override_charges(holds, first, actual_of)
-  local held, index, past, charges = {}, {}, {}, {}
-  for _, hold in ipairs(holds) do held[hold[KEY]] = hold end
+local function override_charges(held, first, actual_of)
+  local index, amounts, raises, past, charges = {}, {}, {}, {}, {}
   for i = first, #KEYS do index[KEYS[i]] = i end
-  for _, hold in ipairs(holds) do
-    local limit = hold[RAISES]
+  for i = FIRST_HOLD, #held, HOLD_STRIDE do
+    local _, parts = read_hold(held[i + 1])
+    amounts[held[i]], raises[held[i]] = amount_of(parts), held[i + 2]
+  end
+  for key, limit in pairs(raises) do
     if limit and not past[limit] then
-      local counter = string.match(limit, ' (.*)$')
-      past[limit] = index[counter] and actual_of(index[counter], held[counter]) - amount_of(held[counter]) or 0
+      local counter = match(limit, ' (.*)$')
+      past[limit] = index[counter] and actual_of(index[counter], amounts[counter]) - amounts[counter] or 0
     end
-    if limit then past[limit] = past[limit] + amount_of(hold) end
+    if limit then past[limit] = past[limit] + amounts[key] end
   end
   for i = first, #KEYS do
-    local hold = held[KEYS[i]]
-    local limit = hold and hold[RAISES]
+    local amount, limit = amounts[KEYS[i]], raises[KEYS[i]]
     if limit then
-      charges[KEYS[i]] = max(0, min(amount_of(hold), past[limit]))
+      charges[KEYS[i]] = max(0, min(amount, past[limit]))
       past[limit] = past[limit] - charges[KEYS[i]]
     end
   end
   return charges
 end
 
--- Plans to replace what one hold reserves by what was used: adds the commands to `writes`, and returns the changes of
--- `used` as "<bucket> <amount>[ ..]". The parts are filled in their order, and what is past them all is the last one's
+-- What settle_hold wants of one hold: {key, kind, parts, what the counter has of them}.
+local function read_buckets(key, hold)
+  local kind, parts = read_hold(hold)
+  local bucket, found = parts[1], nil
+  if kind == 'w' then
+    found = call('HMGET', key, 'f' .. bucket)
+  elseif kind == 'n' then
+    found = call('HMGET', key, 'r0')
+  elseif #parts > 2 then
+    local names = {'o'}
+    for i = 1, #parts, 2 do
+      names[#names + 1], names[#names + 2] = 'u' .. parts[i], 'r' .. parts[i]
+    end
+    names[#names + 1], names[#names + 2] = 'u', 'r'
+    found = call('HMGET', key, unpack(names))
+  elseif kind == 's' then
+    found = call('HMGET', key, 'o', 'u' .. bucket, 'r' .. bucket, 'u', 'r')
+  else
+    found = call('HMGET', key, 'o', 'u' .. bucket, 'r' .. bucket)
+  end
+  -- One of the calendar's has the window before too.
+  if kind == 'c' and found[1] and found[1] ~= bucket then found[1] = call('HGET', key, 'p') or found[1] end
+  return {key, kind, parts, found}
+end
+
+-- Replaces what one hold reserves by what was used, and returns the changes of `used` as "<bucket> <amount>[ ..]".
+-- Writes only, and none that can fail. The parts are filled in their order, and what is past them all is the last one's
 -- debt. `swept`: the hold was settled as reserved before, and is corrected now.
-local function plan_settlement(writes, hold, actual, swept)
-  local key, kind, bucket, last = hold[KEY], hold[KIND], hold[PARTS], #hold
-  if kind == 'w' then return bucket .. ' ' .. (call('HGET', key, 'f' .. bucket) or '0') end
+local function settle_hold(hold, actual, swept)
+  local key, kind, parts, found = unpack(hold)
+  local last, changes = #parts, nil
+  if kind == 'w' then return parts[1] .. ' ' .. (found[1] or '0') end
   if kind == 'n' and swept then return '0 0' end
   if kind == 'n' then
-    local left = number(call('HGET', key, 'r0')) - hold[last]
+    local left = number(found[1]) - parts[2]
     if left > 0 then
-      writes[#writes + 1] = {'HSET', key, 'r0', text(left)}
+      call('HSET', key, 'r0', text(left))
     else -- crossings that were told of stay known for a while
-      writes[#writes + 1] = {'HDEL', key, 'r0'}
-      writes[#writes + 1] = {'PEXPIRE', key, '60000'}
+      call('HDEL', key, 'r0')
+      call('PEXPIRE', key, '60000')
     end
     return '0 0'
   end
 
-  local is_sliding = kind == 's'
-  local names = is_sliding and {'o', 'u', 'r'} or {'o'}
-  local at = #names
-  for i = PARTS, last, 2 do
-    names[#names + 1], names[#names + 2] = 'u' .. hold[i], 'r' .. hold[i]
-  end
-  local f = call('HMGET', key, unpack(names))
-  local oldest = tonumber(f[1] or math.huge)
-  if not is_sliding and tonumber(bucket) < oldest then oldest = tonumber(call('HGET', key, 'p') or oldest) end
-  local used_sum, reserved_sum, changes, sets, gone = 0, 0, nil, {'HSET', key}, {'HDEL', key}
-  for i = PARTS, last, 2 do
-    local reserved, used = hold[i + 1], actual
+  local oldest, used_sum, reserved_sum = (found[1] or math.huge) + 0, number(found[last + 2]), number(found[last + 3])
+  for i = 1, last, 2 do
+    local bucket, reserved, used = parts[i], parts[i + 1], actual
     if i + 1 < last then used = min(actual, reserved) end
     actual = actual - used
     if swept then used, reserved = used - reserved, 0 end
-    local change = hold[i] .. ' ' .. text(used)
+    local change = bucket .. ' ' .. text(used)
     changes = changes and changes .. ' ' .. change or change
-    if tonumber(hold[i]) >= oldest then -- else the counter has forgotten it
-      used_sum, reserved_sum = used_sum + used, reserved_sum + reserved
-      sets[#sets + 1], sets[#sets + 2] = names[at + 1], text(number(f[at + 1]) + used)
-      local left = number(f[at + 2]) - reserved
-      if left > 0 then
-        sets[#sets + 1], sets[#sets + 2] = names[at + 2], text(left)
+    if bucket + 0 >= oldest then -- else the counter has forgotten it
+      local total, left = text(number(found[i + 1]) + used), number(found[i + 2]) - reserved
+      if kind == 's' then
+        used_sum, reserved_sum = used_sum + used, reserved_sum - reserved
+        local sums, reserved_sums = text(used_sum), text(reserved_sum)
+        if left > 0 then
+          call('HSET', key, 'u', sums, 'r', reserved_sums, 'u' .. bucket, total, 'r' .. bucket, text(left))
+        else
+          call('HSET', key, 'u', sums, 'r', reserved_sums, 'u' .. bucket, total)
+        end
+      elseif left > 0 then
+        call('HSET', key, 'u' .. bucket, total, 'r' .. bucket, text(left))
       else
-        gone[#gone + 1] = names[at + 2]
+        call('HSET', key, 'u' .. bucket, total)
       end
+      if left <= 0 then call('HDEL', key, 'r' .. bucket) end
     end
-    at = at + 2
   end
-  if #sets > 2 then
-    if is_sliding then
-      sets[#sets + 1], sets[#sets + 2] = 'u', text(number(f[2]) + used_sum)
-      sets[#sets + 1], sets[#sets + 2] = 'r', text(number(f[3]) - reserved_sum)
-    end
-    writes[#writes + 1] = sets
-  end
-  if #gone > 2 then writes[#writes + 1] = gone end
   return changes
 end
 
--- Plans the settlement of all holds, whose counters are KEYS from `first` on: the writes, and the changes as fields
--- of a journal entry. nil where the reservation holds a counter that was not declared.
-local function plan_settlements(holds, first, actual_of, swept)
-  local held, count, has_raises = {}, #holds, false
-  for i = 1, count do
-    held[holds[i][KEY]] = holds[i]
-    has_raises = has_raises or holds[i][RAISES]
+-- What settle_hold wants of all holds, whose counters are KEYS from `first` on; and of each what was used. nil where a
+-- hold's counter was not declared.
+local function read_holds(held, first, actual_of)
+  local index, holds, actuals, has_raises = {}, {}, {}, false
+  for i = FIRST_HOLD, #held, HOLD_STRIDE do
+    index[held[i]] = i
+    has_raises = has_raises or held[i + 2]
   end
-  local writes, entry, charges = {}, {}, has_raises and override_charges(holds, first, actual_of)
+  local charges = has_raises and override_charges(held, first, actual_of) or {}
   for i = first, #KEYS do
-    local hold = held[KEYS[i]]
-    if hold then
-      local actual = charges and charges[KEYS[i]] or actual_of(i, hold)
-      count = count - 1
-      entry[#entry + 1] = KEYS[i]
-      entry[#entry + 1] = plan_settlement(writes, hold, actual, swept)
+    local key = KEYS[i]
+    local at = index[key]
+    if at then
+      local n, hold = #holds + 1, read_buckets(key, held[at + 1])
+      holds[n], actuals[n] = hold, charges[key] or actual_of(i, amount_of(hold[3]))
     end
   end
-  if count == 0 then return writes, entry end
+  if #holds == (#held + 1 - FIRST_HOLD) / HOLD_STRIDE then return holds, actuals end
 end
 
-local function carry_out(writes)
-  for i = 1, #writes do call(unpack(writes[i])) end
-end
-
--- Carries the plan out; `record` '' leaves nothing in the journal. Writes only, and none that can fail.
--- `admitted`: when the reservation was, ms.
-local function write_settlement(state, open, journal, id, now, writes, entry, record, admitted)
-  call('HSET', state, 'now', text(now))
-  carry_out(writes)
+-- Settles holds as they were read, and journals `record` with the changes, unless it is ''. Writes only, and none that can
+-- fail. `admitted`: when the reservation was, ms.
+local function settle_holds(holds, actuals, swept, state, open, journal, id, now, record, admitted)
+  local entry, at = {}, text(now)
+  call('HSET', state, 'now', at)
+  for i = 1, #holds do
+    entry[2 * i - 1], entry[2 * i] = holds[i][1], settle_hold(holds[i], actuals[i], swept)
+  end
   call('ZREM', open, id)
   if record ~= '' then
-    call('XADD', journal, '*', 'at', text(now), 'admitted', text(admitted), 'record', record, unpack(entry))
+    call('XADD', journal, '*', 'at', at, 'admitted', text(admitted), 'record', record, unpack(entry))
   end
 end

@@ -2,12 +2,9 @@
 
 -- A hold with an amount added to it: another part, unless it grew in this bucket last.
 local function grown(hold, bucket, amount)
-  local last = #hold
-  if hold[last - 1] == bucket then
-    hold[last] = hold[last] + amount
-  else
-    hold[last + 1], hold[last + 2] = bucket, amount
-  end
+  local before, last, held = match(hold, '^(.*) (%d+) (%d+)$')
+  if last == bucket then return before .. ' ' .. bucket .. ' ' .. text(held + amount) end
+  return hold .. ' ' .. bucket .. ' ' .. text(amount)
 end
 
 -- The room of a limit with overrides: its own, never below 0, and what is left of those that are in force.
@@ -35,14 +32,14 @@ local function raised(place, limit, now, lefts)
 end
 
 -- Takes from overrides what a hold exceeds its limit's own room by. Writes only, and none that can fail.
-local function take_overrides(ask, limit, now, hold_on)
-  local excess = ask.amount - limit.own
+local function take_overrides(counter, amount, limit, now, hold_on)
+  local excess = amount - limit.own
   for _, override in ipairs(limit.overrides) do
     local taken = min(excess, override.left)
     if taken > 0 then
       excess = excess - taken
       add(override.key, now, 'c', override.place, 'r', taken)
-      hold_on(override.key, 'c', false, limit.name .. ' ' .. ask.key, override.place.bucket, taken)
+      hold_on(override.key, 'c', override.place.bucket, taken, limit.name .. ' ' .. counter)
     end
   end
 end

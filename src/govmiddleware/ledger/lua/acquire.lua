@@ -28,40 +28,53 @@
 
 local KEYS, ARGV = KEYS, ARGV
 local state, reservation, open, active, journal = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local id, step, api_token, record = ARGV[2], ARGV[3], ARGV[5], ARGV[7]
-local most, least = tonumber(ARGV[8]), tonumber(ARGV[9])
+local id, step, api_token, most, least = ARGV[2], ARGV[3], ARGV[5], ARGV[8] + 0, ARGV[9] + 0
 local now, epoch = clock(state, ARGV[1])
-local FIRST_KEY, STRIDE = 6, 11
+local stamp = text(now)
+local FIRST_KEY, STRIDE = 5, 11 -- the first hold's is the one after it
 local LARGEST = 2 ^ 53 - 1 -- of a counter: what is held of one that refuses nothing must not take it past what is exact
 
--- Exact: the products stay below 2^53.
-local function amount_at(ask, output)
-  if ask.per_token == 0 then return ask.fixed end
-  local whole = floor(ask.per_token / 1e6)
-  return ask.fixed + output * whole + math.ceil(output * (ask.per_token - whole * 1e6) / 1e6)
+local asks = cmsgpack.unpack(ARGV[11])
+local FIXED, PER_TOKEN, RAISES, KIND, CHECK, HARD, WATCH_FROM, WATCH, A, B, C = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
+local count, places, wholes, raises, fails = #asks / STRIDE, {}, {}, {}, {} -- wholes: what each asks for at `most`
+
+-- What a hold asks for with so much output. Exact: the products stay below 2^53.
+local function amount_at(at, output)
+  local fixed, per_token = asks[at + FIXED], asks[at + PER_TOKEN]
+  if per_token == 0 then return fixed end
+  local whole = floor(per_token / 1e6)
+  return fixed + output * whole + math.ceil(output * (per_token - whole * 1e6) / 1e6)
 end
 
--- The largest output between `low` and `most` that fits into `room`; nil where not even `low` does.
-local function most_output(ask, room, low)
-  if ask.all <= room then return most end
-  if low == most or amount_at(ask, low) > room then return nil end
-  local output = floor((room - ask.fixed) * 1e6 / ask.per_token)
-  while amount_at(ask, output) > room do output = output - 1 end
-  while amount_at(ask, output + 1) <= room do output = output + 1 end
+-- The least output that a hold may be given. A sliding window frees by itself soon: what would fit an empty one waits for
+-- that.
+local function least_output(at, whole)
+  if asks[at + CHECK] == 'o' then return most end
+  if step == 'grow' or asks[at + KIND] == 'c' or whole > asks[at + HARD] then return least end
+  return most
+end
+
+-- The largest output that fits into `room`; nil where not even the least does.
+local function most_output(at, whole, room)
+  if whole <= room then return most end
+  local low = least_output(at, whole)
+  if low == most or amount_at(at, low) > room then return nil end
+  local output = floor((room - asks[at + FIXED]) * 1e6 / asks[at + PER_TOKEN])
+  while amount_at(at, output) > room do output = output - 1 end
+  while amount_at(at, output + 1) <= room do output = output + 1 end
   return output
 end
 
--- After how long `excess` has left the counter at the latest; -1 where time alone does not bring it.
-local function frees_in(ask, excess)
-  local place = ask.place
+-- After how long `excess` has left a counter at the latest; -1 where time alone does not bring it.
+local function frees_in(key, at, place, excess)
   if place.ends then return place.ends - now end
-  if ask.kind ~= 's' then return -1 end
-  local width, buckets, fields = ask.a, ask.b, {}
+  if asks[at + KIND] ~= 's' then return -1 end
+  local width, buckets, fields = asks[at + A], asks[at + B], {}
   for bucket = place.oldest, tonumber(place.bucket) do
     table.insert(fields, 'u' .. text(bucket))
     table.insert(fields, 'r' .. text(bucket))
   end
-  local amounts = call('HMGET', ask.key, unpack(fields))
+  local amounts = call('HMGET', key, unpack(fields))
   for i = 1, #amounts, 2 do
     excess = excess - number(amounts[i]) - number(amounts[i + 1])
     if excess <= 0 then return (place.oldest + (i - 1) / 2 + buckets + 1) * width - now end
@@ -70,13 +83,13 @@ local function frees_in(ask, excess)
 end
 
 -- Adds to `remarks` the crossings that were not told of in this window, and to `flags` what to set for them.
-local function find_crossings(ask, projected, admitted, remarks, flags)
-  local window = text(ask.place.window)
-  for name, soft, hard in string.gmatch(ask.watch, '(%S+) (%S+) (%S+)') do
-    local past = projected > tonumber(hard) and 'h' or (admitted and projected >= tonumber(soft)) and 's'
-    if ask.kind == 'w' and projected >= tonumber(hard) then past = 'h' end
-    if past and call('HGET', ask.key, past .. name) ~= window then
-      table.insert(flags, {ask, past .. name, window})
+local function find_crossings(key, at, place, projected, admitted, remarks, flags)
+  local window, is_clock = text(place.window), asks[at + KIND] == 'w'
+  for name, soft, hard in string.gmatch(asks[at + WATCH], '(%S+) (%S+) (%S+)') do
+    local past = projected > hard + 0 and 'h' or (admitted and projected >= soft + 0) and 's'
+    if is_clock and projected >= hard + 0 then past = 'h' end
+    if past and call('HGET', key, past .. name) ~= window then
+      table.insert(flags, {key, at, place, past .. name, window})
       table.insert(remarks, past .. ':' .. name .. ':' .. window)
     end
   end
@@ -87,79 +100,83 @@ local held, is_dead = read_reservation(reservation)
 if is_dead or (step ~= 'open') ~= (held ~= nil) or held and held[SWEPT] > 0 then return {'gone'} end
 if api_token ~= '' and call('SISMEMBER', active, api_token) == 0 then return {'revoked'} end
 if step == 'open' then
-  local most_records, records = tonumber(ARGV[6]), call('XLEN', journal)
+  local most_records, records = ARGV[6] + 0, call('XLEN', journal)
   if records >= most_records then records = records - number(call('HGET', state, 'drained')) end
   if records >= most_records then return {'full'} end
 end
 
-local asks, output, shadow_output, told = {}, most, most, cmsgpack.unpack(ARGV[11])
-for i = 1, #told, STRIDE do
-  local fixed, per_token, limits, kind, check, hard, watch_from, watch, a, b, c = unpack(told, i, i + STRIDE - 1)
-  local key = KEYS[FIRST_KEY + #asks]
-  local place = locate(key, now, kind, a, b, c)
-  if not place then return {'stale', text(now)} end
-  local ask = {key = key, kind = kind, check = check, fixed = fixed, per_token = per_token, hard = hard, a = a, b = b,
-    watch_from = watch_from, watch = watch, place = place, low = most, all = fixed, amount = 0, fails = false,
-    raised = false, lefts = false}
-  if per_token > 0 then ask.all = amount_at(ask, most) end
+local output, shadow_output = most, most
+for n = 1, count do
+  local at = (n - 1) * STRIDE
+  local kind, check, hard = asks[at + KIND], asks[at + CHECK], asks[at + HARD]
+  local place = locate(KEYS[FIRST_KEY + n], now, kind, asks[at + A], asks[at + B], asks[at + C])
+  if not place then return {'stale', stamp} end
+  places[n], wholes[n] = place, amount_at(at, most)
   if check ~= 'o' then
     -- What costs nothing passes a limit that is used up, and one that debt has gone past.
-    local room, fits = hard and max(0, hard - place.used - place.reserved) or math.huge
-    if limits then
-      ask.raised, ask.lefts = {}, {}
-      for _, limit in ipairs(limits) do
-        local found = raised(place, limit, now, ask.lefts)
-        table.insert(ask.raised, found)
-        if found.room < room then room, ask.hard = found.room, found.most end
+    local room, fits = hard and max(0, hard - place.used - place.reserved) or math.huge, most
+    if asks[at + RAISES] then
+      raises[n] = {lefts = {}}
+      for i, limit in ipairs(asks[at + RAISES]) do
+        local found = raised(place, limit, now, raises[n].lefts)
+        raises[n][i] = found
+        if found.room < room then room, asks[at + HARD] = found.room, found.most end
       end
     end
-    -- A sliding window frees by itself soon: what would fit an empty one waits for that.
-    if step == 'grow' or kind == 'c' or ask.all > ask.hard then ask.low = least end
-    if kind == 'w' then fits = room > 0 and most else fits = most_output(ask, room, ask.low) end
-    ask.fails, fits = not fits, fits or -1
+    if kind == 'w' then fits = room > 0 and most else fits = most_output(at, wholes[n], room) end
+    fails[n], fits = not fits, fits or -1
     shadow_output = min(shadow_output, fits) -- what an enforced limit refuses, a dry run counts no more either
     if check == 'e' then output = min(output, fits) end
   end
-  asks[#asks + 1] = ask
 end
 local exceeded, shadow_exceeded = output < 0, shadow_output < 0
 
-local answer, remarks, flags = {exceeded and 'exceeded' or 'granted', output, shadow_output, ''}, {}, {}
-for i, ask in ipairs(asks) do
-  local place, granted, wait, told_of = ask.place, ask.check == 'd' and shadow_output or output, 0, {}
-  local grants = (ask.fails or granted < 0) and ask.low or granted
-  local asked = grants == most and ask.all or amount_at(ask, grants)
+local answer, amounts, remarks, flags = {exceeded and 'exceeded' or 'granted', output, shadow_output, ''}, {}, {}, {}
+for n = 1, count do
+  local at, place = (n - 1) * STRIDE, places[n]
+  local granted, wait, told_of = asks[at + CHECK] == 'd' and shadow_output or output, 0, nil
+  local grants = (fails[n] or granted < 0) and least_output(at, wholes[n]) or granted
+  local asked = grants == most and wholes[n] or amount_at(at, grants)
   local projected = place.used + place.reserved + asked
-  if ask.fails then wait = asked > ask.hard and -1 or frees_in(ask, projected - ask.hard) end
-  if projected >= ask.watch_from and (asked > 0 or ask.kind == 'w') and (ask.fails or granted >= 0) then
-    find_crossings(ask, projected, granted >= 0, told_of, flags)
+  if fails[n] then
+    wait = asked > asks[at + HARD] and -1 or frees_in(KEYS[FIRST_KEY + n], at, place, projected - asks[at + HARD])
   end
-  ask.amount = min(asked, max(0, LARGEST - place.used - place.reserved))
-  local n = #answer
-  answer[n + 1], answer[n + 2], answer[n + 3], answer[n + 4] = place.used, place.reserved, asked, wait
-  for _, left in ipairs(ask.lefts or {}) do table.insert(told_of, 'o:' .. left) end
-  if #told_of > 0 then table.insert(remarks, i - 1 .. ' ' .. table.concat(told_of, ' ')) end
+  if projected >= asks[at + WATCH_FROM] and (asked > 0 or asks[at + KIND] == 'w') and (fails[n] or granted >= 0) then
+    told_of = {}
+    find_crossings(KEYS[FIRST_KEY + n], at, place, projected, granted >= 0, told_of, flags)
+  end
+  amounts[n] = min(asked, max(0, LARGEST - place.used - place.reserved))
+  local i = 4 * n
+  answer[i + 1], answer[i + 2], answer[i + 3], answer[i + 4] = place.used, place.reserved, asked, wait
+  if raises[n] then
+    told_of = told_of or {}
+    for _, left in ipairs(raises[n].lefts) do table.insert(told_of, 'o:' .. left) end
+  end
+  if told_of and #told_of > 0 then table.insert(remarks, n - 1 .. ' ' .. table.concat(told_of, ' ')) end
 end
 for _, remark in ipairs(remarks) do table.insert(answer, remark) end
 
-local holds, by_key, releases = {}, {}, {}
-for _, hold in ipairs(held and held[HOLDS] or {}) do
-  if step == 'extend' and (exceeded or hold[IS_SHADOW] and (shadow_exceeded or ARGV[10] == '1')) then
-    plan_settlement(releases, hold, 0)
+local holds, index, releases = {step == 'grow' and held[ADMITTED] or now, 0, ARGV[7]}, {}, {}
+for i = FIRST_HOLD, held and #held or 0, HOLD_STRIDE do
+  local key, hold = held[i], held[i + 1]
+  local is_shadow = string.sub(hold, 2, 2) == 'd'
+  if step == 'extend' and (exceeded or is_shadow and (shadow_exceeded or ARGV[10] == '1')) then
+    table.insert(releases, read_buckets(key, hold))
   else
-    holds[#holds + 1], by_key[hold[KEY]] = hold, hold
+    index[key] = #holds + 1
+    holds[#holds + 1], holds[#holds + 2], holds[#holds + 3] = key, hold, held[i + 2]
   end
 end
-answer[4] = table.concat(call('ZRANGE', open, '-inf', text(now), 'BYSCORE', 'LIMIT', '0', '4'), ' ')
+answer[4] = table.concat(call('ZRANGE', open, '-inf', stamp, 'BYSCORE', 'LIMIT', '0', '4'), ' ')
 
 -- From here on writes only, and none that can fail.
 
-call('HSET', state, 'now', text(now))
-carry_out(releases)
+call('HSET', state, 'now', stamp)
+for _, release in ipairs(releases) do settle_hold(release, 0) end
 for _, flag in ipairs(flags) do
-  local ask = flag[1]
-  call('HSET', ask.key, flag[2], flag[3])
-  if exceeded or ask.check == 'd' and shadow_exceeded then keep(ask.key, now, ask.kind, ask.place) end
+  local key, at, place, field, window = unpack(flag)
+  call('HSET', key, field, window)
+  if exceeded or asks[at + CHECK] == 'd' and shadow_exceeded then keep(key, now, asks[at + KIND], place) end
 end
 if exceeded then
   if step == 'extend' then
@@ -169,20 +186,26 @@ if exceeded then
   return answer
 end
 
-local function hold_on(key, kind, is_shadow, raises, bucket, amount)
-  if by_key[key] then return grown(by_key[key], bucket, amount) end
-  holds[#holds + 1] = {key, kind, is_shadow, raises, bucket, amount}
-  by_key[key] = holds[#holds]
-end
-
-for _, ask in ipairs(asks) do
-  if ask.check ~= 'd' or not shadow_exceeded then
-    add(ask.key, now, ask.kind, ask.place, 'r', ask.amount)
-    hold_on(ask.key, ask.kind, ask.check == 'd', false, ask.place.bucket, ask.amount)
-    for _, limit in ipairs(ask.raised or {}) do take_overrides(ask, limit, now, hold_on) end
+local function hold_on(key, kind, bucket, amount, raised_limit)
+  local i = index[key]
+  if i then
+    holds[i + 1] = grown(holds[i + 1], bucket, amount)
+  else
+    i = #holds + 1
+    holds[i], holds[i + 1], holds[i + 2] = key, kind .. ' ' .. bucket .. ' ' .. text(amount), raised_limit
+    index[key] = i
   end
 end
-local admitted = step == 'grow' and held[ADMITTED] or now
-call('SET', reservation, cmsgpack.pack({admitted, 0, record, holds}))
+
+for n = 1, count do
+  local key, at, place = KEYS[FIRST_KEY + n], (n - 1) * STRIDE, places[n]
+  local kind, is_shadow = asks[at + KIND], asks[at + CHECK] == 'd'
+  if not (is_shadow and shadow_exceeded) then
+    add(key, now, kind, place, 'r', amounts[n])
+    hold_on(key, is_shadow and kind .. 'd' or kind, place.bucket, amounts[n], false)
+    for _, limit in ipairs(raises[n] or {}) do take_overrides(key, amounts[n], limit, now, hold_on) end
+  end
+end
+call('SET', reservation, cmsgpack.pack(holds))
 call('ZADD', open, text(now + ARGV[4]), id)
 return answer

@@ -23,14 +23,14 @@ end
 local swept = held[SWEPT] > 0
 if swept and ARGV[5] ~= '1' then return -3 end
 
-local function used(i) return tonumber(ARGV[i + 1]) end
+local function used(i) return ARGV[i + 1] + 0 end
 
-local writes, entry = plan_settlements(held[HOLDS], 5, used, swept)
-if not writes then return -2 end
-write_settlement(state, open, journal, ARGV[2], now, writes, entry, ARGV[3], held[ADMITTED])
+local holds, actuals = read_holds(held, 5, used)
+if not holds then return -2 end
+settle_holds(holds, actuals, swept, state, open, journal, ARGV[2], now, ARGV[3], held[ADMITTED])
 call('DEL', reservation)
 local count = 0
-for _, hold in ipairs(held[HOLDS]) do
-  if not hold[RAISES] then count = count + 1 end
+for i = FIRST_HOLD, #held, HOLD_STRIDE do
+  if not held[i + 2] then count = count + 1 end
 end
 return count

@@ -9,15 +9,15 @@
 
 local state, reservation, open, journal = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local now = clock(state, ARGV[1])
-local held = read_reservation(reservation) or {now, 0, '', {}} -- the store lost it
+local held = read_reservation(reservation) or {now, 0, ''} -- the store lost it
 local lease_end = call('ZSCORE', open, ARGV[2])
-if not lease_end or tonumber(lease_end) > now then return 0 end
+if not lease_end or lease_end + 0 > now then return 0 end
 
-local function reserved(_, hold) return amount_of(hold) end
+local function reserved(_, amount) return amount end
 
-local writes, entry = plan_settlements(held[HOLDS], 5, reserved)
-if not writes then return -1 end
-write_settlement(state, open, journal, ARGV[2], now, writes, entry, held[RECORD], held[ADMITTED])
+local holds, actuals = read_holds(held, 5, reserved)
+if not holds then return -1 end
+settle_holds(holds, actuals, false, state, open, journal, ARGV[2], now, held[RECORD], held[ADMITTED])
 held[SWEPT], held[RECORD] = now, ''
 call('SET', reservation, cmsgpack.pack(held), 'PX', text(DAY))
 return 1
