@@ -52,3 +52,13 @@ async def test_ready_is_before_the_vocabulary_is_loaded(
         assert await governance.readiness() == []
         assert begun.wait(10)
         may_end.set()
+
+
+def test_the_collector_works_as_usual_once_a_process_serves() -> None:
+    code = (
+        "import gc; usual = gc.get_threshold();"
+        "from govmiddleware.cli.garbage import collect_as_usual, collect_rarely;"
+        "collect_rarely(); rarely = gc.get_threshold(); collect_as_usual();"
+        "assert rarely != usual == gc.get_threshold() and gc.get_freeze_count() > 1000"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, Self, Unpack
 
@@ -72,7 +71,6 @@ from govmiddleware.services.refusal_log import SUMMARY_SECONDS, RefusalLog
 from govmiddleware.services.registries import COPY_SECONDS, Registries
 from govmiddleware.services.reservations import Reservations
 from govmiddleware.services.settlement_watch import CHECK_SECONDS, SettlementWatch
-from govmiddleware.services.turns import compute
 from govmiddleware.services.upkeep import Upkeep
 from govmiddleware.services.usage import UsageReports
 from govmiddleware.services.usage_reset import UsageReset
@@ -267,7 +265,7 @@ class Governance:
                 if self.telemetry is not None:  # first, for it raises: there is nothing to close yet
                     self.telemetry.start()
                 # Now, for loading the vocabulary of most models takes half a second; who needs it waits for it.
-                self.upkeep.spawn(compute(partial(load_encoding, O200K)))
+                self.upkeep.spawn(asyncio.to_thread(load_encoding, O200K))
                 await self.storage.open()
                 with suppress(StoreUnavailable):  # no call passes until they are read
                     await self.limits.refresh()

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 
-_YOUNG_OBJECTS = 50_000
-"""How many may be made before Python looks for garbage among them, instead of 700. What imports make stays: looking
-through it again and again takes a fifth of the time that they take."""
+from govmiddleware.cli.garbage import collect_rarely
 
 
 def main() -> None:
     """The entry point of `govmiddleware`."""
-    gc.set_threshold(_YOUNG_OBJECTS)
+    collect_rarely()
     try:
         from govmiddleware.cli.root import run
     except ModuleNotFoundError as error:
