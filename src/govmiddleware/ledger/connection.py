@@ -183,7 +183,7 @@ async def store_call(patience: float | None = None) -> AsyncIterator[None]:
 
             def tick(left: int) -> None:
                 if left:
-                    timers[:] = [loop.call_later(seconds / TICKS, tick, left - 1)]
+                    timers[:] = [loop.call_later(seconds / TICKS, tick, left - 1)]  # noqa: F821
                 else:
                     deadline.reschedule(loop.time())
 
@@ -192,6 +192,7 @@ async def store_call(patience: float | None = None) -> AsyncIterator[None]:
                 yield
             finally:
                 timers[0].cancel()
+                del tick  # which names itself: garbage for the collector alone
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is None or task.cancelling():

@@ -133,6 +133,9 @@ class Reservations:
         """The end of the call, by `error` where it was ended by one."""
         await self._conclude(call, reservation, error)
         self._exposure.ended(call)
+        call.conclude = call.grow = (
+            None  # which hold the call as it holds them: garbage for the collector alone
+        )
 
     async def _conclude(
         self, call: Call, reservation: Reservation, error: BaseException | None = None
