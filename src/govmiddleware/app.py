@@ -461,11 +461,8 @@ class Governance:
         app = Budget(app, reservations=self.reservations, limits=self.limits, metered=True)
         app = self._estimate(app)
         if sidecar:
-            app = Routes(
-                app,
-                control_prefix=settings.control_prefix,
-                refuse_unmetered=settings.unmetered_routes == "refuse",
-            )
+            refuses = settings.unmetered_routes == "refuse"
+            app = Routes(app, control_prefix=settings.control_prefix, refuse_unmetered=refuses)
         app = RateLimit(app, reservations=self.reservations, limits=self.limits, defers=True)
         app = Authenticate(
             app,

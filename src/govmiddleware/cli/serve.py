@@ -15,7 +15,6 @@ from cyclopts import Parameter
 from govmiddleware import metrics
 from govmiddleware.app import Governance
 from govmiddleware.cli.common import Config, Redis, log_to_stderr
-from govmiddleware.cli.garbage import collect_as_usual
 from govmiddleware.errors import ConfigurationError
 from govmiddleware.settings import Settings, load
 from govmiddleware.sidecar import Sidecar
@@ -81,7 +80,6 @@ def serve(
         print(f"govmiddleware: cannot listen on {host}:{port}: {error.strerror}", file=sys.stderr)
         return COULD_NOT_START
     log_to_stderr(settings, with_process=workers > 1)
-    collect_as_usual()
     if workers == 1:
         server = Server(
             sidecar,
