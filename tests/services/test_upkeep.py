@@ -179,7 +179,7 @@ async def test_what_another_worker_left_behind_is_swept_as_reserved(
 ) -> None:
     lost, other = make_worker(gov_store), make_worker(gov_store)
     call = lost.call()
-    await lost.reservations._open(call, LIMITS, in_slices=False)  # and never heard of again
+    await lost.reservations.open(call, LIMITS, in_slices=False)  # and never heard of again
     other.upkeep.start()
     await asyncio.sleep(0)
     assert await other.records() == []
@@ -199,7 +199,7 @@ async def test_an_admission_sweeps_what_it_saw_expired(
     gov_store: str, make_worker: Callable[[str], Worker]
 ) -> None:
     lost, other = make_worker(gov_store), make_worker(gov_store)
-    await lost.reservations._open(lost.call(), LIMITS, in_slices=False)
+    await lost.reservations.open(lost.call(), LIMITS, in_slices=False)
     other.clock.advance(LEASE)
     async with other.reservations.hold(other.call(), LIMITS):
         pass
@@ -236,7 +236,7 @@ async def test_the_loops_outlive_an_outage(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     worker = worker_of_own
-    await worker.reservations._open(worker.call(), LIMITS, in_slices=False)
+    await worker.reservations.open(worker.call(), LIMITS, in_slices=False)
     worker.upkeep._open.clear()
     worker.upkeep.start()
     with outage():
@@ -295,7 +295,7 @@ async def test_a_worker_that_dies_in_its_walk_costs_the_others_one_interval(
     gov_store: str, make_worker: Callable[..., Worker]
 ) -> None:
     lost, *others = (make_worker(gov_store, SWEEP) for _ in range(4))
-    await lost.reservations._open(lost.call(), LIMITS, in_slices=False)
+    await lost.reservations.open(lost.call(), LIMITS, in_slices=False)
     lost.clock.advance(LEASE)
     for other in others:
         other.upkeep.start()

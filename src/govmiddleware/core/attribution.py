@@ -66,7 +66,9 @@ def first_named(*attributions: Attribution) -> Attribution:
 def is_too_long(name: str, longest: int = LONGEST_NAME) -> bool:
     """Whether a name has more than `longest` characters, or more than twice as many bytes in UTF-8: what an index of
     the journal's database could not take would keep all records behind it out."""
-    return len(name) > longest or len(name.encode(errors="surrogatepass")) > longest * _BYTES
+    if len(name) > longest:
+        return True
+    return not name.isascii() and len(name.encode(errors="surrogatepass")) > longest * _BYTES
 
 
 def refuse_unprintable(name: str, param: str) -> None:
@@ -78,7 +80,7 @@ def refuse_unprintable(name: str, param: str) -> None:
 
 def _first(headers: Mapping[bytes, bytes], names: Iterable[bytes]) -> str | None:
     for name in names:
-        if value := headers.get(name):
+        if name in headers and (value := headers[name]):
             return _checked(value, name)
     return None
 

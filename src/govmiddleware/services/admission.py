@@ -8,7 +8,7 @@ is used, for a moment, and never less.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import assert_never
 
 from msgspec.structs import replace
@@ -20,7 +20,6 @@ from govmiddleware.core.limits import Hold, Mode
 from govmiddleware.core.ports import (
     AcquireOutcome,
     ApiTokenRevoked,
-    CounterState,
     Granted,
     JournalFull,
     Ledger,
@@ -70,9 +69,9 @@ class Admission:
         self._tell = tell
         self._link = link
 
-    async def take(
+    def take(
         self, call: Call, reservation: Reservation, holds: Sequence[Hold], step: Step, output: Output
-    ) -> Granted:
+    ) -> Awaitable[Granted]:
         """Take all holds, for as much output as all limits grant.
 
         Where limits in dry_run would have refused, `Call.would_refuse` says what, and they hold nothing. Of a
@@ -81,8 +80,19 @@ class Admission:
         Raises a Refusal where the answer is no.
         """
         wide = [hold for hold in holds if hold.counter.is_deployment_wide]
-        if not wide and DEPLOYMENT_WORKSPACE not in reservation.parts:
-            return await self._take_part(call, reservation, reservation.workspace, holds, step, output)
+        if wide or DEPLOYMENT_WORKSPACE in reservation.parts:
+            return self._take_parts(call, reservation, wide, holds, step, output)
+        return self._take_part(call, reservation, reservation.workspace, holds, step, output)
+
+    async def _take_parts(
+        self,
+        call: Call,
+        reservation: Reservation,
+        wide: Sequence[Hold],
+        holds: Sequence[Hold],
+        step: Step,
+        output: Output,
+    ) -> Granted:
         own = [hold for hold in holds if not hold.counter.is_deployment_wide]
         shadow_output = output.most
         if wide:
@@ -125,7 +135,10 @@ class Admission:
         part = reservation.parts.setdefault(workspace, [])
         held = tuple(part)
         # From here on the reservation may have them, whether we hear of it or not.
-        part += [counter for hold in holds for counter in hold.counters() if counter not in held]
+        for hold in holds:
+            part += (
+                [counter for counter in hold.counters() if counter not in held] if held else hold.counters()
+            )
         left = _reserved_by(call, step, output)
         record = records.expired_record(call, reservation.id, left, price_version=self._price_version)
         is_own = workspace == reservation.workspace
@@ -172,25 +185,22 @@ class Admission:
         self, call: Call, workspace: str, holds: Sequence[Hold], step: Step, outcome: AcquireOutcome
     ) -> Granted:
         match outcome:
-            case Granted():
-                self._upkeep.sweep_soon(workspace, outcome.expired)
-                self._report(call, holds, outcome.states)
+            case Granted() | LimitsExceeded():
+                if outcome.expired:
+                    self._upkeep.sweep_soon(workspace, outcome.expired)
                 evaluations = evaluate(holds, outcome.states)
                 if step is not Step.GROW:
                     call.evaluations += evaluations
-                    if outcome.shadow_output < 0:
-                        call.would_refuse = refusal_for(evaluations, Mode.DRY_RUN)
-                        self._metrics.would_refuse(call.would_refuse)
+                for event in events_of(call, holds, outcome.states):
+                    self._tell(event)
+                if isinstance(outcome, LimitsExceeded):
+                    refusal = refusal_for(evaluations)
+                    refusal.link = self._link(call, refusal)
+                    raise refusal
+                if outcome.shadow_output < 0 and step is not Step.GROW:
+                    call.would_refuse = refusal_for(evaluations, Mode.DRY_RUN)
+                    self._metrics.would_refuse(call.would_refuse)
                 return outcome
-            case LimitsExceeded():
-                self._upkeep.sweep_soon(workspace, outcome.expired)
-                self._report(call, holds, outcome.states)
-                evaluations = evaluate(holds, outcome.states)
-                if step is not Step.GROW:
-                    call.evaluations += evaluations
-                refusal = refusal_for(evaluations)
-                refusal.link = self._link(call, refusal)
-                raise refusal
             case ApiTokenRevoked():
                 raise Unauthenticated("This API token has been revoked.")
             case ReservationGone():
@@ -199,10 +209,6 @@ class Admission:
                 raise Unavailable("The journal is full.", code="journal_full")
             case _:
                 assert_never(outcome)
-
-    def _report(self, call: Call, holds: Sequence[Hold], states: Sequence[CounterState]) -> None:
-        for event in events_of(call, holds, states):
-            self._tell(event)
 
 
 def _reserved_by(call: Call, step: Step, output: Output) -> Bound | None:

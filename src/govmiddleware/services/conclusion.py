@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from govmiddleware.core.call import Call, Progress, Reservation
 from govmiddleware.core.charge import Charge
@@ -72,24 +73,30 @@ class Conclusion:
     async def _end(self, call: Call, reservation: Reservation, charge: Charge | None) -> None:
         reservation.open = False
         call.charge = charge
-        # The deployment's part last: until then more is reserved than is used, never less.
-        workspaces = sorted(reservation.parts, key=lambda workspace: workspace == DEPLOYMENT_WORKSPACE)
         # Each record is made once: one that is sent again is known by being the same.
-        parts = [
-            (workspace, None if charge is None else self._record(call, reservation, workspace, charge))
-            for workspace in workspaces
-        ]
-
-        async def settle() -> None:
-            while parts:
-                await self._settle(call, reservation, *parts[0], charge)
-                del parts[0]
-            self._upkeep.closed(reservation)
-
+        unsettled = {
+            workspace: None if charge is None else self._record(call, reservation, workspace, charge)
+            for workspace in reservation.parts
+        }
         try:
-            await settle()
+            await self._settle_all(call, reservation, unsettled, charge)
         except StoreUnavailable:
-            self._upkeep.resend(settle, reservation)
+            again = partial(self._settle_all, call, reservation, unsettled, charge)
+            self._upkeep.resend(again, reservation)
+
+    async def _settle_all(
+        self,
+        call: Call,
+        reservation: Reservation,
+        unsettled: dict[str, bytes | None],
+        charge: Charge | None,
+    ) -> None:
+        """Those parts of the reservation with their records, which are taken out of `unsettled` as they succeed."""
+        # The deployment's part last: until then more is reserved than is used, never less.
+        for workspace in sorted(unsettled, key=DEPLOYMENT_WORKSPACE.__eq__):
+            await self._settle(call, reservation, workspace, unsettled[workspace], charge)
+            del unsettled[workspace]
+        self._upkeep.closed(reservation)
 
     async def _settle(
         self,

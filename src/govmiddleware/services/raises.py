@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import msgspec
 from msgspec.structs import replace
@@ -35,7 +35,7 @@ class Raises:
     def __contains__(self, override_id: str) -> bool:
         return override_id in self._known
 
-    def applied(self, holds: Sequence[Hold], workspace: str) -> Sequence[Hold]:
+    def applied(self, holds: list[Hold], workspace: str) -> list[Hold]:
         """The holds of a call of this workspace, with the overrides of their enforced limits."""
         if not self._in_force:
             return holds

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from types import TracebackType
 
 from govmiddleware.core.call import Call, Reservation
 from govmiddleware.core.demand import NOTHING, growth
 from govmiddleware.core.events import LimitEvent
-from govmiddleware.core.limits import Hold, Limit, holds_for, known_from_headers
+from govmiddleware.core.limits import Limit, holds_for, known_from_headers
 from govmiddleware.core.ports import Ledger, Output, Step
 from govmiddleware.core.refusals import BudgetExhausted, LimitRefusal, RateLimited, Refusal
 from govmiddleware.errors import StoreUnavailable
@@ -72,6 +72,7 @@ class Reservations:
     ) -> None:
         self._upkeep = upkeep
         self._wait = wait
+        self._hold = self._take if wait is None else self._take_or_wait
         self._raises = raises
         self._exposure = Exposure(metrics)
         self._clamp_min = clamp_min_output_tokens
@@ -116,45 +117,43 @@ class Reservations:
 
     async def check(self, call: Call, limits: Iterable[Limit]) -> None:
         """Hold those limits that are known from the call's headers, and release them again. Raises as `hold`."""
-        reservation = await self._open(call, known_from_headers(tuple(limits)), in_slices=False)
+        reservation = await self.open(call, known_from_headers(tuple(limits)), in_slices=False)
         await self._upkeep.finish(self._conclusion.release(call, reservation))
+        call.conclude = None
 
-    async def enter(self, call: Call, limits: tuple[Limit, ...], *, in_slices: bool) -> Reservation | None:
-        """Take the holds of a `Held`. Returns the reservation where it was opened here."""
-        call.is_deferred = False
-        if call.reservation is not None:
-            await self._take_or_wait(call, call.reservation, limits, Step.EXTEND, in_slices)
-            return None
-        reservation = await self._open(call, limits, in_slices)
+    async def open(self, call: Call, limits: tuple[Limit, ...], *, in_slices: bool) -> Reservation:
+        """Open the call's reservation, for `close` to end. Raises as `hold`."""
+        reservation = Reservation(call.request_id, call.require_principal().workspace)
+        try:
+            await self._hold(call, reservation, limits, Step.OPEN, in_slices)
+        except BaseException:
+            await self._upkeep.finish(self._conclusion.release(call, reservation))
+            raise
+        call.reservation = reservation
         call.conclude = partial(self._conclude, call, reservation)
+        if call.parent is not None:
+            call.parent.has_inner_calls = True
+        self._upkeep.opened(reservation)
         return reservation
 
-    async def leave(self, call: Call, reservation: Reservation, error: BaseException | None) -> None:
+    async def extend(
+        self, call: Call, reservation: Reservation, limits: tuple[Limit, ...], *, in_slices: bool
+    ) -> None:
+        """Hold further limits. Raises as `hold`."""
+        await self._hold(call, reservation, limits, Step.EXTEND, in_slices)
+
+    async def close(self, call: Call, reservation: Reservation, error: BaseException | None) -> None:
         """The end of the call, by `error` where it was ended by one."""
         await self._conclude(call, reservation, error)
         self._exposure.ended(call)
-        call.conclude = call.grow = (
-            None  # which hold the call as it holds them: garbage for the collector alone
-        )
+        # Which hold the call as it holds them: garbage for the collector alone.
+        call.conclude = call.grow = None
 
     async def _conclude(
         self, call: Call, reservation: Reservation, error: BaseException | None = None
     ) -> None:
         if reservation.open:
             await self._upkeep.finish(self._conclusion.conclude(call, reservation, error))
-
-    async def _open(self, call: Call, limits: tuple[Limit, ...], in_slices: bool) -> Reservation:
-        reservation = Reservation(call.request_id, call.require_principal().workspace)
-        try:
-            await self._take_or_wait(call, reservation, limits, Step.OPEN, in_slices)
-        except BaseException:
-            await self._upkeep.finish(self._conclusion.release(call, reservation))
-            raise
-        call.reservation = reservation
-        if call.parent is not None:
-            call.parent.has_inner_calls = True
-        self._upkeep.opened(reservation)
-        return reservation
 
     async def _take_or_wait(
         self,
@@ -165,12 +164,11 @@ class Reservations:
         in_slices: bool,
     ) -> None:
         """A call whose budgets are raised while it waits takes all its holds anew, as it gave back what it had."""
+        assert self._wait is not None, "else nobody waits"
         reservation.limits += limits
         try:
             await self._take(call, reservation, limits, step, in_slices)
         except BudgetExhausted as refusal:
-            if self._wait is None:
-                raise
             try:
                 await self._conclusion.give_back(call, reservation)
             except StoreUnavailable as error:
@@ -207,8 +205,9 @@ class Reservations:
         if in_slices and demand.grows and self._slice:
             wanted = min(wanted, self._slice)
         least = min(wanted, self._clamp_min) if demand.can_be_limited else wanted
-        raised = self._raised(holds, reservation)
-        granted = await self._admission.take(call, reservation, raised, step, Output(wanted, least))
+        if self._raises is not None:
+            holds = self._raises.applied(holds, reservation.workspace)
+        granted = await self._admission.take(call, reservation, holds, step, Output(wanted, least))
         if wanted < demand.output:
             call.reserved_output = granted.output
             call.grow = lambda tokens: self._grow(call, reservation, limits, tokens)
@@ -238,14 +237,11 @@ class Reservations:
                 for hold in holds_for(limits, call.subject(), growth(demand))
                 if hold.amount.per_token and not (hold.counter.is_shadow and shadows_ended)
             ]
+            if self._raises is not None:
+                holds = self._raises.applied(holds, reservation.workspace)
+            output = Output(most, min(most, _LEAST_GROWTH))
             try:
-                granted = await self._admission.take(
-                    call,
-                    reservation,
-                    self._raised(holds, reservation),
-                    Step.GROW,
-                    Output(most, min(most, _LEAST_GROWTH)),
-                )
+                granted = await self._admission.take(call, reservation, holds, Step.GROW, output)
             except Refusal as refusal:
                 pause = (refusal.retry_after_ms or 0) / 1000 if isinstance(refusal, RateLimited) else 0
                 if pause and time.monotonic() + pause <= give_up:
@@ -259,9 +255,6 @@ class Reservations:
                 call.shadow_output = reserved + max(0, granted.shadow_output)
             self._exposure.changed(call)
         return True
-
-    def _raised(self, holds: Sequence[Hold], reservation: Reservation) -> Sequence[Hold]:
-        return self._raises.applied(holds, reservation.workspace) if self._raises else holds
 
 
 class Held:
@@ -279,14 +272,18 @@ class Held:
         self._opened: Reservation | None = None
 
     async def __aenter__(self) -> None:
-        limits = tuple(self._limits)
-        self._opened = await self._reservations.enter(self._call, limits, in_slices=self._in_slices)
+        call, reservations, limits = self._call, self._reservations, tuple(self._limits)
+        call.is_deferred = False
+        if call.reservation is None:
+            self._opened = await reservations.open(call, limits, in_slices=self._in_slices)
+        else:
+            await reservations.extend(call, call.reservation, limits, in_slices=self._in_slices)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._opened is not None:
-            await self._reservations.leave(self._call, self._opened, error)
+            await self._reservations.close(self._call, self._opened, error)
 
 
 class Deferred:
