@@ -26,7 +26,7 @@ def test_the_bound_is_asked_on_every_meter() -> None:
 
 
 def test_a_bound_is_of_the_whole_output_or_of_less() -> None:
-    assert DEMAND.bound() == Bound(120, 1007, 122_500)
+    assert DEMAND.whole == DEMAND.bound(500) == Bound(120, 1007, 122_500)
     assert DEMAND.bound(100) == Bound(120, 207, 120_500)
 
 

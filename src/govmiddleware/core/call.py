@@ -238,14 +238,20 @@ class Call:
     @property
     def bound(self) -> Bound | None:
         """What it may use at most."""
-        return None if self.demand is None else self.demand.bound(self.granted_output)
+        demand, output = self.demand, self.granted_output
+        if demand is None:
+            return None
+        return demand.whole if output is None else demand.bound(output)
 
     @property
     def reserved(self) -> Bound | None:
         """What is reserved of that."""
-        if self.reserved_output is None:
-            return self.bound
-        return None if self.demand is None else self.demand.bound(self.reserved_output)
+        demand, output = self.demand, self.reserved_output
+        if demand is None:
+            return None
+        if output is None:
+            output = self.granted_output
+        return demand.whole if output is None else demand.bound(output)
 
     @property
     def settled_price(self) -> ModelPrice | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from govmiddleware.core.limits import Amount, Meter
 
@@ -23,7 +23,7 @@ class Bound(msgspec.Struct, frozen=True):
     cost: int
 
 
-class Demand(msgspec.Struct, frozen=True, dict=True):
+class Demand(msgspec.Struct, frozen=True):
     """The bound of a call for any output that it may be limited to.
 
     Attributes:
@@ -34,6 +34,7 @@ class Demand(msgspec.Struct, frozen=True, dict=True):
         output_femto: femto-USD an output token.
         can_be_limited: whether less output than that can be asked of the provider.
         grows: whether the answer shows what it generates as it comes, so that it can be reserved in slices.
+        whole: its bound if nothing limits it further. It follows from the others.
     """
 
     input_tokens: int
@@ -44,21 +45,16 @@ class Demand(msgspec.Struct, frozen=True, dict=True):
     predicted_tokens: int = 0
     can_be_limited: bool = True
     grows: bool = False
+    whole: Bound = Bound(0, 0, 0)
 
-    def bound(self, output: int | None = None) -> Bound:
-        """Limited to `output` tokens of each choice; all by default. Each part rounded up."""
-        if output is None or output == self.output:
-            return self._whole
-        return self._bound(output)
+    def __post_init__(self) -> None:
+        force_setattr(self, "whole", self.bound(self.output))
 
-    def _bound(self, output: int) -> Bound:
+    def bound(self, output: int) -> Bound:
+        """Limited to `output` tokens of each choice. Each part rounded up."""
         generated = self.choices * output
         cost = self.fixed_cost + -(-generated * self.output_femto // _WHOLE)
         return Bound(self.input_tokens, self.predicted_tokens + generated, cost)
-
-    @cached_property
-    def _whole(self) -> Bound:
-        return self._bound(self.output)
 
     def amounts(self) -> Mapping[Meter, Amount]:
         """Of the whole call."""

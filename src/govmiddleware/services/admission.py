@@ -213,8 +213,12 @@ class Admission:
 
 def _reserved_by(call: Call, step: Step, output: Output) -> Bound | None:
     """What is reserved once all of `output` is granted."""
-    before = call.reserved_output or 0 if step is Step.GROW else 0
-    return None if call.demand is None else call.demand.bound(before + output.most)
+    demand, most = call.demand, output.most
+    if demand is None:
+        return None
+    if step is Step.GROW:
+        most += call.reserved_output or 0
+    return demand.whole if most == demand.output else demand.bound(most)
 
 
 def store_unavailable(error: StoreUnavailable) -> Unavailable:

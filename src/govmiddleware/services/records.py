@@ -6,6 +6,7 @@ import time
 from functools import lru_cache
 
 import msgspec
+from msgspec.structs import replace
 
 from govmiddleware.core.call import Call, Reservation, Settlement
 from govmiddleware.core.charge import Charge, Outcome
@@ -76,12 +77,15 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """How many refusals this record stands for: 1, or in a summary all that were not journaled."""
 
 
-_encoder = msgspec.json.Encoder()
+class _Named(msgspec.Struct):
+    """Of a record, what it is told by alone."""
+
+    reservation_id: str | None = None
+
+
+encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(Record)
-
-
-def encode(record: Record) -> bytes:
-    return _encoder.encode(record)
+_named_decoder = msgspec.json.Decoder(_Named)
 
 
 def decode(raw: bytes) -> Record:
@@ -92,32 +96,39 @@ def decode(raw: bytes) -> Record:
         return Record(kind=UNREADABLE, workspace="")
 
 
+def reservation_id_in(raw: bytes) -> str | None:
+    """Of a record; all else in it is passed over. None where it has none, or is no record."""
+    try:
+        return _named_decoder.decode(raw).reservation_id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 def outcome_record(call: Call, charge: Charge, reservation_id: str, *, price_version: str | None) -> Record:
     """The one record of a settled request."""
-    return _outcome_record(call, charge, reservation_id, call.reserved, price_version)
+    return _record(
+        call,
+        call.reserved,
+        "outcome",
+        charge.outcome,
+        reservation_id=reservation_id,
+        charge=charge,
+        price_version=price_version,
+    )
 
 
 def expired_record(
     call: Call, reservation_id: str, reserved: Bound | None, *, price_version: str | None
 ) -> Record:
     """What is journaled if nobody comes back to settle: as reserved."""
-    charge = charge_as_bound(reserved, Settlement.EXPIRED, Outcome.EXPIRED)
-    return _outcome_record(call, charge, reservation_id, reserved, price_version)
-
-
-def _outcome_record(
-    call: Call, charge: Charge, reservation_id: str, reserved: Bound | None, price_version: str | None
-) -> Record:
     return _record(
         call,
         reserved,
-        kind="outcome",
+        "outcome",
+        Outcome.EXPIRED,
         reservation_id=reservation_id,
-        usage=charge.usage,
-        cost_usd=usd_text(charge.cost),
-        price_version=_priced_by(call, charge, price_version),
-        outcome=charge.outcome,
-        settlement=charge.settlement,
+        charge=charge_as_bound(reserved, Settlement.EXPIRED, Outcome.EXPIRED),
+        price_version=price_version,
     )
 
 
@@ -129,21 +140,12 @@ def correction_record(
     return _record(
         call,
         call.reserved,
-        kind="correction",
+        "correction",
+        charge.outcome,
         reservation_id=reservation.id,
-        usage=charge.usage - expired.usage,
-        cost_usd=usd_text(charge.cost - expired.cost),
-        price_version=_priced_by(call, charge, price_version),
-        outcome=charge.outcome,
-        settlement=charge.settlement,
+        charge=replace(charge, usage=charge.usage - expired.usage, cost=charge.cost - expired.cost),
+        price_version=price_version,
     )
-
-
-def _priced_by(call: Call, charge: Charge, price_version: str | None) -> str | None:
-    """Where the cost comes from: the prices of this version, or the upstream's word."""
-    if charge.cost_was_told:
-        return RESPONSE_COST
-    return price_version if call.price else None
 
 
 def deployment_record(record: Record) -> Record:
@@ -159,7 +161,7 @@ def deployment_record(record: Record) -> Record:
 
 def refusal_record(call: Call, refusal: Refusal) -> Record:
     """A refused request. It consumed nothing."""
-    return _record(call, call.reserved, kind="refusal", outcome=refusal.code, refused=1)
+    return _record(call, call.reserved, "refusal", refusal.code, refused=1)
 
 
 def summary_record(workspace: str, refused: int) -> Record:
@@ -185,21 +187,24 @@ def sums_of(record: Record) -> Sums:
 def _record(
     call: Call,
     reserved: Bound | None,
-    *,
     kind: str,
     outcome: str,
+    *,
     reservation_id: str | None = None,
-    usage: Usage | None = None,
-    cost_usd: str | None = None,
+    charge: Charge | None = None,
     price_version: str | None = None,
-    settlement: str | None = None,
     refused: int = 0,
 ) -> Record:
     principal, attribution, bound = call.require_principal(), call.attribution, call.bound
+    estimated, parent, would_refuse = call.estimated_input_tokens, call.parent, call.would_refuse
+    if charge is None or not (charge.cost_was_told or call.price):
+        price_version = None
+    elif charge.cost_was_told:
+        price_version = RESPONSE_COST  # the upstream's word
     return Record(
         kind=kind,
         request_id=call.request_id,
-        parent_request_id=call.parent.request_id if call.parent else None,
+        parent_request_id=parent.request_id if parent else None,
         reservation_id=reservation_id,
         workspace=principal.workspace,
         api_token=principal.api_token,
@@ -211,25 +216,23 @@ def _record(
         provider=call.provider,
         model_requested=call.model,
         model_served=call.model_served,
-        estimate=None
-        if call.estimated_input_tokens is None
-        else {"input_tokens": call.estimated_input_tokens},
+        estimate=None if estimated is None else {"input_tokens": estimated},
         bound=None
         if bound is None
         else {
             "input_tokens": bound.input_tokens,
             "output_tokens": bound.output_tokens,
-            "cost_usd": usd_text(bound.cost),
+            "cost_usd": _usd(bound.cost),
         },
-        reserved_usd=None if reserved is None else usd_text(reserved.cost),
-        usage=usage,
-        cost_usd=cost_usd,
+        reserved_usd=None if reserved is None else _usd(reserved.cost),
+        usage=None if charge is None else charge.usage,
+        cost_usd=None if charge is None else _usd(charge.cost),
         price_version=price_version,
         evaluations=list(map(_recorded, call.evaluations)),
-        would_refuse=call.would_refuse.code if call.would_refuse else None,
+        would_refuse=would_refuse.code if would_refuse else None,
         would_leave_output_tokens=call.shadow_output,
         outcome=outcome,
-        settlement=settlement,
+        settlement=None if charge is None else charge.settlement,
         status=call.status,
         duration_ms=round((time.monotonic() - call.started) * 1000, 3),
         refused=refused,
@@ -237,24 +240,24 @@ def _record(
 
 
 def _recorded(evaluation: Evaluation) -> RecordedEvaluation:
-    limit = evaluation.limit
-    shown, value_shown = (usd_text, _limits_shown) if limit.meter is Meter.COST_USD else (int, int)
+    limit, soft = evaluation.limit, evaluation.limit.soft
+    shown = _usd if limit.meter is Meter.COST_USD else int
     return RecordedEvaluation(
-        limit=limit.name,
-        value=evaluation.value,
-        consumed=shown(evaluation.consumed),
-        reserved=shown(evaluation.reserved),
-        projected=shown(evaluation.projected),
-        hard=value_shown(limit.hard),
-        decision=evaluation.decision,
-        soft=None if limit.soft is None else value_shown(limit.soft),
-        mode=limit.mode,
-        overrides=list(evaluation.overrides),
+        limit.name,
+        evaluation.value,
+        shown(evaluation.consumed),
+        shown(evaluation.reserved),
+        shown(evaluation.projected),
+        shown(limit.hard),
+        evaluation.decision,
+        None if soft is None else shown(soft),
+        limit.mode,
+        list(evaluation.overrides),
     )
 
 
-_limits_shown = lru_cache(1024)(usd_text)
-"""Of limits there are few."""
+_usd = lru_cache(1024)(usd_text)
+"""The same amounts come again and again: limits, bounds, nothing."""
 
 
 def amount_shown(meter: Meter, amount: int) -> int | str:

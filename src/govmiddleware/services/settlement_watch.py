@@ -165,7 +165,7 @@ class SettlementWatch:
         seconds = time.monotonic() - oldest + _CLOCKS_APART_SECONDS
         found = {}
         async for entry in self._journal.recent(workspace, seconds):
-            reservation_id = records.decode(entry.record).reservation_id
+            reservation_id = records.reservation_id_in(entry.record)
             if reservation_id in wanted:
                 found[reservation_id] = entry.record
         return found
