@@ -41,6 +41,16 @@ def with_governance(
     return asyncio.run(run())
 
 
+class _LineHandler(logging.StreamHandler[TextIO]):
+    """Leaves the flush out: stderr flushes at the end of each line by itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.stream.write(f"{self.format(record)}\n")
+        except Exception:
+            self.handleError(record)
+
+
 def log_to_stderr(settings: Settings, *, with_process: bool = False) -> None:
     """For the commands that serve: all that is logged, other libraries' lines and warnings too, in one format.
 
@@ -48,7 +58,7 @@ def log_to_stderr(settings: Settings, *, with_process: bool = False) -> None:
         with_process: whether each line for people says of which process it is.
     """
     is_json = settings.log_format == "json"
-    handler = logging.StreamHandler()
+    handler = _LineHandler()
     handler.setFormatter(JsonFormatter() if is_json else ConsoleFormatter(with_process=with_process))
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     # What libraries say for debugging may hold headers and queries, and so secrets.

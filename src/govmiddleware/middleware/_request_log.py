@@ -125,9 +125,10 @@ def _fields(call: Call, error: BaseException | None, seconds: float) -> dict[str
     principal, attribution, refusal, charge = call.principal, call.attribution, call.refusal, call.charge
     usage = charge.usage if charge and call.demand else None
     limit = refusal.failures[0].limit.name if isinstance(refusal, LimitRefusal) else None
+    parent, started, first_byte = call.parent, call.started, call.first_byte
     return {
         "request_id": call.request_id,
-        "parent_request_id": call.parent.request_id if call.parent else None,
+        "parent_request_id": parent.request_id if parent else None,
         "client_request_id": call.client_request_id,
         "upstream_request_id": call.upstream_request_id,
         "trace_id": call.trace_id,
@@ -137,7 +138,7 @@ def _fields(call: Call, error: BaseException | None, seconds: float) -> dict[str
         "user": attribution.user,
         "session": attribution.session,
         "agent": attribution.agent,
-        "tags": dict(attribution.tags) or None,
+        "tags": dict(attribution.tags) if attribution.tags else None,
         "method": call.method,
         "path": call.path,
         "protocol": call.protocol.name,
@@ -158,7 +159,5 @@ def _fields(call: Call, error: BaseException | None, seconds: float) -> dict[str
         "reasoning_tokens": usage and usage.reasoning_tokens,
         "cost_usd": usd_text(charge.cost) if charge and usage else None,
         "duration_ms": round(seconds * 1000, 1),
-        "first_byte_ms": None
-        if call.first_byte is None
-        else round((call.first_byte - call.started) * 1000, 1),
+        "first_byte_ms": None if first_byte is None else round((first_byte - started) * 1000, 1),
     }
