@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
@@ -20,7 +21,7 @@ from govmiddleware.core.refusals import LimitRefusal
 from govmiddleware.errors import ConfigurationError
 from govmiddleware.metrics_declared import DeclaredMetrics
 from govmiddleware.metrics_kinds import DIRECTORY as DIRECTORY
-from govmiddleware.metrics_kinds import Counter, Distribution, Kind
+from govmiddleware.metrics_kinds import Kind
 
 if TYPE_CHECKING:
     from govmiddleware.core.call import Call, Settlement
@@ -35,6 +36,8 @@ _SHARE_SECONDS = 0.25
 """How often requests have the numbers of this process written to where the others see them."""
 
 _OTHER = "other"
+_NO_PROVIDER = "none"
+"""Of what was refused before one was chosen; else it is the upstream's configured name."""
 _STATUS_CLASSES: dict[int | None, str] = {None: "none"} | {
     status: f"{status // 100}xx" for status in range(100, 600)
 }
@@ -105,17 +108,18 @@ class Metrics(DeclaredMetrics):
 
     def ended(self, call: Call) -> None:
         """Count a request that ended, with what it was answered and how that ended."""
-        now = time.monotonic()
-        protocol, provider, status = call.protocol.name, _provider(call), call.status
-        self.requests.labels(protocol, provider, _model(call), _STATUS_CLASSES.get(status, _OTHER)).inc()
-        self.duration.labels(protocol, provider).observe(now - call.started)
+        now, status, end = time.monotonic(), call.status, call.answer_end
+        protocol, provider = call.protocol.name, call.provider or _NO_PROVIDER
+        self.requests.series[protocol, provider, _model(call), _STATUS_CLASSES.get(status, _OTHER)].value += 1
+        self.duration.series[protocol, provider].observe(now - call.started)
         is_error = status is not None and status >= 400
-        if call.stream and call.answer_end is not None and not is_error:
-            self.streams.labels(protocol, call.answer_end.value).inc()
+        if call.stream and end is not None and not is_error:
+            self.streams.series[protocol, str(end)].value += 1
             if call.first_byte is not None:
-                self.first_chunk.labels(protocol, provider).observe(call.first_byte - call.started)
-        if (code := _failure(call)) is not None:
-            self.upstream_failures.labels(provider, code).inc()
+                self.first_chunk.series[protocol, provider].observe(call.first_byte - call.started)
+        has_failed = is_error or call.refusal is not None or end is AnswerEnd.UPSTREAM_CUT
+        if has_failed and (code := _failure(call)) is not None:
+            self.upstream_failures.series[provider, code].value += 1
         if self._are_shared and now - self._shared >= _SHARE_SECONDS:
             self._shared = now
             self.share()
@@ -136,10 +140,10 @@ class Metrics(DeclaredMetrics):
 
     def settled(self, call: Call, usage: Usage, cost: int, settlement: Settlement) -> None:
         """Count what one request used, and what was reserved for it. Cost in nano-USD."""
-        self.settlements.labels(str(settlement)).inc()
+        self.settlements.series[(str(settlement),)].value += 1
         if (reserved := call.reserved) is None:
             return  # it calls no model
-        labels = _provider(call), _model(call)
+        labels = call.provider or _NO_PROVIDER, _model(call)
         use = self._uses.get(labels)
         if use is None:
             use = self._uses[labels] = _Use(self, *labels)
@@ -161,9 +165,10 @@ class Metrics(DeclaredMetrics):
         if call.shows_its_size:
             size = "shown"
             if call.estimated_input_tokens:
-                self.estimate_ratio.labels(protocol).observe(input_tokens / call.estimated_input_tokens)
+                ratio = input_tokens / call.estimated_input_tokens
+                self.estimate_ratio.series[(protocol,)].observe(ratio)
         held = call.demand is not None and input_tokens <= call.demand.input_tokens
-        self.input_bounds.labels(protocol, _model(call), size, "yes" if held else "no").inc()
+        self.input_bounds.series[protocol, _model(call), size, "yes" if held else "no"].value += 1
 
     def calibrated(self, call: Call, from_tokens: int, factor: float) -> None:
         """Show what is learned of the model of a settled request, for prompts of its size."""
@@ -171,7 +176,7 @@ class Metrics(DeclaredMetrics):
 
     def store_trip(self, script: str) -> _StoreTrip:
         """A context that times one trip; an exception counts as an error, but not that nobody waits any more."""
-        return _StoreTrip(self.store_seconds.labels(script), self.store_errors, script)
+        return _StoreTrip(self, script, time.perf_counter())
 
     def _limit(self, limit: Limit) -> str:
         if limit.name not in self._limits:
@@ -197,33 +202,24 @@ class _Use:
         self.debt = metrics.debt.labels(provider, model)
 
 
-class _StoreTrip:
+class _StoreTrip(msgspec.Struct, frozen=True):
     """See `Metrics.store_trip`."""
 
-    __slots__ = ("_errors", "_script", "_seconds", "_started")
+    metrics: Metrics
+    script: str
+    started: float
 
-    def __init__(self, seconds: Distribution, errors: Counter, script: str) -> None:
-        self._seconds = seconds
-        self._errors = errors
-        self._script = script
-
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
+    def __enter__(self) -> None: ...
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._seconds.observe(time.perf_counter() - self._started)
+        self.metrics.store_seconds.series[(self.script,)].observe(time.perf_counter() - self.started)
         if kind is not None and issubclass(kind, Exception):
-            self._errors.labels(self._script).inc()
+            self.metrics.store_errors.labels(self.script).inc()
 
 
 def _model(call: Call) -> str:
     """The catalogue's name; what clients invent is `other`."""
     return call.price.model if call.price else _OTHER
-
-
-def _provider(call: Call) -> str:
-    """The upstream's configured name; `none` for what was refused before one was chosen."""
-    return call.provider or "none"
 
 
 def _failure(call: Call) -> str | None:

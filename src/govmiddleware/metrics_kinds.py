@@ -11,7 +11,7 @@ import math
 import os
 from abc import abstractmethod
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from typing import ClassVar, Generic, Protocol, TypeVar
 
@@ -81,12 +81,27 @@ class _File(Protocol):
 _Series = TypeVar("_Series", bound=_Numbers)
 
 
+class _ByLabels(dict[Labels, _Series]):
+    """A metric's series by the values of its labels; made when they are first asked for."""
+
+    def __init__(self, make: Callable[[Labels], _Series]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, labels: Labels) -> _Series:
+        made = self[labels] = self._make(labels)
+        return made
+
+
 class Kind(Collector, Generic[_Series]):
     """One metric, with a series for each combination of its labels' values; where it has no labels, with one.
 
     Args:
         name: without the `_total` of counters.
         multiprocess_mode: how a gauge's values of several processes become one, as in prometheus_client.
+
+    Attributes:
+        series: by the values of the labels. Who has no call to spare for `labels` looks here.
     """
 
     type: ClassVar[str]
@@ -104,7 +119,7 @@ class Kind(Collector, Generic[_Series]):
         self._documentation = documentation
         self._labelnames = tuple(labelnames)
         self._mode = multiprocess_mode
-        self._series: dict[Labels, _Series] = {}
+        self.series = _ByLabels(self._new)
         self._files: dict[Labels, Sequence[_File]] = {}
         """Of each series, where `share` writes its numbers to."""
         if not labelnames:
@@ -113,10 +128,7 @@ class Kind(Collector, Generic[_Series]):
 
     def labels(self, *labels: str) -> _Series:
         """The series of these values."""
-        found = self._series.get(labels)
-        if found is None:
-            found = self._series[labels] = self._new(labels)
-        return found
+        return self.series[labels]
 
     def describe(self) -> Iterable[Metric]:
         return self.collect()
@@ -124,7 +136,7 @@ class Kind(Collector, Generic[_Series]):
     def share(self) -> None:
         """Write what has changed since the last time to the files that several processes share."""
         for labels, files in self._files.items():
-            for file, number in zip(files, self._series[labels].numbers(), strict=True):
+            for file, number in zip(files, self.series[labels].numbers(), strict=True):
                 if file.get() != number:
                     file.set(number)
 
@@ -150,7 +162,7 @@ class Kind(Collector, Generic[_Series]):
         return self._made(*(file.get() for file in files))
 
     def _all(self) -> Iterable[tuple[Labels, _Series]]:
-        return list(self._series.items())  # a scrape may run in a thread
+        return list(self.series.items())  # a scrape may run in a thread
 
     @abstractmethod
     def _made(self, *numbers: float) -> _Series: ...

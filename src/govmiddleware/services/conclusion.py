@@ -53,7 +53,8 @@ class Conclusion:
             ended: what ended the call before its time.
         """
         if reservation.open:
-            self._metrics.cut_streams.inc(call.was_cut)
+            if call.was_cut:
+                self._metrics.cut_streams.inc()
             charge = _charge(call, ended)
             await self._end(call, reservation, charge)
             if charge is not None and self._calibrator is not None:
@@ -144,9 +145,9 @@ class Conclusion:
                 sent=sent,
             ),
             settled,
-            count=lambda: (
-                self._metrics.settled(call, charge.usage, charge.cost, charge.settlement) if is_own else None
-            ),
+            partial(self._metrics.settled, call, charge.usage, charge.cost, charge.settlement)
+            if is_own
+            else None,
         )
 
     def _record(

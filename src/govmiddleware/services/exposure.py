@@ -21,7 +21,8 @@ class Exposure:
         self._set(call, bound.cost - reserved.cost if bound and reserved else 0)
 
     def ended(self, call: Call) -> None:
-        self._set(call, 0)
+        if call.request_id in self._open:
+            self._set(call, 0)
 
     def _set(self, call: Call, amount: int) -> None:
         before = self._open.pop(call.request_id, 0)

@@ -17,7 +17,8 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from govmiddleware.core.journal import Journal
 from govmiddleware.core.limits import Counter
@@ -40,8 +41,7 @@ _CLOCKS_APART_SECONDS = 10.0
 """By how much a failover may move the clock that the journal's ids are made by."""
 
 
-@dataclass(slots=True)
-class SentSettlement:
+class SentSettlement(msgspec.Struct, frozen=True):
     """What the ledger was asked to settle for one call.
 
     Attributes:
@@ -86,19 +86,23 @@ class SettlementWatch:
         self._lost = lost
         self._run_id = ""
         self._kept: dict[_Part, SentSettlement] = {}
-        self._unexplained: dict[_Part, tuple[SentSettlement, Callable[[], None]]] = {}
+        self._unexplained: dict[_Part, tuple[SentSettlement, Callable[[], None] | None]] = {}
 
-    def answered(self, sent: SentSettlement, settled: Settled, count: Callable[[], None]) -> None:
+    def answered(
+        self, sent: SentSettlement, settled: Settled, count: Callable[[], None] | None = None
+    ) -> None:
         """To be told of each answer of the ledger. `count` is called once it is certain that it was settled."""
         if settled is Settled.NOT_OPEN:
             self._unexplained[sent.part] = sent, count
             return
-        count()
+        if count:
+            count()
         if settled is Settled.IN_PART:
             self._report_lost([sent])
-        self._kept[sent.part] = sent
-        if len(self._kept) > _KEPT_MOST:
-            del self._kept[next(iter(self._kept))]
+        kept = self._kept
+        kept[sent.workspace, sent.reservation_id] = sent
+        if len(kept) > _KEPT_MOST:
+            del kept[next(iter(kept))]
 
     def doubt(self) -> None:
         """The store has lost something, though it may be the same run of it."""

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from govmiddleware.core.call import Reservation
@@ -98,7 +99,11 @@ class Upkeep:
 
     async def finish(self, work: Coroutine[Any, Any, None]) -> None:
         """Await `work`; a cancellation of the caller does not cancel it."""
-        await asyncio.shield(self.spawn(work))
+        # `asyncio.shield` does the same in many more steps, which every request would take.
+        task, waiter = self.spawn(work), asyncio.get_running_loop().create_future()
+        task.add_done_callback(partial(_wake, waiter))
+        await waiter
+        task.result()
 
     def resend(self, write: Write, reservation: Reservation | None = None) -> None:
         """Send an idempotent write again until the store takes it. The lease of `reservation` is renewed
@@ -107,7 +112,7 @@ class Upkeep:
 
     def spawn(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
         """Run something beside the requests; `stop` waits for it, its failure is logged."""
-        task = asyncio.create_task(work)
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
@@ -201,3 +206,8 @@ class Upkeep:
                 logger.warning("the journal in SQL does not answer: %s", error)
             except Exception:  # a loop that ended would be missed too late
                 logger.exception("periodic work failed, and is tried again")
+
+
+def _wake(waiter: asyncio.Future[None], _: object) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
