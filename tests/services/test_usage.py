@@ -212,9 +212,9 @@ async def test_the_export_by_month_adds_up_to_the_counters(
                         await drain(governance)
                     counted.update(counters_of_two_months(raw, zone, gov_clock.now_ms))
                     gov_clock.advance(chance.choice([10, 86_400]))
-        exported = await accounting_csv(
-            governance.usage, timezone=zone, tag="team", since=at("2026-01-01"), until=at("2026-05-01")
-        )
+            exported = await accounting_csv(
+                governance.usage, timezone=zone, tag="team", since=at("2026-01-01"), until=at("2026-05-01")
+            )
         found: dict[str, dict[str, int]] = {}
         for row in rows(exported):
             sums = found.setdefault(row["month"], dict.fromkeys(METERS, 0))

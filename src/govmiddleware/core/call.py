@@ -265,16 +265,17 @@ class Call:
 
     def subject(self) -> dict[str, str]:
         """The value of each scope that the call has so far, for matching limits. Needs the principal."""
-        principal = self.require_principal()
+        principal, attribution = self.require_principal(), self.attribution
         subject: dict[str, str] = {
             Scope.DEPLOYMENT: Scope.DEPLOYMENT,
             Scope.WORKSPACE: principal.workspace,
             Scope.API_TOKEN: principal.api_token,
-            Scope.USER: self.attribution.user,
-            Scope.SESSION: self.attribution.session,
-            Scope.AGENT: self.attribution.agent,
+            Scope.USER: attribution.user,
+            Scope.SESSION: attribution.session,
+            Scope.AGENT: attribution.agent,
         }
-        subject.update((TAG + name, value) for name, value in self.attribution.tags)
+        for name, value in attribution.tags:
+            subject[TAG + name] = value
         if self.model is not None:
             subject[Scope.MODEL] = self.model
         if self.provider is not None:
