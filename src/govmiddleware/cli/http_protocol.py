@@ -37,9 +37,6 @@ class HttpProtocol(HttpToolsProtocol):
         if self._unparsed > MAX_HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response("The head of the request is too large.")
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value.rstrip(b" \t"))  # RFC 9112, 5.1: it is no part of the value
-
     def on_headers_complete(self) -> None:
         self._unparsed = 0
         self._check()
@@ -76,13 +73,23 @@ class HttpProtocol(HttpToolsProtocol):
         version, method = self.parser.get_http_version(), self.parser.get_method()
         if version not in ("1.0", "1.1") or method == b"CONNECT":
             raise ValueError("another version of HTTP, or a tunnel")
-        hosts = [value for name, value in self.headers if name == b"host"]
-        if len(hosts) > 1 or (not hosts and version == "1.1"):
+        size, hosts, codings = len(self.url), 0, []
+        for index, (name, value) in enumerate(self.headers):
+            size += len(name) + len(value)
+            if value[-1:] in (b" ", b"\t"):  # RFC 9112, 5.1: it is no part of the value
+                value = value.rstrip(b" \t")
+                self.headers[index] = name, value
+            if name == b"host":
+                hosts += 1
+            elif name == b"transfer-encoding":
+                codings.append(value.lower())
+            elif name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+        if hosts > 1 or (not hosts and version == "1.1"):
             raise ValueError("no host, or several")
-        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
         if codings and (codings != [b"chunked"] or version == "1.0"):
             raise ValueError("a transfer coding that nobody would decode")
-        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
+        if size > MAX_HEAD_BYTES:
             raise ValueError("a head that is too large")
         if method != b"GET" and self.parser.should_upgrade() and self._should_upgrade():
             raise ValueError("a WebSocket that does not begin with GET")  # uvicorn would never answer
@@ -98,10 +105,7 @@ class _Parser:
 
     def __init__(self, protocol: HttpProtocol) -> None:
         self._protocol = protocol
-        self._parser = self._new()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._parser, name)
+        self._renew()
 
     def feed_data(self, data: bytes) -> None:
         while True:
@@ -112,9 +116,12 @@ class _Parser:
                 if not self._protocol.ignores_upgrade:
                     raise
                 data = self._protocol.head_without_upgrade() + data[upgrade.args[0] :]
-                self._parser = self._new()  # the old one may take the connection for closed
+                self._renew()  # the old one may take the connection for closed
 
-    def _new(self) -> httptools.HttpRequestParser:
-        parser = httptools.HttpRequestParser(self._protocol)
+    def _renew(self) -> None:
+        self._parser = parser = httptools.HttpRequestParser(self._protocol)
         parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
-        return parser
+        self.get_method = parser.get_method
+        self.get_http_version = parser.get_http_version
+        self.should_keep_alive = parser.should_keep_alive
+        self.should_upgrade = parser.should_upgrade

@@ -31,12 +31,9 @@ from govmiddleware.upstream.framing import (
     UNREACHABLE,
     Pieces,
     check_head,
-    with_length,
 )
 
 _MAX_HEADER_BYTES = 256 * 1024
-
-_CHUNKED = (b"transfer-encoding", b"chunked")
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """RFC 9110, 9.2.2."""
@@ -119,7 +116,7 @@ class _Exchange:
         self._origin = client.origin(f"{scheme}://{authority}")
         self._method = method.upper()
         self._target = "/" + target
-        self._fields = with_length(headers, self._method, body)
+        self._headers = headers
         self._body = body
         self._leaves = leaves
         self._connection: Connection | None = None
@@ -170,9 +167,7 @@ class _Exchange:
         body, transport = self._body, protocol.transport
         if transport is None:
             raise aiohttp.ClientConnectionResetError
-        length = next((int(value) for name, value in self._fields if name == b"content-length"), None)
-        framing = [_CHUNKED] if length is None and body is not None else []
-        head = _head(self._method, self._target, [self._origin.host_field, *self._fields, *framing])
+        head, length = _head(self._method, self._target, self._origin.authority, self._headers, body)
         if self._leaves is not None and body is not None:
             self._leaves()
         if body is None:
@@ -253,7 +248,7 @@ class _Origin(aiohttp.ClientRequest):
 
     def __init__(self, url: str) -> None:
         super().__init__("GET", URL(url), loop=asyncio.get_running_loop())
-        self.host_field = b"host", self.headers["Host"].encode("ascii")
+        self.authority = self.headers["Host"].encode("ascii")
 
     @cached_property
     def connection_key(self) -> ConnectionKey:
@@ -268,13 +263,30 @@ class _Connection(ResponseHandler):
         return super().is_connected() and not self.should_close
 
 
-def _head(method: str, target: str, fields: Headers) -> bytes:
-    """Raises ValueError where a line of it would be read as two."""
-    lines = [f"{method} {target} HTTP/1.1".encode("ascii"), *(b"%s: %s" % field for field in fields)]
+def _head(
+    method: str, target: str, authority: bytes, headers: Headers, body: bytes | AsyncIterator[bytes] | None
+) -> tuple[bytes, int | None]:
+    """The head of a request, and the length of its body; None where it is sent in chunks.
+
+    Raises ValueError where a line of it would be read as two.
+    """
+    lines = [f"{method} {target} HTTP/1.1".encode("ascii"), b"host: " + authority]
+    length: int | None = None
+    for name, value in headers:
+        lines.append(b"%s: %s" % (name, value))
+        if name == b"content-length":
+            length = int(value)
+    if length is None and isinstance(body, bytes):
+        length = len(body)
+        lines.append(b"content-length: %d" % length)
+    elif length is None and body is not None:
+        lines.append(b"transfer-encoding: chunked")
+    elif length is None and method in ("POST", "PUT", "PATCH"):
+        lines.append(b"content-length: 0")  # RFC 9110, 8.6
     head = b"\r\n".join(lines) + b"\r\n\r\n"
     if not head.count(b"\r") == head.count(b"\n") == len(lines) + 1 or b"\0" in head:
         raise ValueError("a control character in the head of a request")
-    return head
+    return head, length
 
 
 def _raise(error: BaseException, deadline: Deadline, timed_out: str) -> NoReturn:
