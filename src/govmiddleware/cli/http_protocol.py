@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from govmiddleware.upstream.client_side import ON_DISCONNECT
 
 MAX_HEAD_BYTES = 65536
 """Of one request; as much as uvicorn allows with h11, which then answers 400 too."""
@@ -22,6 +25,8 @@ class HttpProtocol(HttpToolsProtocol):
     It drops the trailers of requests, too. uvicorn 0.54 appends them to the headers, even while the app
     runs, so that a client could smuggle `x-gov-user` or `x-forwarded-for` past a proxy that sets them.
     RFC 9110, 6.5.1: a trailer field must not be merged into the header section.
+
+    And it says when the client leaves, which takes no task that waits for it: see `ON_DISCONNECT`.
     """
 
     _unparsed = 0
@@ -30,6 +35,8 @@ class HttpProtocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.parser = _Parser(self)  # type: ignore[assignment]
+        self._is_lost = False
+        self._disconnected: Callable[[], None] | None = None
 
     def data_received(self, data: bytes) -> None:
         self._unparsed += len(data)
@@ -42,6 +49,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._check()
         if not self.ignores_upgrade:
             super().on_headers_complete()
+            self.scope["extensions"] = {ON_DISCONNECT: {"notify": self._on_disconnect}}
             self.headers = list(self.headers)  # what still comes is put there; the app has the list before it
 
     def on_body(self, body: bytes) -> None:
@@ -52,6 +60,20 @@ class HttpProtocol(HttpToolsProtocol):
         self._unparsed = 0
         if not self.ignores_upgrade:
             super().on_message_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._is_lost = True
+        self._on_disconnect(self._disconnected)
+
+    def _on_disconnect(self, disconnected: Callable[[], None] | None) -> None:
+        """For the request that runs: a connection has one at a time."""
+        self._disconnected = disconnected
+        if disconnected is not None:
+            if self._is_lost:
+                disconnected()
+            else:
+                self.flow.resume_reading()  # which may have been paused behind the body; it hides the end
 
     @property
     def ignores_upgrade(self) -> bool:

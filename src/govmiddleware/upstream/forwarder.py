@@ -74,7 +74,7 @@ class Forwarder:
         if call is None:
             raise MissingPredecessor("Forwarder", "Journal")
         last_chunk: bytes | None = None
-        async with ClientSide(receive) as client:
+        async with ClientSide(scope, receive) as client:
             last_chunk = await self._exchange(call, scope, client, send)
         # Sent when nobody watches any more: servers report the end of a response as a disconnect too.
         if last_chunk is not None:
