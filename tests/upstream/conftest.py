@@ -1,4 +1,5 @@
-"""A gateway on a real server (once for each HTTP client), scripted and raw upstreams, raw clients."""
+"""A gateway on a real server (with aiohttp as `serve` runs it, with httpx as a host may), scripted and raw upstreams,
+raw clients."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ import httpx
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from govmiddleware.cli.http_protocol import HttpProtocol
 from govmiddleware.core.call import Call
 from govmiddleware.core.ids import new_request_id
 from govmiddleware.core.ports import RefusalResponse, UpstreamClient, WireProtocol
@@ -145,7 +147,7 @@ class Gateway(Switchboard):
 @pytest.fixture(scope="session", params=["aiohttp", "httpx"])
 def gateway(request: pytest.FixtureRequest) -> Iterator[Gateway]:
     switchboard = Gateway(request.param)
-    with serve_in_thread(switchboard) as server:
+    with serve_in_thread(switchboard, http=HttpProtocol if request.param == "aiohttp" else "auto") as server:
         switchboard.url = server.url
         yield switchboard
 

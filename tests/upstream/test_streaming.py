@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 
 import pytest
@@ -75,6 +76,49 @@ class TestAClientThatLeaves:
         assert provider.exchanges[0].disconnected_at - left_at < 0.5
         call = await gateway.last_call()
         assert (call.progress, call.status, call.refusal) == (Progress.DISPATCHED, None, None)
+
+    async def test_before_its_call_is_forwarded(self, gateway, http, provider: ScriptedProvider) -> None:
+        provider.script = Script(never_answers=True)
+        forward, began = gateway.app, threading.Event()
+
+        async def hold_back(scope, receive, send) -> None:
+            messages = [await receive()]
+            began.set()
+            messages.append(await receive())
+            assert messages[1]["type"] == "http.disconnect"
+
+            async def again():
+                return messages.pop(0) if len(messages) > 1 else messages[0]
+
+            await forward(scope, again, send)
+
+        gateway.app = hold_back
+        waiting = asyncio.create_task(http.post("/v1/chat/completions", json=CHAT))
+        assert await asyncio.to_thread(began.wait, 5)
+        waiting.cancel()
+        call = await gateway.last_call()
+        assert (call.status, call.refusal) == (None, None)
+
+    async def test_behind_a_body_for_which_the_server_pauses_reading(self, gateway, raw_upstream) -> None:
+        async def take(reader, writer) -> None:
+            await reader.readuntil(b"begin")
+            began.set()
+            await reader.readexactly(len(rest))
+            ended.set()
+            assert await reader.read() == b""
+            hung_up.set()
+
+        began, ended, hung_up = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        rest = b"x" * 100_000
+        async with raw_upstream(take) as upstream:
+            gateway.forward_to(upstream.url)
+            async with gateway.connection() as (_, writer):
+                head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % (5 + len(rest))
+                writer.write(head + b"begin")
+                await asyncio.wait_for(began.wait(), 5)
+                writer.write(rest)
+                await asyncio.wait_for(ended.wait(), 5)
+            await asyncio.wait_for(hung_up.wait(), 5)
 
     async def test_while_the_answer_streams(self, gateway, http, provider: ScriptedProvider) -> None:
         """The provider makes a chunk every 20 ms, and notices before it has made three more."""

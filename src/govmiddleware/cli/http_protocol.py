@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from govmiddleware.upstream.client_side import ON_DISCONNECT
 
 MAX_HEAD_BYTES = 65536
 """Of one request; as much as uvicorn allows with h11, which then answers 400 too."""
@@ -22,6 +25,8 @@ class HttpProtocol(HttpToolsProtocol):
     It drops the trailers of requests, too. uvicorn 0.54 appends them to the headers, even while the app
     runs, so that a client could smuggle `x-gov-user` or `x-forwarded-for` past a proxy that sets them.
     RFC 9110, 6.5.1: a trailer field must not be merged into the header section.
+
+    And it says when the client leaves, which takes no task that waits for it: see `ON_DISCONNECT`.
     """
 
     _unparsed = 0
@@ -30,6 +35,8 @@ class HttpProtocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.parser = _Parser(self)  # type: ignore[assignment]
+        self._is_lost = False
+        self._disconnected: Callable[[], None] | None = None
 
     def data_received(self, data: bytes) -> None:
         self._unparsed += len(data)
@@ -37,14 +44,12 @@ class HttpProtocol(HttpToolsProtocol):
         if self._unparsed > MAX_HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response("The head of the request is too large.")
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value.rstrip(b" \t"))  # RFC 9112, 5.1: it is no part of the value
-
     def on_headers_complete(self) -> None:
         self._unparsed = 0
         self._check()
         if not self.ignores_upgrade:
             super().on_headers_complete()
+            self.scope["extensions"] = {ON_DISCONNECT: {"notify": self._on_disconnect}}
             self.headers = list(self.headers)  # what still comes is put there; the app has the list before it
 
     def on_body(self, body: bytes) -> None:
@@ -55,6 +60,20 @@ class HttpProtocol(HttpToolsProtocol):
         self._unparsed = 0
         if not self.ignores_upgrade:
             super().on_message_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._is_lost = True
+        self._on_disconnect(self._disconnected)
+
+    def _on_disconnect(self, disconnected: Callable[[], None] | None) -> None:
+        """For the request that runs: a connection has one at a time."""
+        self._disconnected = disconnected
+        if disconnected is not None:
+            if self._is_lost:
+                disconnected()
+            else:
+                self.flow.resume_reading()  # which may have been paused behind the body; it hides the end
 
     @property
     def ignores_upgrade(self) -> bool:
@@ -76,13 +95,23 @@ class HttpProtocol(HttpToolsProtocol):
         version, method = self.parser.get_http_version(), self.parser.get_method()
         if version not in ("1.0", "1.1") or method == b"CONNECT":
             raise ValueError("another version of HTTP, or a tunnel")
-        hosts = [value for name, value in self.headers if name == b"host"]
-        if len(hosts) > 1 or (not hosts and version == "1.1"):
+        size, hosts, codings = len(self.url), 0, []
+        for index, (name, value) in enumerate(self.headers):
+            size += len(name) + len(value)
+            if value[-1:] in (b" ", b"\t"):  # RFC 9112, 5.1: it is no part of the value
+                value = value.rstrip(b" \t")
+                self.headers[index] = name, value
+            if name == b"host":
+                hosts += 1
+            elif name == b"transfer-encoding":
+                codings.append(value.lower())
+            elif name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+        if hosts > 1 or (not hosts and version == "1.1"):
             raise ValueError("no host, or several")
-        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
         if codings and (codings != [b"chunked"] or version == "1.0"):
             raise ValueError("a transfer coding that nobody would decode")
-        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
+        if size > MAX_HEAD_BYTES:
             raise ValueError("a head that is too large")
         if method != b"GET" and self.parser.should_upgrade() and self._should_upgrade():
             raise ValueError("a WebSocket that does not begin with GET")  # uvicorn would never answer
@@ -98,10 +127,7 @@ class _Parser:
 
     def __init__(self, protocol: HttpProtocol) -> None:
         self._protocol = protocol
-        self._parser = self._new()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._parser, name)
+        self._renew()
 
     def feed_data(self, data: bytes) -> None:
         while True:
@@ -112,9 +138,12 @@ class _Parser:
                 if not self._protocol.ignores_upgrade:
                     raise
                 data = self._protocol.head_without_upgrade() + data[upgrade.args[0] :]
-                self._parser = self._new()  # the old one may take the connection for closed
+                self._renew()  # the old one may take the connection for closed
 
-    def _new(self) -> httptools.HttpRequestParser:
-        parser = httptools.HttpRequestParser(self._protocol)
+    def _renew(self) -> None:
+        self._parser = parser = httptools.HttpRequestParser(self._protocol)
         parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
-        return parser
+        self.get_method = parser.get_method
+        self.get_http_version = parser.get_http_version
+        self.should_keep_alive = parser.should_keep_alive
+        self.should_upgrade = parser.should_upgrade

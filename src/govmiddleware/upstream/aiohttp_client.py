@@ -1,17 +1,22 @@
-"""The upstream client on aiohttp."""
+"""The upstream client on aiohttp: its connections and its parser, below its session.
+
+The session is for those who want cookies, redirects, proxies, traces and typed headers, and costs more than all
+else here. What is left to do without it is to write the request.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
-from functools import lru_cache, partial
+from functools import cached_property, partial
 from typing import NoReturn
 
 import aiohttp
-from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
-from multidict import CIMultiDict, istr
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import Connection
+from aiohttp.http import StreamWriter
 from yarl import URL
 
 from govmiddleware.core.ports import Headers
@@ -30,6 +35,9 @@ from govmiddleware.upstream.framing import (
 
 _MAX_HEADER_BYTES = 256 * 1024
 
+_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+"""RFC 9110, 9.2.2."""
+
 
 class AiohttpClient:
     """Implements `core.ports.UpstreamClient`. Timeouts in seconds, as in `open_client`."""
@@ -41,13 +49,12 @@ class AiohttpClient:
         idle_timeout: float,
         ssl_context: ssl.SSLContext,
     ) -> None:
-        # aiohttp's timeouts cover neither a stalled upload nor a head and a body that may take
-        # different times, so all but the connecting is timed here.
         self._connect_timeout = connect_timeout
         self.first_byte_timeout = first_byte_timeout
         self.idle_timeout = idle_timeout
         self._ssl_context = ssl_context
-        self._session: aiohttp.ClientSession | None = None
+        self._connector: aiohttp.TCPConnector | None = None
+        self._origins: dict[str, _Origin] = {}
 
     def request(
         self,
@@ -62,32 +69,30 @@ class AiohttpClient:
 
     async def close(self) -> None:
         """Close all connections; the next request would open a new pool."""
-        if self._session is not None:
-            session, self._session = self._session, None
-            await session.close()
+        if self._connector is not None:
+            connector, self._connector = self._connector, None
+            self._origins.clear()
+            await connector.close()
 
-    @property
-    def patience(self) -> float:
-        """Seconds for a request that says nothing of its progress."""
-        return self._connect_timeout + self.first_byte_timeout
+    def origin(self, name: str) -> _Origin:
+        """Where requests go, by scheme and authority."""
+        origin = self._origins.get(name)
+        if origin is None:
+            origin = self._origins[name] = _Origin(name)
+        return origin
 
-    def open_session(self) -> aiohttp.ClientSession:
-        """The session, which needs a running loop to be made in."""
-        if self._session is None:
-            connector = aiohttp.TCPConnector(
+    async def connect(self, origin: _Origin) -> Connection:
+        """A connection, from the pool where it has one. Raises UpstreamUnreachable."""
+        if self._connector is None:  # which needs a running loop to be made in
+            self._connector = aiohttp.TCPConnector(
                 limit=0, keepalive_timeout=KEEPALIVE_SECONDS, ssl=self._ssl_context
             )
-            connector._factory = partial(_Connection, asyncio.get_running_loop())  # type: ignore[assignment]
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                request_class=_Request,
-                timeout=aiohttp.ClientTimeout(total=None, connect=self._connect_timeout),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                max_line_size=_MAX_HEADER_BYTES,
-                max_field_size=_MAX_HEADER_BYTES,
-            )
-        return self._session
+            self._connector._factory = partial(_Connection, asyncio.get_running_loop())  # type: ignore[assignment]
+            self._timeout = aiohttp.ClientTimeout(total=None, connect=self._connect_timeout)
+        try:
+            return await self._connector.connect(origin, [], self._timeout)
+        except (aiohttp.ClientError, OSError) as error:
+            raise UpstreamUnreachable(UNREACHABLE, sent=False) from error
 
 
 class _Exchange:
@@ -105,41 +110,114 @@ class _Exchange:
         body: bytes | AsyncIterator[bytes] | None,
         leaves: Callable[[], None] | None,
     ) -> None:
+        scheme, _, rest = url.partition("://")
+        authority, _, target = rest.partition("/")
         self._client = client
-        self._request = method, URL(url, encoded=True)
-        self._fields = _fields(headers)
-        self._upload = None if body is None else _Upload(body, client, leaves)
+        self._origin = client.origin(f"{scheme}://{authority}")
+        self._method = method.upper()
+        self._target = "/" + target
+        self._headers = headers
+        self._body = body
+        self._leaves = leaves
+        self._connection: Connection | None = None
+        self._upload: asyncio.Task[None] | None = None
+        self._answered = False
 
     async def __aenter__(self) -> _Exchange:
         self._deadline = deadline = Deadline()
-        upload = self._upload
-        deadline.allow(self._client.patience)
-        if upload is not None:
-            upload.deadline = deadline
         try:
-            self._response = response = await self._client.open_session().request(
-                *self._request, headers=self._fields, data=upload, allow_redirects=False
-            )
+            try:
+                code, raw_headers = await self._head_of_answer()
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                # The connection may have been closed as it was taken from the pool.
+                if self._body is not None or self._method not in _IDEMPOTENT:
+                    raise
+                self._hang_up()
+                code, raw_headers = await self._head_of_answer()
+            deadline.allow(None)
+            self._answered = True
+            self.status = code
+            self.headers = [(name.lower(), value) for name, value in raw_headers]
+            check_head(code, self.headers)
         except BaseException as error:
             deadline.close()
+            self._hang_up()
             _raise(error, deadline, NO_ANSWER)
-        if upload is not None:
-            upload.deadline = None  # the answer has begun, and has the time to itself
-        deadline.allow(None)
-        self._content = response.content
-        self.status = response.status
-        self.headers = [(name.lower(), value) for name, value in response.raw_headers]
-        try:
-            check_head(self.status, self.headers)
-        except UpstreamUnreachable:
-            await self.__aexit__()
-            raise
         return self
+
+    async def _head_of_answer(self) -> tuple[int, tuple[tuple[bytes, bytes], ...]]:
+        self._connection = connection = await self._client.connect(self._origin)
+        protocol = connection.protocol
+        assert protocol is not None
+        protocol.set_response_params(
+            skip_payload=self._method == "HEAD",
+            read_until_eof=True,
+            auto_decompress=False,
+            max_line_size=_MAX_HEADER_BYTES,
+            max_field_size=_MAX_HEADER_BYTES,
+        )
+        self._send(protocol)
+        while True:
+            message, self._content = await protocol.read()
+            if message.code >= 200 or message.code == 101:
+                return message.code, message.raw_headers
+
+    def _send(self, protocol: ResponseHandler) -> None:
+        """Write what a socket's buffer takes at once; the rest of a longer body leaves beside the answer."""
+        body, transport = self._body, protocol.transport
+        if transport is None:
+            raise aiohttp.ClientConnectionResetError
+        head, length = _head(self._method, self._target, self._origin.authority, self._headers, body)
+        if self._leaves is not None and body is not None:
+            self._leaves()
+        if body is None:
+            transport.write(head)
+        elif isinstance(body, bytes) and len(body) <= PIECE_BYTES:
+            transport.write(head + body)
+        else:
+            transport.write(head)
+            pieces = Pieces(body) if isinstance(body, bytes) else body
+            self._upload = asyncio.create_task(self._write_pieces(protocol, pieces, length))
+            return
+        self._deadline.allow(self._client.first_byte_timeout)
+
+    async def _write_pieces(
+        self, protocol: ResponseHandler, pieces: AsyncIterator[bytes], length: int | None
+    ) -> None:
+        """The clock for the answer's head stands while we wait for the client's next piece, runs while a piece waits
+        to be written, and starts again for the answer once the last one has left."""
+        writer = StreamWriter(protocol, asyncio.get_running_loop())
+        writer.length = length
+        if length is None:
+            writer.enable_chunking()
+        try:
+            async for piece in pieces:
+                self._allow(self._client.idle_timeout)
+                await writer.write(piece)
+                self._allow(None)
+            self._allow(self._client.idle_timeout)
+            await writer.write_eof()
+            self._allow(self._client.first_byte_timeout)
+        except Exception as error:  # who waits for the answer is told, unless it has come
+            protocol.set_exception(aiohttp.ClientConnectionError("the upload broke off"), error)
+
+    def _allow(self, seconds: float | None) -> None:
+        if not self._answered:  # after that the answer has the time to itself
+            self._deadline.allow(seconds)
 
     async def __aexit__(self, *_: object) -> None:
         self._deadline.close()
-        if not self._response.closed:  # a body read to its end has given its connection back by now
-            self._response.close()
+        assert self._connection is not None
+        if self._content.is_eof() and (self._upload is None or self._upload.done()):
+            self._connection.release()
+        else:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._upload is not None:
+            self._upload.cancel()
+        if self._connection is not None:
+            self._connection.close()
 
     @property
     def ended(self) -> bool:
@@ -165,13 +243,16 @@ class _Exchange:
         return chunk
 
 
-class _Request(aiohttp.ClientRequest):
-    """Has no headers but the client's: what `skip_auto_headers` would see to one by one, for each request anew."""
+class _Origin(aiohttp.ClientRequest):
+    """A scheme and an authority: as much of a request as a connector looks at, kept for all that go there."""
 
-    _skip_auto_headers = CIMultiDict[None]({"Content-Type": None})
+    def __init__(self, url: str) -> None:
+        super().__init__("GET", URL(url), loop=asyncio.get_running_loop())
+        self.authority = self.headers["Host"].encode("ascii")
 
-    def update_auto_headers(self, skip_auto_headers: object) -> None:
-        pass
+    @cached_property
+    def connection_key(self) -> ConnectionKey:
+        return super().connection_key
 
 
 class _Connection(ResponseHandler):
@@ -182,86 +263,36 @@ class _Connection(ResponseHandler):
         return super().is_connected() and not self.should_close
 
 
-class _Upload(aiohttp.Payload):
-    """A request body that sets the clock for the answer's head as it is written.
+def _head(
+    method: str, target: str, authority: bytes, headers: Headers, body: bytes | AsyncIterator[bytes] | None
+) -> tuple[bytes, int | None]:
+    """The head of a request, and the length of its body; None where it is sent in chunks.
 
-    The clock stands while we wait for the client's next piece, runs while a piece waits to be written,
-    and starts again for the answer once the last one has left.
-
-    Attributes:
-        deadline: the clock; None once the answer has begun.
+    Raises ValueError where a line of it would be read as two.
     """
-
-    def __init__(
-        self, body: bytes | AsyncIterator[bytes], client: AiohttpClient, leaves: Callable[[], None] | None
-    ) -> None:
-        super().__init__(body)
-        self._size = len(body) if isinstance(body, bytes) else None
-        self._client = client
-        self._leaves = leaves
-        self.deadline: Deadline | None = None
-
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        """Called once there is a connection; `content_length` is what the headers say."""
-        self._consumed = True  # no request is sent twice
-        if self._leaves is not None:
-            self._leaves()
-        body: bytes | AsyncIterator[bytes] = self._value
-        if isinstance(body, bytes) and len(body) <= PIECE_BYTES:
-            await writer.write(body)  # what a socket's buffer takes at once
-        else:
-            await self._write_pieces(
-                writer, Pieces(body) if isinstance(body, bytes) else body, content_length
-            )
-        self._allow(self._client.first_byte_timeout)
-
-    async def _write_pieces(
-        self, writer: AbstractStreamWriter, pieces: AsyncIterator[bytes], left: int | None
-    ) -> None:
-        self._allow(None)
-        async for piece in pieces:
-            if left is not None:
-                piece = piece[:left]
-                left -= len(piece)
-            self._allow(self._client.idle_timeout)
-            await writer.write(piece)
-            self._allow(None)
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        await self.write_with_length(writer, None)
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        raise TypeError("a body that is passed on is not decoded")
-
-    def _allow(self, seconds: float | None) -> None:
-        if self.deadline is not None:
-            self.deadline.allow(seconds)
-
-
-def _fields(headers: Headers) -> CIMultiDict[str]:
-    """aiohttp takes text and writes it as UTF-8. What is not UTF-8 (RFC 9110 5.5 calls it obsolete)
-    is read as Latin-1, so that it arrives altered rather than not at all."""
-    return CIMultiDict([(_field_name(name), _field_value(value)) for name, value in headers])
-
-
-@lru_cache(maxsize=1024)
-def _field_name(name: bytes) -> istr:
-    return istr(name.decode("ascii"))
-
-
-def _field_value(value: bytes) -> str:
-    try:
-        return value.decode("utf-8")
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
+    lines = [f"{method} {target} HTTP/1.1".encode("ascii"), b"host: " + authority]
+    length: int | None = None
+    for name, value in headers:
+        lines.append(b"%s: %s" % (name, value))
+        if name == b"content-length":
+            length = int(value)
+    if length is None and isinstance(body, bytes):
+        length = len(body)
+        lines.append(b"content-length: %d" % length)
+    elif length is None and body is not None:
+        lines.append(b"transfer-encoding: chunked")
+    elif length is None and method in ("POST", "PUT", "PATCH"):
+        lines.append(b"content-length: 0")  # RFC 9110, 8.6
+    head = b"\r\n".join(lines) + b"\r\n\r\n"
+    if not head.count(b"\r") == head.count(b"\n") == len(lines) + 1 or b"\0" in head:
+        raise ValueError("a control character in the head of a request")
+    return head, length
 
 
 def _raise(error: BaseException, deadline: Deadline, timed_out: str) -> NoReturn:
     """aiohttp's errors as ours. Its own texts name addresses, so none of them is kept."""
     if deadline.caused(error):
         raise UpstreamTimeout(timed_out) from error
-    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-        raise UpstreamUnreachable(UNREACHABLE, sent=False) from error
     if isinstance(error, aiohttp.ClientError | aiohttp.http.HttpProcessingError | OSError):
         raise UpstreamUnreachable(BROKE_OFF, sent=True) from error
     raise error

@@ -63,7 +63,8 @@ class Deadline(CancelScope):
             self._timer = None
 
     def _set(self, rings: float) -> None:
-        self.close()
+        if self._timer is not None:
+            self._timer.cancel()
         self._rings = rings
         self._timer = self._loop.call_at(rings, self._ring)
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
-from starlette.types import Receive
+from starlette.types import Receive, Scope
 
 from govmiddleware.upstream.cancelling import CancelScope
+
+ON_DISCONNECT = "govmiddleware.on_disconnect"
+"""The ASGI extension of a server whose `notify` calls a function when the client leaves, at once where it has left
+already; None takes the function back. Any other server is asked with `receive`, by a task."""
+
+_OnDisconnect = Callable[[Callable[[], None] | None], None]
 
 _WATCH_AFTER_SECONDS = 0.02
 """An answer that comes sooner needs no watch: it takes a task of its own, which costs as much as all else here."""
@@ -16,11 +22,13 @@ _WATCH_AFTER_SECONDS = 0.02
 class ClientSide:
     """One reader of `receive`: first for the body, then for the disconnect.
 
-    `async with ClientSide(receive) as client` runs a block until it ends or the client leaves, which cancels it and
+    `async with ClientSide(scope, receive) as client` runs a block until it ends or the client leaves, which cancels it and
     ends it quietly.
     """
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        extension: dict[str, _OnDisconnect] | None = (scope.get("extensions") or {}).get(ON_DISCONNECT)
+        self._on_disconnect = extension["notify"] if extension else None
         self._receive = receive
         self._scope = CancelScope()
         self._timer: asyncio.TimerHandle | None = None
@@ -32,7 +40,9 @@ class ClientSide:
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if self._timer is not None:
+        if self._on_disconnect is not None:
+            self._on_disconnect(None)
+        elif self._timer is not None:
             self._timer.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
@@ -67,10 +77,16 @@ class ClientSide:
             await asyncio.get_running_loop().create_future()
         if not message.get("more_body", False):
             self._body_ended = True
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(_WATCH_AFTER_SECONDS, self._start_to_watch)
+            self._begin_to_watch()
         chunk: bytes = message.get("body", b"")
         return chunk
+
+    def _begin_to_watch(self) -> None:
+        if self._on_disconnect is not None:
+            self._on_disconnect(self._scope.cancel)
+        else:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(_WATCH_AFTER_SECONDS, self._start_to_watch)
 
     def _start_to_watch(self) -> None:
         self._watcher = asyncio.create_task(self._watch())

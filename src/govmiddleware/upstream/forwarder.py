@@ -74,7 +74,7 @@ class Forwarder:
         if call is None:
             raise MissingPredecessor("Forwarder", "Journal")
         last_chunk: bytes | None = None
-        async with ClientSide(receive) as client:
+        async with ClientSide(scope, receive) as client:
             last_chunk = await self._exchange(call, scope, client, send)
         # Sent when nobody watches any more: servers report the end of a response as a disconnect too.
         if last_chunk is not None:
@@ -83,8 +83,9 @@ class Forwarder:
     async def _exchange(self, call: Call, scope: Scope, client: ClientSide, send: Send) -> bytes:
         """All but the last chunk of the response, which is returned."""
         call.progress = Progress.UNREACHED  # what ends before there is a connection has used nothing
+        without_key = call.protocol.key_in_query and self._drops_key(scope)
         try:
-            url = target_url(self._base_url, scope, without_key=self._drops_key(call, scope))
+            url = target_url(self._base_url, scope, without_key=without_key)
         except InvalidRequest as refusal:
             return await _refuse(call, refusal, send)
         body = await client.body()
@@ -110,10 +111,8 @@ class Forwarder:
                 raise
             return await _refuse(call, failed, send)
 
-    def _drops_key(self, call: Call, scope: Scope) -> bool:
+    def _drops_key(self, scope: Scope) -> bool:
         """Whether a key in the query ends here: as headers with credentials do."""
-        if not call.protocol.key_in_query:
-            return False
         keys = keys_in(scope.get("query_string", b""))
         return any(self._upstream_auth == "replace" or looks_like_api_token(key) for key in keys)
 
