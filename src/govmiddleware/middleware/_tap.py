@@ -62,7 +62,7 @@ class Tap:
         self._sliced = False
         self._covered = self._margin = 0
         self._has_room = True
-        self._holds = self._apart = False
+        self._holds = False
         self._left: int | None = None
         self._begun = self._ended = False
         self._is_first = True
@@ -81,7 +81,12 @@ class Tap:
         passes_unread = self._ended or call.refusal is not None  # a refusal is our own answer
         if not passes_unread:
             if message["type"] == "http.response.body":
-                message = await self._body_apart(message) if self._apart else self._body(message)
+                body = message.get("body", b"")
+                self._note_end(message, len(body))
+                if self._decoder is None and (not self._sliced or self._covers(len(body))):
+                    message = self._body(message, body)
+                else:
+                    message = await self._body_apart(message, body)
                 if self._ended:
                     await self._conclude()
                 elif self._holds and not message.get("body"):
@@ -151,7 +156,6 @@ class Tap:
             self._cover()
         strips = plain_stream and self._injected
         self._holds = strips or self._sliced
-        self._apart = self._sliced or self._decoder is not None
         self._reader = call.protocol.usage_reader(
             stream=call.stream, usage_was_injected=strips, may_be_cut=self._sliced
         )
@@ -160,45 +164,39 @@ class Tap:
             headers = [header for header in headers if header[0].lower() != b"content-length"]
         return {**message, "headers": headers}
 
-    def _body(self, message: Message) -> Message:
-        """A piece of an answer that is neither encoded nor reserved in slices: nearly every one."""
-        body: bytes = message.get("body", b"")
+    def _note_end(self, message: Message, size: int) -> None:
+        """Whether the answer ends with this piece of so many bytes."""
+        self._ended = not message.get("more_body", False)
+        if self._left is not None:
+            self._left -= size
+            self._ended = self._ended or self._left == 0
+
+    def _body(self, message: Message, body: bytes) -> Message:
+        """A piece of an answer that is read as it passes, and that nothing holds up: nearly every one."""
         reader = self._reader
-        self._note(message, body)
         if reader is None:
             return message
         passed = reader.feed(body)
         self._unseen += len(body)
         if self._ended or reader.finished:
             passed += self._close(reader)
-        elif self._unseen >= _TAKE_AT_BYTES:
+        elif self._sliced or self._unseen >= _TAKE_AT_BYTES:
             self._take(reader)
         return message if passed is body else _body_message(passed, more=message.get("more_body", False))
 
-    async def _body_apart(self, message: Message) -> Message:
-        """A piece of one that is."""
-        body: bytes = message.get("body", b"")
-        self._note(message, body)
+    async def _body_apart(self, message: Message, body: bytes) -> Message:
+        """A piece of one that is encoded, or that may be more than what is reserved."""
         if self._reader is not None and self._decoder is not None:
             await self._read_encoded(self._reader, self._decoder, body)
         reader = self._reader
         if reader is None:
             return message
-        passed = b""
-        if self._sliced:
-            passed = await self._pass_in_pieces(reader, body)
-            if self._call.was_cut:
-                return _body_message(passed, more=False)
+        passed = await self._pass_in_pieces(reader, body) if self._sliced else b""
+        if self._call.was_cut:
+            return _body_message(passed, more=False)
         if self._ended or reader.finished:
             passed += self._close(reader)
         return _body_message(passed, more=message.get("more_body", False)) if self._sliced else message
-
-    def _note(self, message: Message, body: bytes) -> None:
-        """Whether the answer ends with this piece."""
-        self._ended = not message.get("more_body", False)
-        if self._left is not None:
-            self._left -= len(body)
-            self._ended = self._ended or self._left == 0
 
     def _close(self, reader: UsageReader) -> bytes:
         """The reader has all of the answer: what it still held back. Whatever follows passes unread."""
@@ -218,6 +216,11 @@ class Tap:
                 passed.append(await self._cut(reader))
                 break
         return b"".join(passed)
+
+    def _covers(self, size: int) -> bool:
+        """Whether so many bytes of the stream have no more tokens in them than are reserved."""
+        reader = self._reader
+        return reader is not None and self._at_most(reader) + size + self._margin <= self._covered
 
     async def _has_cover(self, reader: UsageReader) -> bool:
         """Whether more of the stream may pass: what was delivered is reserved, and a little more is or can be."""
