@@ -81,12 +81,9 @@ class Tap:
         passes_unread = self._ended or call.refusal is not None  # a refusal is our own answer
         if not passes_unread:
             if message["type"] == "http.response.body":
-                body = message.get("body", b"")
-                self._note_end(message, len(body))
-                if self._decoder is None and (not self._sliced or self._covers(len(body))):
-                    message = self._body(message, body)
-                else:
-                    message = await self._body_apart(message, body)
+                if self._decoder is not None:
+                    await self._read_encoded(self._decoder, message.get("body", b""))
+                message = await self._body_in_slices(message) if self._sliced else self._body(message)
                 if self._ended:
                     await self._conclude()
                 elif self._holds and not message.get("body"):
@@ -164,39 +161,49 @@ class Tap:
             headers = [header for header in headers if header[0].lower() != b"content-length"]
         return {**message, "headers": headers}
 
-    def _note_end(self, message: Message, size: int) -> None:
-        """Whether the answer ends with this piece of so many bytes."""
-        self._ended = not message.get("more_body", False)
+    def _body(self, message: Message) -> Message:
+        body: bytes = message.get("body", b"")
+        more: bool = message.get("more_body", False)
+        self._ended = not more
         if self._left is not None:
-            self._left -= size
+            self._left -= len(body)
             self._ended = self._ended or self._left == 0
-
-    def _body(self, message: Message, body: bytes) -> Message:
-        """A piece of an answer that is read as it passes, and that nothing holds up: nearly every one."""
         reader = self._reader
         if reader is None:
             return message
-        passed = reader.feed(body)
-        self._unseen += len(body)
+        passed = body
+        if self._decoder is None:
+            passed = reader.feed(body)
+            self._unseen += len(body)
         if self._ended or reader.finished:
             passed += self._close(reader)
-        elif self._sliced or self._unseen >= _TAKE_AT_BYTES:
+        elif self._unseen >= _TAKE_AT_BYTES:
             self._take(reader)
-        return message if passed is body else _body_message(passed, more=message.get("more_body", False))
+        return message if passed is body else _body_message(passed, more=more)
 
-    async def _body_apart(self, message: Message, body: bytes) -> Message:
-        """A piece of one that is encoded, or that may be more than what is reserved."""
-        if self._reader is not None and self._decoder is not None:
-            await self._read_encoded(self._reader, self._decoder, body)
+    async def _body_in_slices(self, message: Message) -> Message:
+        """Of a long chunk, the client gets all, or the end of the stream behind that for which the limits have room.
+        One that cannot hold as many tokens as are reserved is not looked at in pieces."""
         reader = self._reader
-        if reader is None:
-            return message
-        passed = await self._pass_in_pieces(reader, body) if self._sliced else b""
-        if self._call.was_cut:
-            return _body_message(passed, more=False)
+        assert reader is not None, "only what can be read is reserved in slices"
+        body: bytes = message.get("body", b"")
+        more: bool = message.get("more_body", False)
+        size = _PIECE_BYTES
+        if len(body) > size and self._at_most(reader) + len(body) + self._margin <= self._covered:
+            size = len(body)
+        pieces = []
+        for start in range(0, len(body), size):
+            pieces.append(reader.feed(body[start : start + size]))
+            self._take(reader)
+            is_covered = self._at_most(reader) + self._margin <= self._covered
+            if not is_covered and not await self._has_cover(reader):
+                pieces.append(await self._cut(reader))
+                return _body_message(b"".join(pieces), more=False)
+        self._ended = not more
         if self._ended or reader.finished:
-            passed += self._close(reader)
-        return _body_message(passed, more=message.get("more_body", False)) if self._sliced else message
+            pieces.append(self._close(reader))
+        passed = b"".join(pieces)
+        return message if passed is body else _body_message(passed, more=more)
 
     def _close(self, reader: UsageReader) -> bytes:
         """The reader has all of the answer: what it still held back. Whatever follows passes unread."""
@@ -205,27 +212,10 @@ class Tap:
         self._take(reader)
         return rest
 
-    async def _pass_in_pieces(self, reader: UsageReader, body: bytes) -> bytes:
-        """What the client gets of a long chunk: all, or with the end of the stream where the limits have no room for
-        what would follow."""
-        passed = []
-        for start in range(0, len(body), _PIECE_BYTES):
-            passed.append(reader.feed(body[start : start + _PIECE_BYTES]))
-            self._take(reader)
-            if not await self._has_cover(reader):
-                passed.append(await self._cut(reader))
-                break
-        return b"".join(passed)
-
-    def _covers(self, size: int) -> bool:
-        """Whether so many bytes of the stream have no more tokens in them than are reserved."""
-        reader = self._reader
-        return reader is not None and self._at_most(reader) + size + self._margin <= self._covered
-
     async def _has_cover(self, reader: UsageReader) -> bool:
-        """Whether more of the stream may pass: what was delivered is reserved, and a little more is or can be."""
+        """Whether more of the stream may pass, where it may be more than what is reserved: a little more can be."""
         call = self._call
-        if reader.finished or self._at_most(reader) + self._margin <= self._covered:
+        if reader.finished:
             return True
         self._count()
         delivered = self._at_most(reader)
@@ -273,8 +263,11 @@ class Tap:
         if call.conclude is not None and (call.status or 0) < 400:
             await call.conclude()
 
-    async def _read_encoded(self, reader: UsageReader, decoder: Decoder, chunk: bytes) -> None:
+    async def _read_encoded(self, decoder: Decoder, chunk: bytes) -> None:
         """Beside the relay: the client gets the chunk as it came, whatever it decodes to."""
+        reader = self._reader
+        if reader is None:
+            return
         try:
             for piece in decoder.feed(chunk):
                 reader.feed(piece)
