@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from govmiddleware.core.call import Call, Progress
 from govmiddleware.core.ports import Headers
 from govmiddleware.inside.libraries import never_sent
-from govmiddleware.middleware._enter import STATE_KEY, with_answer_headers
+from govmiddleware.middleware._enter import STATE_KEY, WithAnswerHeaders
 
 _EXCHANGE_KEY = "gov.exchange"
 
@@ -44,7 +44,7 @@ class Exchange:
         self.body = body
         self._stack = stack
         self._scope = {**scope, "state": {**scope["state"], _EXCHANGE_KEY: self}}
-        self._send = with_answer_headers(self._call, self._take)
+        self._send = WithAnswerHeaders(self._call, self._take)
         self._sent: list[Message] = []
         self._given: asyncio.Queue[Message | Exception] = asyncio.Queue(1)
         self._callers_turn = asyncio.Event()

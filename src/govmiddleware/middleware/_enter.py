@@ -48,7 +48,7 @@ def enter(scope: Scope, send: Send, *, in_app: bool = True) -> tuple[Call | None
     # A dict of our own: some servers give all requests of a connection the same one.
     scope["state"] = {**state, STATE_KEY: call}
     current_call.set(call)
-    return call, with_answer_headers(call, send)
+    return call, WithAnswerHeaders(call, send)
 
 
 def name_caller(
@@ -84,10 +84,18 @@ def covers(patterns: Sequence[str], path: str) -> bool:
     return any(fnmatchcase(path, pattern) for pattern in patterns)
 
 
-def with_answer_headers(call: Call, send: Send) -> Send:
-    """A `send` that puts `Call.answer_headers` on the answer, and notes its status and when its body begins."""
+class WithAnswerHeaders:
+    """A `send` that puts `Call.answer_headers` on the answer, and notes its status and when its body begins. Behind
+    that it only passes on, and may be left out (`without_headers`)."""
 
-    async def send_with_headers(message: Message) -> None:
+    __slots__ = ("_call", "send")
+
+    def __init__(self, call: Call, send: Send) -> None:
+        self._call = call
+        self.send = send
+
+    async def __call__(self, message: Message) -> None:
+        call = self._call
         if message["type"] == "http.response.start":
             call.status = message["status"]
             # Also those that this answer has none of: to a client each would be our word.
@@ -97,6 +105,9 @@ def with_answer_headers(call: Call, send: Send) -> Send:
             message = {**message, "headers": [*kept, *call.answer_headers]}
         elif call.first_byte is None and message.get("body"):
             call.first_byte = time.monotonic()
-        await send(message)
+        await self.send(message)
 
-    return send_with_headers
+
+def without_headers(send: Send) -> Send:
+    """The `send` to use once the body has begun: each chunk of a stream has one call fewer to go through."""
+    return send.send if isinstance(send, WithAnswerHeaders) else send

@@ -13,6 +13,7 @@ from govmiddleware.core.ports import UsageReader
 from govmiddleware.core.tokens import count_tokens, encoding_for
 from govmiddleware.core.usage import Usage
 from govmiddleware.middleware._codings import PIECE, Decoder, Undecodable, can_decode, codings_of
+from govmiddleware.middleware._enter import without_headers
 from govmiddleware.protocols import litellm
 
 logger = logging.getLogger("govmiddleware.meter")
@@ -25,6 +26,9 @@ _WINDOWS = 4
 _WINDOW = 8_192
 """Of a longer piece, so many windows of so many characters are counted, and the rest is taken to be like them: some
 5 % off. Only an answer that came in one piece and without usage is ever so long."""
+
+_TAKE_AT_BYTES = 4096
+"""What was delivered is taken over from the reader once in so much of a stream: some twenty chunks."""
 
 _PIECE_BYTES = 1024
 """A stream that is reserved in slices is looked at in pieces of this size, whatever the upstream's chunks."""
@@ -61,12 +65,13 @@ class Tap:
         self._holds = False
         self._left: int | None = None
         self._begun = self._ended = False
+        self._is_first = True
         self._nobody_listens = False
+        self._unseen = 0
         self._pending: list[str] = []
         self._pending_characters = 0
         self._pending_bytes = 0
         self._counted = 0
-        self._percent = family_of(call.model or "").percent
         call.reading = Reading.CUT  # nothing of it has been delivered yet
 
     async def __call__(self, message: Message) -> None:
@@ -76,7 +81,9 @@ class Tap:
         passes_unread = self._ended or call.refusal is not None  # a refusal is our own answer
         if not passes_unread:
             if message["type"] == "http.response.body":
-                message = await self._body(message)
+                if self._decoder is not None:
+                    await self._read_encoded(self._decoder, message.get("body", b""))
+                message = await self._body_in_slices(message) if self._sliced else self._body(message)
                 if self._ended:
                     await self._conclude()
                 elif self._holds and not message.get("body"):
@@ -88,6 +95,9 @@ class Tap:
         except OSError:  # what ASGI lets it raise then (2.4, "Send")
             self._nobody_listens = True
             raise
+        if self._is_first and call.first_byte is not None:
+            self._is_first = False
+            self._send = without_headers(self._send)
         if call.was_cut:
             raise StreamCut
 
@@ -120,25 +130,27 @@ class Tap:
     def _start(self, message: Message) -> Message:
         call, self._begun = self._call, True
         headers = list(message.get("headers", ()))
-        values = {name.lower(): value.strip().lower() for name, value in headers}
-        call.model_served = litellm.model_served(headers)
+        values = {name.lower(): value for name, value in headers}
+        call.model_served = litellm.model_served(values)
         call.deployment_is_named = call.model_served is not None
-        length = values.get(b"content-length", b"")
+        length = values.get(b"content-length", b"").strip()
         self._left = int(length) if length.isdigit() else None
-        codings = codings_of([value for name, value in headers if name.lower() == b"content-encoding"])
-        content_type = values.get(b"content-type", b"")
+        content_type = values.get(b"content-type", b"").strip().lower()
         call.stream = content_type.startswith(b"text/event-stream") or (
             call.stream and (call.protocol.streams_json or not content_type.startswith(b"application/json"))
         )
         if call.trusts_cost and not call.stream:
             call.told_cost = litellm.response_cost(values)
-        if not can_decode(codings):
-            self._give_up(f"its coding is {b', '.join(codings).decode('latin-1')}")
-            return {**message, "headers": headers}
-        self._decoder = Decoder(codings) if codings else None
+        if b"content-encoding" in values:
+            codings = codings_of([value for name, value in headers if name.lower() == b"content-encoding"])
+            if not can_decode(codings):
+                self._give_up(f"its coding is {b', '.join(codings).decode('latin-1')}")
+                return {**message, "headers": headers}
+            self._decoder = Decoder(codings) if codings else None
         plain_stream = call.stream and self._decoder is None
-        self._sliced = plain_stream and call.grow is not None
-        self._cover()
+        if plain_stream and call.grow is not None:
+            self._sliced = True
+            self._cover()
         strips = plain_stream and self._injected
         self._holds = strips or self._sliced
         self._reader = call.protocol.usage_reader(
@@ -149,54 +161,61 @@ class Tap:
             headers = [header for header in headers if header[0].lower() != b"content-length"]
         return {**message, "headers": headers}
 
-    async def _body(self, message: Message) -> Message:
+    def _body(self, message: Message) -> Message:
         body: bytes = message.get("body", b"")
         more: bool = message.get("more_body", False)
+        self._ended = not more
         if self._left is not None:
             self._left -= len(body)
-        self._ended = not more or self._left == 0
-        if self._reader is not None and self._decoder is not None:
-            await self._read_encoded(self._reader, self._decoder, body)
+            self._ended = self._ended or self._left == 0
         reader = self._reader
         if reader is None:
             return message
-        passed = b""
-        if self._sliced and len(body) > _PIECE_BYTES:
-            passed = await self._pass_in_pieces(reader, body)
-        elif self._decoder is None:
+        passed = body
+        if self._decoder is None:
             passed = reader.feed(body)
+            self._unseen += len(body)
+        if self._ended or reader.finished:
+            passed += self._close(reader)
+        elif self._unseen >= _TAKE_AT_BYTES:
             self._take(reader)
-            if self._sliced and not await self._has_cover(reader):
-                passed += await self._cut(reader)
-        if self._call.was_cut:
-            return _body_message(passed, more=False)
-        if reader.finished:
-            self._ended = True
-        if self._ended:
-            passed += reader.close()  # what is still held back; whatever follows passes unread
-            self._take(reader)
-        if self._pending_characters >= _COUNT_AT_CHARACTERS:
-            self._count()
-        if self._decoder is not None or passed is body:
-            return message
-        return _body_message(passed, more=more)
+        return message if passed is body else _body_message(passed, more=more)
 
-    async def _pass_in_pieces(self, reader: UsageReader, body: bytes) -> bytes:
-        """What the client gets of a long chunk: all, or with the end of the stream where the limits have no room for
-        what would follow."""
-        passed = []
-        for start in range(0, len(body), _PIECE_BYTES):
-            passed.append(reader.feed(body[start : start + _PIECE_BYTES]))
+    async def _body_in_slices(self, message: Message) -> Message:
+        """Of a long chunk, the client gets all, or the end of the stream behind that for which the limits have room.
+        One that cannot hold as many tokens as are reserved is not looked at in pieces."""
+        reader = self._reader
+        assert reader is not None, "only what can be read is reserved in slices"
+        body: bytes = message.get("body", b"")
+        more: bool = message.get("more_body", False)
+        size = _PIECE_BYTES
+        if len(body) > size and self._at_most(reader) + len(body) + self._margin <= self._covered:
+            size = len(body)
+        pieces = []
+        for start in range(0, len(body), size):
+            pieces.append(reader.feed(body[start : start + size]))
             self._take(reader)
-            if not await self._has_cover(reader):
-                passed.append(await self._cut(reader))
-                break
-        return b"".join(passed)
+            is_covered = self._at_most(reader) + self._margin <= self._covered
+            if not is_covered and not await self._has_cover(reader):
+                pieces.append(await self._cut(reader))
+                return _body_message(b"".join(pieces), more=False)
+        self._ended = not more
+        if self._ended or reader.finished:
+            pieces.append(self._close(reader))
+        passed = b"".join(pieces)
+        return message if passed is body else _body_message(passed, more=more)
+
+    def _close(self, reader: UsageReader) -> bytes:
+        """The reader has all of the answer: what it still held back. Whatever follows passes unread."""
+        self._ended = True
+        rest = reader.close()
+        self._take(reader)
+        return rest
 
     async def _has_cover(self, reader: UsageReader) -> bool:
-        """Whether more of the stream may pass: what was delivered is reserved, and a little more is or can be."""
+        """Whether more of the stream may pass, where it may be more than what is reserved: a little more can be."""
         call = self._call
-        if reader.finished or self._at_most(reader) + self._margin <= self._covered:
+        if reader.finished:
             return True
         self._count()
         delivered = self._at_most(reader)
@@ -244,14 +263,15 @@ class Tap:
         if call.conclude is not None and (call.status or 0) < 400:
             await call.conclude()
 
-    async def _read_encoded(self, reader: UsageReader, decoder: Decoder, chunk: bytes) -> None:
+    async def _read_encoded(self, decoder: Decoder, chunk: bytes) -> None:
         """Beside the relay: the client gets the chunk as it came, whatever it decodes to."""
+        reader = self._reader
+        if reader is None:
+            return
         try:
             for piece in decoder.feed(chunk):
                 reader.feed(piece)
                 self._take(reader)
-                if self._pending_characters >= _COUNT_AT_CHARACTERS:
-                    self._count()
                 if len(piece) >= PIECE:  # there may be many more in this chunk
                     await asyncio.sleep(0)
         except Undecodable as problem:
@@ -263,19 +283,24 @@ class Tap:
         logger.warning("The answer to %s cannot be read: %s.", self._call.request_id, problem)
 
     def _take(self, reader: UsageReader) -> None:
+        """Take over what was delivered, and count it once it is much."""
+        self._unseen = 0
         for text in reader.take_delivered():
             self._pending.append(text)
             characters = len(text)
             self._pending_characters += characters
             if self._sliced:
                 self._pending_bytes += characters if text.isascii() else len(text.encode("utf-8", "replace"))
+        if self._pending_characters >= _COUNT_AT_CHARACTERS:
+            self._count()
 
     def _count(self) -> None:
         text = "".join(self._pending)
         sample = _windows_of(text)
         counted = count_tokens([sample], encoding=encoding_for(self._call.model or ""))
         self._call.delivered_output_tokens += -(-counted * len(text) // max(1, len(sample)))
-        self._counted = -(-self._call.delivered_output_tokens * self._percent // 100)
+        percent = family_of(self._call.model or "").percent
+        self._counted = -(-self._call.delivered_output_tokens * percent // 100)
         self._pending.clear()
         self._pending_characters = self._pending_bytes = 0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from govmiddleware.core.body import RequestBody
@@ -45,7 +47,15 @@ class Meter:
 def _readable(scope: Scope, body: RequestBody, *, is_edited: bool) -> Scope:
     """The scope with the body's headers as it stands now, accepting only answers that can be read: what
     has to be edited must not be compressed."""
-    offered = dict(scope["headers"]).get(b"accept-encoding", b"identity").lower().split(b",")
-    readable = [coding.strip() for coding in offered if coding.split(b";")[0].strip() in READABLE]
-    accept = b"identity" if is_edited or not readable else b", ".join(readable)
+    accept = (
+        b"identity" if is_edited else _accept(dict(scope["headers"]).get(b"accept-encoding", b"identity"))
+    )
     return with_body_headers(scope, body, replace=[(b"accept-encoding", accept)])
+
+
+@lru_cache(maxsize=256)
+def _accept(offered: bytes) -> bytes:
+    readable = [
+        coding.strip() for coding in offered.lower().split(b",") if coding.split(b";")[0].strip() in READABLE
+    ]
+    return b", ".join(readable) or b"identity"

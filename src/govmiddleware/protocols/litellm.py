@@ -5,7 +5,7 @@ Source: litellm/proxy/common_request_processing.py, 1.106.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 
 from govmiddleware.core.money import nano_usd
@@ -17,10 +17,10 @@ _DEAREST = Decimal(1_000_000)
 """USD. What is said to cost more is a fault: it would put every counter out of order."""
 
 
-def model_served(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+def model_served(headers: Mapping[bytes, bytes]) -> str | None:
     """The model behind the deployment that answered (`openai/gpt-4o`), where LiteLLM names it: the body
     repeats the name of the model group. Names of headers in lower case."""
-    return next((value.decode("latin-1") for name, value in headers if name == _MODEL_NAME and value), None)
+    return headers[_MODEL_NAME].decode("latin-1") or None if _MODEL_NAME in headers else None
 
 
 def response_cost(headers: Mapping[bytes, bytes]) -> int | None:

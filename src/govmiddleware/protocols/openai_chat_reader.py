@@ -12,24 +12,32 @@ import msgspec
 from govmiddleware.core.usage import Usage
 from govmiddleware.protocols import readers
 from govmiddleware.protocols.openai_chat_ending import Ending
-from govmiddleware.protocols.openai_usage import says_only_usage, usage_of
+from govmiddleware.protocols.openai_usage import read_usage, says_only_usage, usage_of
 from govmiddleware.protocols.readers import text_or_none
 from govmiddleware.protocols.sse import data_of
 
-_HEAD = ("model", "service_tier", "usage", "x_groq")
 _SPOKEN = ("content", "reasoning_content", "reasoning", "refusal")
+
+
+class _Answer(msgspec.Struct, gc=False):
+    model: Any = None
+    service_tier: Any = None
+    usage: Any = None
+    choices: msgspec.Raw = msgspec.Raw()
 
 
 class JsonReader(readers.JsonReader):
     """Reads an unstreamed chat answer, or one of embeddings."""
 
-    def _read(self, answer: dict[str, msgspec.Raw]) -> None:
-        head: dict[str, Any] = {name: msgspec.json.decode(answer[name]) for name in _HEAD if name in answer}
-        self.model = text_or_none(head.get("model"))
-        self.service_tier = text_or_none(head.get("service_tier"))
-        self.usage = usage_of(head)
-        if self.usage is None and "choices" in answer:
-            collect_delivered(msgspec.json.decode(answer["choices"]), "message", self._delivered)
+    _answers = msgspec.json.Decoder(_Answer)
+
+    def _read(self, answer: _Answer) -> None:
+        self.model = text_or_none(answer.model)
+        self.service_tier = text_or_none(answer.service_tier)
+        if type(answer.usage) is dict:
+            self.usage = read_usage(answer.usage)
+        if self.usage is None and answer.choices:
+            collect_delivered(msgspec.json.decode(answer.choices), "message", self._delivered)
 
 
 class _Choice(msgspec.Struct, gc=False):

@@ -13,7 +13,7 @@ import msgspec
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.usage import Usage
 from govmiddleware.protocols.fields import read
-from govmiddleware.protocols.readers import count_or_none
+from govmiddleware.protocols.readers import counts_in
 
 
 def ask_for_usage(body: RequestBody) -> bool:
@@ -38,28 +38,29 @@ def usage_of(answer: dict[str, Any]) -> Usage | None:
 
 def read_usage(reported: dict[str, Any]) -> Usage | None:
     """One `usage` object; None without a believable `prompt_tokens`."""
-    prompt = count_or_none(reported.get("prompt_tokens"))
-    completion = count_or_none(reported.get("completion_tokens", 0))
+    counts = counts_in(reported)
+    prompt = counts.get("prompt_tokens")
+    completion = counts.get("completion_tokens", None if "completion_tokens" in reported else 0)
     if prompt is None or completion is None:
         return None
-    of_prompt = _details(reported, "prompt_tokens_details")
-    of_completion = _details(reported, "completion_tokens_details")
-    cached = _first(
-        of_prompt.get("cached_tokens"),
-        reported.get("prompt_cache_hit_tokens"),  # DeepSeek
-        reported.get("cached_tokens"),  # Moonshot
-        reported.get("num_cached_tokens"),  # Mistral
-    )
-    written = min(_first(of_prompt.get("cache_write_tokens"), of_prompt.get("cache_creation_tokens")), prompt)
-    of_written = _details(of_prompt, "cache_creation_token_details")  # LiteLLM
-    searches = _first(
-        reported.get("num_search_queries"),  # Perplexity
-        _details(reported, "server_tool_use_details").get("web_search_requests"),  # OpenRouter
-        _details(reported, "server_tool_use").get("web_search_requests"),  # LiteLLM, of Anthropic
-        of_prompt.get("web_search_requests"),  # LiteLLM, of Gemini and xAI
-    )
-    reasoning = _first(of_completion.get("reasoning_tokens"))
-    if reasoning and count_or_none(reported.get("total_tokens")) == prompt + completion + reasoning:
+    of_prompt = counts_in(reported.get("prompt_tokens_details"))
+    of_completion = counts_in(reported.get("completion_tokens_details"))
+    cached = counts.get("num_cached_tokens", 0)  # Mistral
+    cached = counts.get("cached_tokens", cached)  # Moonshot
+    cached = counts.get("prompt_cache_hit_tokens", cached)  # DeepSeek
+    cached = of_prompt.get("cached_tokens", cached)
+    written = of_prompt.get("cache_write_tokens", of_prompt.get("cache_creation_tokens", 0))
+    written, written_1h = min(written, prompt), 0
+    if written:
+        of_written = counts_in(reported["prompt_tokens_details"].get("cache_creation_token_details"))
+        written_1h = of_written.get("ephemeral_1h_input_tokens", 0)  # LiteLLM
+    searches = of_prompt.get("web_search_requests", 0)  # LiteLLM, of Gemini and xAI
+    for tool_use in ("server_tool_use", "server_tool_use_details"):  # LiteLLM, of Anthropic; OpenRouter
+        if tool_use in reported:
+            searches = counts_in(reported[tool_use]).get("web_search_requests", searches)
+    searches = counts.get("num_search_queries", searches)  # Perplexity
+    reasoning = of_completion.get("reasoning_tokens", 0)
+    if reasoning and counts.get("total_tokens") == prompt + completion + reasoning:
         completion += reasoning  # xAI counts it beside the completion, and in the total alone
     # A part can not exceed its whole. Two parts can overlap: OpenRouter reports tokens of Gemini's cache as
     # both read and written; what that costs is for `ModelPrice.cost` to say.
@@ -67,14 +68,14 @@ def read_usage(reported: dict[str, Any]) -> Usage | None:
         input_tokens=prompt,
         cached_tokens=min(cached, prompt),
         cache_write_tokens=written,
-        cache_write_1h_tokens=min(_first(of_written.get("ephemeral_1h_input_tokens")), written),
+        cache_write_1h_tokens=min(written_1h, written),
         output_tokens=completion,
         reasoning_tokens=min(reasoning, completion),
-        input_audio_tokens=min(_first(of_prompt.get("audio_tokens")), prompt),
-        input_image_tokens=min(_first(of_prompt.get("image_tokens")), prompt),
+        input_audio_tokens=min(of_prompt.get("audio_tokens", 0), prompt),
+        input_image_tokens=min(of_prompt.get("image_tokens", 0), prompt),
         web_searches=searches,
-        output_audio_tokens=min(_first(of_completion.get("audio_tokens")), completion),
-        output_image_tokens=min(_first(of_completion.get("image_tokens")), completion),
+        output_audio_tokens=min(of_completion.get("audio_tokens", 0), completion),
+        output_image_tokens=min(of_completion.get("image_tokens", 0), completion),
     )
 
 
@@ -93,16 +94,3 @@ def _is_empty(choice: dict[str, Any]) -> bool:
     return choice.get("delta") == {} and not any(
         value for name, value in choice.items() if name not in ("index", "delta")
     )
-
-
-def _details(reported: dict[str, Any], name: str) -> dict[str, Any]:
-    details = reported.get(name)
-    return details if isinstance(details, dict) else {}
-
-
-def _first(*candidates: object) -> int:
-    for candidate in candidates:
-        count = count_or_none(candidate)
-        if count is not None:
-            return count
-    return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
@@ -24,8 +24,10 @@ _object = msgspec.json.Decoder(dict[str, Any])
 class JsonReader(ABC):
     """Reads an unstreamed answer. Every chunk passes at once; a copy is read when the body has ended.
 
-    For protocols to say, in `_read`, what an answer says.
+    For protocols to say, in `_read`, what an answer says, and in `_answers` what of it they read.
     """
+
+    _answers: ClassVar[msgspec.json.Decoder[Any]] = members
 
     def __init__(self) -> None:
         self.usage: Usage | None = None
@@ -47,7 +49,7 @@ class JsonReader(ABC):
     def close(self) -> bytes:
         raw, self._kept = self._kept, bytearray()
         try:
-            answer = members.decode(raw)
+            answer = self._answers.decode(raw)
             self.finished = True
             self._read(answer)
         except UNREADABLE:
@@ -62,8 +64,8 @@ class JsonReader(ABC):
         return delivered
 
     @abstractmethod
-    def _read(self, answer: dict[str, msgspec.Raw]) -> None:
-        """Take what the answer says. May raise what is in UNREADABLE."""
+    def _read(self, answer: Any) -> None:
+        """Take what the answer says, as `_answers` decodes it. May raise what is in UNREADABLE."""
 
     def _read_other(self, raw: bytes) -> bool:
         """Take what an answer says that is cut, or not an object; whether it may be whole."""
@@ -156,3 +158,12 @@ def text_or_none(value: object) -> str | None:
 def count_or_none(value: object) -> int | None:
     """`value` where it is a count of tokens that can be believed."""
     return value if type(value) is int and 0 <= value <= LARGEST_COUNT else None
+
+
+def counts_in(value: object) -> dict[str, int]:
+    """Of an object's members, the counts of tokens that can be believed (`count_or_none`)."""
+    if not isinstance(value, dict):
+        return {}
+    return {
+        name: count for name, count in value.items() if type(count) is int and 0 <= count <= LARGEST_COUNT
+    }

@@ -31,10 +31,11 @@ class EventSplitter:
 
         An event ends with its empty line. What is too large to keep comes in pieces that are not whole.
         """
-        fresh = not self._held and not self._oversized
-        if fresh and 0 <= chunk.find(b"\n\n") == len(chunk) - 2 and b"\r" not in chunk:
+        if self._held or self._oversized or not chunk.endswith(b"\n\n") or b"\r" in chunk:
+            return self._split(chunk)
+        if chunk.find(b"\n\n") == len(chunk) - 2:
             return [(chunk, True)]  # one event a chunk: what most servers send
-        return self._split(chunk)
+        return [(event + b"\n\n", True) for event in chunk.split(b"\n\n")[:-1]]
 
     def close(self) -> tuple[bytes, bool]:
         """The stream has ended: the rest, which lacks its empty line, and whether it is all of its event."""
