@@ -31,13 +31,23 @@ class HoldArguments:
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[tuple[Limit, ...], Window, int, int, tuple[object, ...]]] = {}
+        """By the id of the limits: those, their window, from when to when in ms this holds, and what is told."""
 
     def encode(self, holds: Sequence[Hold], now_ms: int, first_raise: int) -> bytes:
         """As the last of `acquire.lua`'s ARGV; `first_raise`: where in KEYS the overrides' counters begin."""
         told: list[object] = []
         for hold in holds:
-            amount = hold.amount
-            terms = self._terms(hold, now_ms)
+            amount, limits = hold.amount, hold.limits
+            known = self._known.get(id(limits))
+            if (
+                known is not None
+                and known[0] is limits
+                and known[1] is hold.counter.window
+                and known[2] <= now_ms < known[3]
+            ):
+                terms = known[4]
+            else:
+                terms = self._learn(hold, now_ms)
             if not hold.raises:
                 told += (amount.fixed, amount.per_token, False, *terms)
                 continue
@@ -49,13 +59,8 @@ class HoldArguments:
             first_raise += len(hold.raises)
         return _encode(told)
 
-    def _terms(self, hold: Hold, now_ms: int) -> tuple[object, ...]:
+    def _learn(self, hold: Hold, now_ms: int) -> tuple[object, ...]:
         limits, counter = hold.limits, hold.counter
-        known = self._known.get(id(limits))
-        if known is not None:
-            of_limits, of_window, begins, ends, terms = known
-            if of_limits is limits and of_window is counter.window and begins <= now_ms < ends:
-                return terms
         kind, window = window_arguments(counter, now_ms)
         hard = _hard(limits)
         check = "o" if hard is False else "d" if counter.is_shadow else "e"

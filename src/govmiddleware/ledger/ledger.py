@@ -76,13 +76,19 @@ class RedisLedger:
         drop_shadows: bool = False,
         api_token_id: str | None = None,
     ) -> AcquireOutcome:
-        keys = await self._workspace(workspace)
-        names = [hold.counter.name for hold in holds]
-        first_raise = _FIRST_COUNTER + len(names)
-        names += [each.counter.name for hold in holds for each in hold.raises]
-        if held:
-            names += [name for counter in held if (name := counter.name) not in names]
-        now = self._now_ms()
+        keys = self._keys.get(workspace) or await self._workspace(workspace)
+        prefix, counters = keys.counter_prefix, []
+        for hold in holds:
+            counters.append(prefix + hold.counter.name)
+        first_raise = _FIRST_COUNTER + len(counters)
+        for hold in holds:
+            for each in hold.raises:
+                counters.append(prefix + each.counter.name)
+        for counter in held:
+            if (key := prefix + counter.name) not in counters:
+                counters.append(key)
+        clock = self._clock
+        now = clock() if clock else time.time_ns() // 1_000_000
         for _ in range(3):
             answer = await scripts.acquire.merged(
                 self._redis,
@@ -92,10 +98,10 @@ class RedisLedger:
                     keys.open,
                     keys.active_tokens,
                     keys.journal,
-                    *[keys.counter_prefix + name for name in names],
+                    *counters,
                 ],
                 [
-                    self._test_clock(),
+                    clock() if clock else "",
                     reservation_id,
                     step.value,
                     lease_ms,
@@ -126,48 +132,23 @@ class RedisLedger:
         record: bytes | None,
         *,
         corrects: bool = False,
-    ) -> Settled:
-        return await self._settle(
-            workspace, reservation_id, counters, amounts, record or b"", corrects=corrects
-        )
-
-    async def cancel(
-        self, workspace: str, reservation_id: str, counters: Sequence[Counter], *, lease_ms: int
-    ) -> None:
-        tombstone_ms = lease_ms + _TOMBSTONE_MS
-        await self._settle(workspace, reservation_id, counters, {}, b"", tombstone_ms=tombstone_ms)
-
-    async def _settle(
-        self,
-        workspace: str,
-        reservation_id: str,
-        counters: Sequence[Counter],
-        amounts: Mapping[str, int],
-        record: bytes,
-        *,
         tombstone_ms: int = 0,
-        corrects: bool = False,
     ) -> Settled:
-        keys = await self._workspace(workspace)
-        names = [counter.name for counter in counters]
-        answer = await scripts.settle.merged(
-            self._redis,
-            [
-                keys.state,
-                keys.reservation_prefix + reservation_id,
-                keys.open,
-                keys.journal,
-                *[keys.counter_prefix + name for name in names],
-            ],
-            [
-                self._test_clock(),
-                reservation_id,
-                record,
-                tombstone_ms,
-                int(corrects),
-                *[amounts.get(name, 0) for name in names],
-            ],
-        )
+        """`tombstone_ms`: of `cancel`, for how long to refuse an id that is unknown."""
+        keys = self._keys.get(workspace) or await self._workspace(workspace)
+        script_keys = [keys.state, keys.reservation_prefix + reservation_id, keys.open, keys.journal]
+        arguments: list[scripts.Argument] = [
+            self._clock() if self._clock else "",
+            reservation_id,
+            record or b"",
+            tombstone_ms,
+            int(corrects),
+        ]
+        for counter in counters:
+            name = counter.name
+            script_keys.append(keys.counter_prefix + name)
+            arguments.append(amounts.get(name, 0))
+        answer = await scripts.settle.merged(self._redis, script_keys, arguments)
         match answer:
             case -3:
                 return Settled.SWEPT
@@ -181,6 +162,12 @@ class RedisLedger:
                 missing = len(counters) - answer  # of an override nothing may have been taken
                 is_whole = not missing or missing == sum(counter.is_override for counter in counters)
                 return Settled.WHOLE if is_whole else Settled.IN_PART
+
+    async def cancel(
+        self, workspace: str, reservation_id: str, counters: Sequence[Counter], *, lease_ms: int
+    ) -> None:
+        tombstone_ms = lease_ms + _TOMBSTONE_MS
+        await self.settle(workspace, reservation_id, counters, {}, None, tombstone_ms=tombstone_ms)
 
     async def renew(self, workspace: str, reservation_id: str, lease_ms: int) -> bool:
         keys = await self._workspace(workspace)
@@ -276,9 +263,6 @@ class RedisLedger:
 
     def _test_clock(self) -> str | int:
         return self._clock() if self._clock else ""
-
-    def _now_ms(self) -> int:
-        return self._clock() if self._clock else time.time_ns() // 1_000_000
 
 
 def late() -> StoreUnavailable:

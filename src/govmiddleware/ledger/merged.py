@@ -197,21 +197,20 @@ class _Line(asyncio.Protocol):
             while (answer := self._reader.gets()) is not False:  # which no answer in RESP 2 is
                 if not self.asked:
                     raise hiredis.ProtocolError(f"nobody asked for {answer!r}")
-                self._answered(answer)
+                _, asked = self.asked.popleft()
+                if isinstance(answer, Exception):
+                    self._failed(answer, asked)
+                elif not asked.done():  # by its caller, who gave up
+                    asked.set_result(answer)
         except hiredis.ProtocolError as error:
             self.abort(ConnectionError(f"the store does not keep to its protocol: {error}"))
         self._told(self)
 
-    def _answered(self, answer: Any) -> None:
-        _, asked = self.asked.popleft()
-        if isinstance(answer, ConnectionError | ReadOnlyError):
+    def _failed(self, error: Exception, asked: Answer) -> None:
+        if isinstance(error, ConnectionError | ReadOnlyError):
             self.is_usable = False  # it is loading, or no master any more: who connects anew may find another
-        if asked.done():  # by its caller, who gave up
-            return
-        if isinstance(answer, Exception):
-            asked.set_exception(answer)
-        else:
-            asked.set_result(answer)
+        if not asked.done():
+            asked.set_exception(error)
 
     def pause_writing(self) -> None:
         self.is_full = True
