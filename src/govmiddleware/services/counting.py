@@ -74,11 +74,11 @@ class TokenCounter:
     async def count_prompt(self, info: RequestInfo, *, workspace: str = "") -> int:
         """The tokens of all of a request's texts. Its parts are remembered."""
         counts = await self._count_each(info.texts, info.model, workspace)
-        new = []
-        for key, start, end, part in info.new_parts:
-            text_bytes = sum(map(_utf8_bytes, info.texts[start:end]))
-            new.append((key, part._replace(tokens=sum(counts[start:end]), text_bytes=text_bytes)))
-        if new:
+        if info.new_parts:
+            new = []
+            for key, start, end, part in info.new_parts:
+                text_bytes = sum(map(_utf8_bytes, info.texts[start:end]))
+                new.append((key, part._replace(tokens=sum(counts[start:end]), text_bytes=text_bytes)))
             self._parts.remember(workspace, new)
         if info.known_bytes:
             self._tell(info.known_bytes, 0)
@@ -102,16 +102,14 @@ class TokenCounter:
         if not long:
             return count_each(texts, encoding=encoding)
         keys = self._texts.keys(long, encoding)
-        known = self._texts.recall(workspace, keys)
-        new = {key: text for key, text, count in zip(keys, long, known, strict=True) if count is None}
-        short = [text for text in texts if len(text) < _LEAST_REMEMBERED]
-        counted = count_each([*new.values(), *short], encoding=encoding)
-        counts = dict(zip(new, counted, strict=False))
-        self._texts.remember(workspace, counts.items())
-        self._tell(sum(map(len, long)), sum(map(len, new.values())))
-        of_long = (counts[key] if count is None else count for key, count in zip(keys, known, strict=True))
-        of_short = iter(counted[len(new) :])
-        return [next(of_long if len(text) >= _LEAST_REMEMBERED else of_short) for text in texts]
+        known = zip(long, self._texts.recall(workspace, keys), strict=True)
+        counts = {text: count for text, count in known if count is not None}
+        new = [text for text in dict.fromkeys(texts) if text not in counts]
+        if new:
+            counts.update(zip(new, count_each(new, encoding=encoding), strict=True))
+            self._texts.remember(workspace, zip(keys, map(counts.__getitem__, long), strict=True))
+        self._tell(sum(map(len, long)), sum(len(text) for text in new if len(text) >= _LEAST_REMEMBERED))
+        return [counts[text] for text in texts]
 
     def _tell(self, seen: int, counted: int) -> None:
         if self._counted is not None and self._known is not None:
