@@ -7,9 +7,10 @@ Nothing of a protocol's own is named here, so that a new one is fuzzed as soon a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from itertools import product
 from typing import Any
+
+from msgspec.structs import asdict
 
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.estimate import input_bound, input_estimate

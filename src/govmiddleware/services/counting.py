@@ -55,7 +55,7 @@ class TokenCounter:
         named = body.raw("model") or b""
         context = "\n".join((protocol.name, path, query.decode("latin-1"), named.decode("utf-8", "replace")))
         found: dict[str, Sequence[RawPart]] = {}
-        unknown = len(body)
+        unknown = sum(map(len, body.fields.values()))
         for name in filter(None, (protocol.history, *protocol.preamble)):
             raw = body.raw(name)
             if raw is None or len(raw) < _LEAST_REMEMBERED:
