@@ -20,7 +20,10 @@ _INLINE_TEXTS = 500
 """Up to here counting takes about a millisecond; handing it to a thread would cost more than it saves."""
 
 _LEAST_REMEMBERED = 256
-"""Characters of a text, or bytes of a part. To count a shorter one costs little more than to look it up."""
+"""Characters of a text, or bytes of a part in the mean. To count a shorter one costs little more than to look it up."""
+
+_LEAST_PART = 64
+"""Bytes of a part among longer ones: to read one costs more than to count it."""
 
 _MOST_PARTS = 32_768
 """Remembered by one process, beside the texts: about 11 MB."""
@@ -63,7 +66,7 @@ class TokenCounter:
             raws = _elements(raw) if name == protocol.history else [raw]
             if raws is None or len(raws) * _LEAST_REMEMBERED > len(raw):
                 continue
-            long = [each for each in raws if len(each) >= _LEAST_REMEMBERED]
+            long = [each for each in raws if len(each) >= _LEAST_PART]
             keys = self._parts.keys(long, f"{name}\n{context}")
             looked_up = zip(long, keys, self._parts.recall(workspace, keys), strict=True)
             found[name] = parts = list(_in_order(raws, map(RawPart._make, looked_up)))
@@ -132,7 +135,7 @@ def _elements(raw: bytes) -> list[bytes] | None:
 
 def _in_order(raws: Sequence[bytes], long: Iterator[RawPart]) -> Iterator[RawPart]:
     """All parts, the short ones between those that were looked up."""
-    return (next(long) if len(raw) >= _LEAST_REMEMBERED else RawPart(raw, None, None) for raw in raws)
+    return (next(long) if len(raw) >= _LEAST_PART else RawPart(raw, None, None) for raw in raws)
 
 
 def _utf8_bytes(text: str) -> int:
