@@ -122,11 +122,14 @@ class TokenCounter:
 
 def _elements(raw: bytes) -> list[bytes] | None:
     """Those of an array; None for what is none, and for one that may have very many."""
-    objects = raw.count(b'},{"') + raw.count(b'}, {"')  # in a string, a quote is escaped
-    if raw.count(b",") * _BYTES_A_COMMA > len(raw) or objects * _BYTES_AN_OBJECT > len(raw):
+    if not raw.startswith(b"[") or raw.count(b",") * _BYTES_A_COMMA > len(raw):
         return None
-    if not raw.startswith(b"["):
-        return None
+    if raw.count(b"{") * _BYTES_AN_OBJECT > len(
+        raw
+    ):  # in texts too, as in code; else no need to search for pairs
+        objects = raw.count(b'},{"') + raw.count(b'}, {"')  # in a string, a quote is escaped
+        if objects * _BYTES_AN_OBJECT > len(raw):
+            return None
     try:
         return [bytes(each) for each in _array.decode(raw)]
     except (msgspec.DecodeError, RecursionError):
