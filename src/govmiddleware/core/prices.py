@@ -94,8 +94,8 @@ class PriceBook:
     def history(self, model: str, *, url: str | None = None) -> PriceHistory | None:
         """All that `find` chooses from."""
         key = (model.lower(), url)
-        found = self._found.get(key) or self._look_up(*key)
-        if found is not None and key not in self._found:
+        found = self._found.get(key)
+        if found is None and (found := self._look_up(*key)) is not None:
             if len(self._found) >= REMEMBERED_NAMES:
                 self._found.pop(next(iter(self._found)), None)  # the one that came first
             self._found[key] = found

@@ -84,7 +84,8 @@ _PLAIN = frozenset(
         "top_logprobs", "top_p", "verbosity",
     }
 )  # fmt: skip
-"""All that most requests have: what is said, its limits, and settings that neither cost nor say anything."""
+"""All that most requests have: what is said, its limits, and settings that neither cost nor say anything. Where there is
+nothing else, nothing else is looked for."""
 
 
 class OpenAIChat(OpenAIRoute):
@@ -234,10 +235,10 @@ def _searches(body: RequestBody) -> bool:
     return body.raw("web_search_options") not in (None, b"null")
 
 
-def _predicted(body: RequestBody) -> list[str]:
+def _predicted(body: RequestBody) -> Sequence[str]:
     """What of `prediction` may be billed as output although it was not said."""
-    if "prediction" not in body.names():
-        return []
+    if "prediction" not in body.fields:
+        return ()
     predicted = ChatPrompt("")
     predicted.add(read(body, "prediction", Object))
     return predicted.texts

@@ -124,9 +124,8 @@ def _elements(raw: bytes) -> list[bytes] | None:
     """Those of an array; None for what is none, and for one that may have very many."""
     if not raw.startswith(b"[") or raw.count(b",") * _BYTES_A_COMMA > len(raw):
         return None
-    if raw.count(b"{") * _BYTES_AN_OBJECT > len(
-        raw
-    ):  # in texts too, as in code; else no need to search for pairs
+    # Braces are counted faster than pairs of objects; but texts have them too, as in code.
+    if raw.count(b"{") * _BYTES_AN_OBJECT > len(raw):
         objects = raw.count(b'},{"') + raw.count(b'}, {"')  # in a string, a quote is escaped
         if objects * _BYTES_AN_OBJECT > len(raw):
             return None
