@@ -14,6 +14,9 @@ from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo
 from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.core.tokens import count_tokens
+from govmiddleware.protocols import openai_chat
+from govmiddleware.protocols.escapes import DEAR_MODES, OTHER_OUTPUT_LIMITS
+from govmiddleware.protocols.models import OTHER_MODELS
 from govmiddleware.protocols.registry import UNRECOGNISED, recognise
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -285,6 +288,24 @@ def test_everything_that_reaches_the_model_is_counted() -> None:
     said = "SYSTEM NAME PART DEEP THOUGHT REFUSAL CALL ARGUMENTS RESULT LONGLONG TOOL ABOUT KEY SCHEMA"
     for word in said.split():
         assert word in text, word
+
+
+def test_a_plain_request_is_read_as_one_with_more_in_it() -> None:
+    """Where there are no other fields than `_PLAIN`, and no messages but of a role and a text, reading is shorter."""
+    given_fields = dict.fromkeys(sorted(openai_chat._PLAIN - {"model", "messages"}), 1)
+    given_fields |= {"stream": True, "stream_options": {"include_usage": True}, "max_tokens": 7}
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        *HELLO,
+        {"role": "user", "content": '{"ttl": "1h"}'},
+    ]
+    plain = read(**given_fields, messages=messages)
+    assert read(**given_fields, messages=messages, transforms=[]) == plain
+    odd = [{**message, "tool_call_id": None} for message in messages]
+    assert read(**given_fields, messages=odd) == plain
+    assert openai_chat._PLAIN.isdisjoint(
+        [*openai_chat.HIDING, *OTHER_MODELS, *OTHER_OUTPUT_LIMITS, *DEAR_MODES]
+    )
 
 
 def test_media_are_parts_of_unknown_size_and_never_text() -> None:

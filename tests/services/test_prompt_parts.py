@@ -34,6 +34,7 @@ PATHS = {
 def _nearly_all_is_remembered() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(counting, "_LEAST_REMEMBERED", 24)
+        patch.setattr(counting, "_LEAST_PART", 24)
         yield
 
 
@@ -248,6 +249,20 @@ async def test_a_fault_in_a_later_message_is_named_whatever_came_before() -> Non
         with pytest.raises(InvalidRequest) as raised:
             await reader.read({**request, "messages": [*messages(3), odd]})
         assert raised.value.param == "messages[3].content"
+
+
+async def test_a_short_message_among_long_ones_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counting, "_LEAST_REMEMBERED", 256)
+    monkeypatch.setattr(counting, "_LEAST_PART", 64)
+    long, call = (
+        {"role": "user", "content": "word " * 200},
+        {"role": "assistant", "content": "I look at it." * 5},
+    )
+    reader = Reader("/v1/messages", TokenCounter())
+    request = {"model": "claude-sonnet-5", "max_tokens": 1, "messages": [long, call, long]}
+    whole = await reader.read(request)
+    assert await reader.read(request) == whole
+    assert reader.unknown < len(json.dumps(call)), "what is left are fields of a few bytes"
 
 
 def test_many_short_messages_are_left_to_be_read_together() -> None:

@@ -42,7 +42,7 @@ class RequestBody:
             decoded = _decoder.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequest(f"The request body is not a valid JSON object: {error}") from error
-        self.fields: dict[str, bytes] = {name: bytes(value) for name, value in decoded.items()}
+        self.fields: dict[str, bytes] = dict(zip(decoded, map(bytes, decoded.values()), strict=True))
         self.parts: Mapping[str, Sequence[RawPart]] = {}
         self._serialised: bytes | None = None
 
@@ -73,22 +73,17 @@ class RequestBody:
     def serialise(self) -> bytes:
         """The body to send on; built once for each set of edits."""
         if self._serialised is None:
-            members = [msgspec.json.encode(name) + b":" + value for name, value in self.fields.items()]
-            self._serialised = b"{" + b",".join(members) + b"}"
+            raws = map(msgspec.Raw, self.fields.values())
+            self._serialised = msgspec.json.encode(dict(zip(self.fields, raws, strict=True)))
         return self._serialised
 
     def pieces(self) -> Iterator[bytes]:
         """The body to send on, piece by piece."""
-        yield self.serialise()
+        return iter((self.serialise(),))
 
     def close(self) -> None:
         """Let go of what was uploaded."""
 
     def __len__(self) -> int:
-        """The length of `pieces()` in bytes, without building them."""
-        if self._serialised is not None:
-            return len(self._serialised)
-        length = 2 + max(0, len(self.fields) - 1)
-        for name, value in self.fields.items():
-            length += len(msgspec.json.encode(name)) + 1 + len(value)
-        return length
+        """The length of `pieces()` in bytes."""
+        return len(self.serialise())

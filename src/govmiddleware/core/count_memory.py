@@ -55,7 +55,7 @@ class CountMemory(Generic[T]):
             for key in keys:
                 if key in share:
                     share.move_to_end(key)
-            return [share.get(key) for key in keys]
+            return list(map(share.get, keys))
 
     def remember(self, workspace: str, counts: Iterable[tuple[bytes, T]]) -> None:
         """Keep counts, and forget what there is no room for."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from decimal import ROUND_CEILING, Decimal
+from functools import cached_property
 
 from govmiddleware.core.usage import ANYTHING, NO_USAGE, Reach, Usage
 
@@ -17,7 +18,7 @@ _FEMTO_PER_NANO = 10**6
 _MS_PER_HOUR = 3_600_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rates:
     """What each class of use costs, in calls with more than `above` input tokens (0: in all).
 
@@ -93,9 +94,8 @@ class Rates:
         )
 
     def worst_input(self, reach: Reach) -> int:
-        """The dearest that a token of the prompt can be. No cache discount is assumed, and all of it may be
-        written to the cache where that is dearer."""
-        worst = max(self.input, self.cached_input, self.cache_write)
+        """The dearest that a token of the prompt can be."""
+        worst = self.worst_text
         if reach.cache_1h:
             worst = max(worst, self.cache_write_1h)
         if reach.media:
@@ -103,7 +103,13 @@ class Rates:
             worst = max(worst, self.input_video, *heard, *seen)
         return worst
 
-    @property
+    @cached_property
+    def worst_text(self) -> int:
+        """The dearest that a token of a prompt of text can be. No cache discount is assumed, and all of it may be
+        written to the cache where that is dearer."""
+        return max(self.input, self.cached_input, self.cache_write)
+
+    @cached_property
     def worst_output(self) -> int:
         """The dearest that a token of the answer can be: whether it draws is the model's choice."""
         return max(self.output, self.reasoning, self.output_audio, self.output_image)
@@ -134,7 +140,7 @@ def rates_of(prices: Mapping[str, int], above: int = 0) -> Rates:
     return Rates(**{**filled, **prices}, above=above)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ModelPrice:
     """What one model costs and how much it can say.
 
@@ -162,7 +168,7 @@ class ModelPrice:
     is_configured: bool = False
     is_stand_in: bool = False
 
-    @property
+    @cached_property
     def counts_tokens(self) -> bool:
         """False where it is by sound, characters or pictures alone: a call in tokens would be free."""
         rates = self.rates[0]
@@ -172,8 +178,10 @@ class ModelPrice:
         """Whether this kind of use, in tokens or beside them, is what the model is billed by. Of one that is free, or
         billed by the request, any is."""
         rates = self.rates[0]
-        in_tokens = usage.total_tokens > 0 or not (rates.input or rates.output)
-        return (in_tokens and self.counts_tokens) or rates.of_others(usage) > rates.request
+        in_tokens = usage.input_tokens or usage.output_tokens or not (rates.input or rates.output)
+        if in_tokens and self.counts_tokens:
+            return True
+        return rates.of_others(usage) > rates.request
 
     def cost(self, usage: Usage, *, service_tier: str | None = None, round_up: bool = False) -> int:
         """nano-USD, rounded once: half-even, or up.
@@ -212,7 +220,10 @@ class ModelPrice:
 
 
 def _in_force(tiers: tuple[Rates, ...], input_tokens: int) -> Rates:
-    return next((rates for rates in reversed(tiers) if input_tokens > rates.above), tiers[0])
+    for rates in reversed(tiers):
+        if input_tokens > rates.above:
+            return rates
+    return tiers[0]
 
 
 def _shared_out(total: int, parts: Iterable[tuple[int, int]], rest_rate: int) -> int:

@@ -88,18 +88,17 @@ class PriceBook:
         Where prices change with the date or the time of day, the one in force at `at` (now where left
         out) counts, for the whole call: ask once, at admission, and settle with the same.
         """
-        found = self.history(model, url=url)
+        found = self._found.get((model.lower(), url)) or self.history(model, url=url)
         return None if found is None else found.at(at)
 
     def history(self, model: str, *, url: str | None = None) -> PriceHistory | None:
         """All that `find` chooses from."""
         key = (model.lower(), url)
-        found = self._found.pop(key, None) or self._look_up(*key)
-        if found is None:
-            return None
-        if len(self._found) >= REMEMBERED_NAMES:
-            self._found.pop(next(iter(self._found)), None)
-        self._found[key] = found  # at the end: the first is the one not asked for the longest
+        found = self._found.get(key)
+        if found is None and (found := self._look_up(*key)) is not None:
+            if len(self._found) >= REMEMBERED_NAMES:
+                self._found.pop(next(iter(self._found)), None)  # the one that came first
+            self._found[key] = found
         return found
 
     def stale(self, today: date | None = None) -> str | None:

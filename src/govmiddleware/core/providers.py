@@ -32,4 +32,7 @@ def provider_for(model: str | None, providers: Sequence[Provider]) -> Provider |
     """The first that takes the model, or None; for a request that names no model the first of all."""
     if model is None:
         return providers[0]
-    return next((provider for provider in providers if provider.takes(model)), None)
+    for provider in providers:
+        if provider.models is None or provider.takes(model):
+            return provider
+    return None

@@ -30,7 +30,8 @@ async def read_body(
     Raises BodyTooLarge, before or after decoding; BodyTooSlow; UnsupportedEncoding; ClientClosed where
     the client left before its end.
     """
-    decoder = _decoder(headers.get(b"content-encoding", b"").decode("latin-1"))
+    encoding = headers.get(b"content-encoding")
+    decoder = _decoder(encoding.decode("latin-1")) if encoding else None
     ends = _ends(headers, max_bytes, timeout_seconds)
     raw, more = await _chunk(receive, ends, timeout_seconds)
     if more:

@@ -149,12 +149,13 @@ class Estimate:
     async def estimate(self, call: Call, body: RequestBody, info: RequestInfo) -> None:
         """Fill the Call from what a request says. Raises ModelNotFound, ModelNotPriced, InvalidRequest."""
         refuse_unprintable(info.model, "model")
-        refuse_unprintable(info.user or "", "user")
         call.body, call.model, call.stream, call.runs_on = body, info.model, info.stream, info.runs_on
         provider = self._provider_for(info.model)
         call.provider, call.trusts_cost = provider.name, provider.trust_cost_header
-        if info.user and call.trust_caller and call.attribution.user == ANONYMOUS:
-            call.attribution = replace(call.attribution, user=info.user)
+        if info.user:
+            refuse_unprintable(info.user, "user")
+            if call.trust_caller and call.attribution.user == ANONYMOUS:
+                call.attribution = replace(call.attribution, user=info.user)
         if info.free:
             call.estimated_input_tokens, call.demand = 0, NOTHING
             return
@@ -173,7 +174,9 @@ class Estimate:
         call.estimated_input_tokens = estimate
         input_tokens = self._input_bound(call, info, estimate)
         # Of a predicted output, what is rejected is billed as output beside what is generated.
-        predicted = await self.counter.count(info.predicted_texts, info.model, workspace=workspace)
+        predicted = 0
+        if info.predicted_texts:
+            predicted = await self.counter.count(info.predicted_texts, info.model, workspace=workspace)
         hides_output = (
             family_of(info.model).hides_reasoning if info.hides_output is None else info.hides_output
         )

@@ -28,10 +28,12 @@ OTHER_OUTPUT_LIMITS = (
 )
 """Fields by which an upstream may generate more than the protocol's own limit says. Refused."""
 
+_OTHER_OUTPUT_LIMITS = frozenset(OTHER_OUTPUT_LIMITS)
+
 
 def refuse_other_output_limits(body: RequestBody, own: str = "max_tokens") -> None:
     """Raises InvalidRequest. `own` is what the limit is called in the request's protocol."""
-    if not body.names().isdisjoint(OTHER_OUTPUT_LIMITS):
+    if not body.names().isdisjoint(_OTHER_OUTPUT_LIMITS):
         others = [name for name in OTHER_OUTPUT_LIMITS if name != own]
         refuse_fields(body, others, f"it may lift the output limit. Use '{own}'.")
 

@@ -40,9 +40,10 @@ def read(body: RequestBody, name: str, kind: type[T]) -> T | None:
     raw = body.fields.get(name)
     if raw is None or raw == b"null":
         return None
-    if body.typed:
-        return decode(raw, kind, name)
     try:
+        if body.typed:
+            found: T = large_json.decode(raw, kind)
+            return found
         return msgspec.json.decode(raw, type=kind, strict=False)
     except _UNREADABLE as error:
         raise _invalid(name, error) from error
@@ -67,7 +68,8 @@ def read_count(body: RequestBody, name: str, *, least: int, most: int) -> int | 
 
 def read_name(body: RequestBody, name: str, longest: int = LONGEST_NAME) -> str | None:
     """A string of bounded length; None where absent, null or empty. Raises InvalidRequest."""
-    return bounded_name(read(body, name, str), name, longest)
+    value = read(body, name, str)
+    return bounded_name(value, name, longest) if value else None
 
 
 def bounded_name(value: str | None, param: str, longest: int = LONGEST_NAME) -> str | None:

@@ -55,14 +55,13 @@ def decode(raw: bytes, kind: Any = Any) -> Any:
 
 
 def plain_texts(raw: bytes) -> list[str] | None:
-    """What is said in a large array of messages that are all a role and a text, as in a chat's history. None where
-    anything else is in it, and for what is not large: read those message by message, which takes ten times as long.
-    """
-    if len(raw) <= LARGE or (b'"data:' in raw and b";base64," in raw):  # which may be a file
+    """What is said in an array of messages that are all a role and a text, as in a chat's history. None where
+    anything else is in it: read those message by message, which takes ten times as long."""
+    if b'"data:' in raw and b";base64," in raw:  # which may be a file
         return None
     texts: list[str] = []
     try:
-        for part in _parts(raw):
+        for part in _parts(raw) if len(raw) > LARGE else (raw,):
             texts += [message.content for message in _plain_messages.decode(part)]
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None

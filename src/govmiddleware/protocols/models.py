@@ -37,6 +37,8 @@ OTHER_MODELS = (
 )
 """Fields of the body by which an upstream may serve another model than `model`. Refused."""
 
+_REFUSED = frozenset((*OTHER_MODELS, *REPEATS))
+
 _BEFORE_A_MODEL = re.compile("/(?:engines|deployments)/", re.IGNORECASE)
 """What stands before the model in Azure's path, and in two of LiteLLM's, where it beats the one in the body."""
 
@@ -58,18 +60,12 @@ def read_model(body: RequestBody, path: str = "", query: bytes = b"", default: s
         query: raw, for `?model=`, which LiteLLM prefers to the body.
         default: what serves a request that names none.
     """
-    refuse_fields(body, OTHER_MODELS, "it may change the model. Name one model in 'model'.")
-    refuse_fields(body, REPEATS, "the call may be made and paid for more than once.")
-    google = _GOOGLES_MODEL.search(trimmed(path)) if ":" in path else None
+    if not body.names().isdisjoint(_REFUSED):
+        refuse_fields(body, OTHER_MODELS, "it may change the model. Name one model in 'model'.")
+        refuse_fields(body, REPEATS, "the call may be made and paid for more than once.")
     model = read_name(body, "model")
-    if google and model:
-        model = model.rpartition("models/")[2]
-    for name in (google[1] if google else _model_in_path(path), *_models_in(query)):
-        if bounded_name(name, "model") not in (None, model):
-            if model is not None:
-                problem = "The request names different models in its body and its address."
-                raise InvalidRequest(problem, param="model")
-            model = name
+    if query or ":" in path or _BEFORE_A_MODEL.search(path):
+        model = _with_address(model, path, query)
     if model is None and default is not None:
         return default
     if model is None:
@@ -79,10 +75,19 @@ def read_model(body: RequestBody, path: str = "", query: bytes = b"", default: s
     return model
 
 
-def _models_in(query: bytes) -> list[str]:
-    if not query:
-        return []
-    return [value for name, value in parse_qsl(query.decode("latin-1")) if name == "model"]
+def _with_address(model: str | None, path: str, query: bytes) -> str | None:
+    """The model of a body and of its address. Raises InvalidRequest where they name different ones."""
+    google = _GOOGLES_MODEL.search(trimmed(path)) if ":" in path else None
+    if google and model:
+        model = model.rpartition("models/")[2]
+    queried = [value for name, value in parse_qsl(query.decode("latin-1")) if name == "model"]
+    for name in (google[1] if google else _model_in_path(path), *queried):
+        if bounded_name(name, "model") not in (None, model):
+            if model is not None:
+                problem = "The request names different models in its body and its address."
+                raise InvalidRequest(problem, param="model")
+            model = name
+    return model
 
 
 def _model_in_path(path: str) -> str | None:

@@ -5,12 +5,16 @@ POST …/chat/completions. Source: platform.openai.com/docs/api-reference/chat.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from govmiddleware.core.body import RequestBody
 from govmiddleware.core.ports import RequestInfo, UsageReader
 from govmiddleware.core.refusals import InvalidRequest
 from govmiddleware.core.usage import Reach, Usage
 from govmiddleware.protocols.escapes import (
     DEAR_MODES,
+    asks_for_an_hour,
     may_cache_for_an_hour,
     read_service_tier,
     refuse_dear_modes,
@@ -72,6 +76,17 @@ judged is counted as if it were prompt, which is what vLLM makes of `documents`,
 
 _KNOWN = JUDGED | SETTINGS
 
+_PLAIN = frozenset(
+    {
+        "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens",
+        "frequency_penalty", "logit_bias", "logprobs", "parallel_tool_calls", "presence_penalty",
+        "prompt_cache_key", "reasoning_effort", "seed", "stop", "store", "temperature", "top_k",
+        "top_logprobs", "top_p", "verbosity",
+    }
+)  # fmt: skip
+"""All that most requests have: what is said, its limits, and settings that neither cost nor say anything. Where there is
+nothing else, nothing else is looked for."""
+
 
 class OpenAIChat(OpenAIRoute):
     """The WireProtocol `openai.chat`."""
@@ -87,42 +102,34 @@ class OpenAIChat(OpenAIRoute):
         body.refuse_look_alikes(JUDGED)
         model = read_model(body, path, query)
         plain = plain_texts(body.raw("messages") or b"") if "messages" not in body.parts else None
-        messages = read_history(body, "messages") if plain is None else []
-        if messages is None:
-            raise InvalidRequest("'messages' is missing.", param="messages")
-        read(body, "stream_options", Object)
-        refuse_dear_modes(body)
         prompt = ChatPrompt(model)
-        prompt.add_messages(messages, body.parts.get("messages", ()))
-        prompt.add_plain(plain or [], MESSAGE_TOKENS)
-        _add_tools(body, prompt)
-        if _thinks(body) or model.endswith(":thinking"):
+        if plain is None:
+            _add_messages(body, prompt)
+        else:
+            prompt.add_plain(plain, MESSAGE_TOKENS)
+        if ("reasoning" in body.fields and _thinks(body)) or model.endswith(":thinking"):
             prompt.add_thinking()
-        prompt.add_unknown_fields(body, _KNOWN)
-        predicted = _predicted(body)
+        read(body, "stream_options", Object)
+        more = _PLAINLY if body.fields.keys() <= _PLAIN else _read_more(body, prompt)
         return RequestInfo(
             model=model,
             stream=read(body, "stream", bool) or False,
             output_tokens=_read_output_limit(body),
-            choices=max(
-                read_count(body, "n", least=1, most=MOST_CHOICES) or 1,
-                read_count(body, "best_of", least=1, most=MOST_CHOICES) or 1,
-            ),
+            choices=more.choices,
             overhead_tokens=prompt.overhead_tokens,
             texts=prompt.texts,
             known_tokens=prompt.known_tokens,
             known_bytes=prompt.known_bytes,
             new_parts=prompt.new_parts,
             unknown_parts=prompt.unknown_parts,
-            user=read_user(body),
-            predicted_texts=predicted,
+            user=more.user,
+            predicted_texts=more.predicted,
             # What is rejected of a prediction is billed too.
-            hides_output=True if predicted or not body.names().isdisjoint(HIDING) else None,
+            hides_output=True if more.predicted or more.hides_output else None,
             reach=Reach(
                 media=prompt.has_media,
-                cache_1h=prompt.caches_for_an_hour
-                or may_cache_for_an_hour(body, but=body.parts if plain is None else ("messages",)),
-                service_tier=read_service_tier(body),
+                cache_1h=prompt.caches_for_an_hour,
+                service_tier=more.service_tier,
                 beside_tokens=prompt.searches,
             ),
         )
@@ -148,11 +155,55 @@ class OpenAIChat(OpenAIRoute):
         return StreamReader(strip_usage=usage_was_injected, may_be_cut=may_be_cut)
 
 
+class _More(NamedTuple):
+    """What a request may ask for beside a plain answer."""
+
+    choices: int = 1
+    user: str | None = None
+    predicted: Sequence[str] = ()
+    hides_output: bool = False
+    service_tier: str | None = None
+
+
+_PLAINLY = _More()
+
+
+def _add_messages(body: RequestBody, prompt: ChatPrompt) -> None:
+    messages = read_history(body, "messages")
+    if messages is None:
+        raise InvalidRequest("'messages' is missing.", param="messages")
+    parts = body.parts.get("messages", ())
+    prompt.add_messages(messages, parts)
+    if not parts:
+        prompt.caches_for_an_hour = asks_for_an_hour(body.fields["messages"])
+
+
+def _read_more(body: RequestBody, prompt: ChatPrompt) -> _More:
+    """What is said in other fields than the messages is added to the prompt. Raises InvalidRequest."""
+    refuse_dear_modes(body)
+    refuse_other_output_limits(body)
+    _add_tools(body, prompt)
+    prompt.add_unknown_fields(body, _KNOWN)
+    if may_cache_for_an_hour(body, but=("messages", *body.parts)):
+        prompt.caches_for_an_hour = True
+    return _More(
+        choices=max(
+            read_count(body, "n", least=1, most=MOST_CHOICES) or 1,
+            read_count(body, "best_of", least=1, most=MOST_CHOICES) or 1,
+        ),
+        user=read_user(body),
+        predicted=_predicted(body),
+        hides_output=not body.fields.keys().isdisjoint(HIDING),
+        service_tier=read_service_tier(body),
+    )
+
+
 def _read_output_limit(body: RequestBody) -> int | None:
     """The larger of both names where both are given: which one an upstream heeds differs. Zero is refused:
     there are upstreams that take it for no limit."""
-    refuse_other_output_limits(body)
     older = read_count(body, "max_tokens", least=1, most=LARGEST_TOKEN_LIMIT)
+    if "max_completion_tokens" not in body.fields:
+        return older
     newer = read_count(body, "max_completion_tokens", least=1, most=LARGEST_TOKEN_LIMIT)
     if older is None or newer is None:
         return newer if older is None else older
@@ -184,10 +235,10 @@ def _searches(body: RequestBody) -> bool:
     return body.raw("web_search_options") not in (None, b"null")
 
 
-def _predicted(body: RequestBody) -> list[str]:
+def _predicted(body: RequestBody) -> Sequence[str]:
     """What of `prediction` may be billed as output although it was not said."""
-    if "prediction" not in body.names():
-        return []
+    if "prediction" not in body.fields:
+        return ()
     predicted = ChatPrompt("")
     predicted.add(read(body, "prediction", Object))
     return predicted.texts

@@ -20,7 +20,10 @@ _INLINE_TEXTS = 500
 """Up to here counting takes about a millisecond; handing it to a thread would cost more than it saves."""
 
 _LEAST_REMEMBERED = 256
-"""Characters of a text, or bytes of a part. To count a shorter one costs little more than to look it up."""
+"""Characters of a text, or bytes of a part in the mean. To count a shorter one costs little more than to look it up."""
+
+_LEAST_PART = 64
+"""Bytes of a part among longer ones: to read one costs more than to count it."""
 
 _MOST_PARTS = 32_768
 """Remembered by one process, beside the texts: about 11 MB."""
@@ -55,7 +58,7 @@ class TokenCounter:
         named = body.raw("model") or b""
         context = "\n".join((protocol.name, path, query.decode("latin-1"), named.decode("utf-8", "replace")))
         found: dict[str, Sequence[RawPart]] = {}
-        unknown = len(body)
+        unknown = sum(map(len, body.fields.values()))
         for name in filter(None, (protocol.history, *protocol.preamble)):
             raw = body.raw(name)
             if raw is None or len(raw) < _LEAST_REMEMBERED:
@@ -63,7 +66,7 @@ class TokenCounter:
             raws = _elements(raw) if name == protocol.history else [raw]
             if raws is None or len(raws) * _LEAST_REMEMBERED > len(raw):
                 continue
-            long = [each for each in raws if len(each) >= _LEAST_REMEMBERED]
+            long = [each for each in raws if len(each) >= _LEAST_PART]
             keys = self._parts.keys(long, f"{name}\n{context}")
             looked_up = zip(long, keys, self._parts.recall(workspace, keys), strict=True)
             found[name] = parts = list(_in_order(raws, map(RawPart._make, looked_up)))
@@ -74,11 +77,11 @@ class TokenCounter:
     async def count_prompt(self, info: RequestInfo, *, workspace: str = "") -> int:
         """The tokens of all of a request's texts. Its parts are remembered."""
         counts = await self._count_each(info.texts, info.model, workspace)
-        new = []
-        for key, start, end, part in info.new_parts:
-            text_bytes = sum(map(_utf8_bytes, info.texts[start:end]))
-            new.append((key, part._replace(tokens=sum(counts[start:end]), text_bytes=text_bytes)))
-        if new:
+        if info.new_parts:
+            new = []
+            for key, start, end, part in info.new_parts:
+                text_bytes = sum(map(_utf8_bytes, info.texts[start:end]))
+                new.append((key, part._replace(tokens=sum(counts[start:end]), text_bytes=text_bytes)))
             self._parts.remember(workspace, new)
         if info.known_bytes:
             self._tell(info.known_bytes, 0)
@@ -102,16 +105,14 @@ class TokenCounter:
         if not long:
             return count_each(texts, encoding=encoding)
         keys = self._texts.keys(long, encoding)
-        known = self._texts.recall(workspace, keys)
-        new = {key: text for key, text, count in zip(keys, long, known, strict=True) if count is None}
-        short = [text for text in texts if len(text) < _LEAST_REMEMBERED]
-        counted = count_each([*new.values(), *short], encoding=encoding)
-        counts = dict(zip(new, counted, strict=False))
-        self._texts.remember(workspace, counts.items())
-        self._tell(sum(map(len, long)), sum(map(len, new.values())))
-        of_long = (counts[key] if count is None else count for key, count in zip(keys, known, strict=True))
-        of_short = iter(counted[len(new) :])
-        return [next(of_long if len(text) >= _LEAST_REMEMBERED else of_short) for text in texts]
+        known = zip(long, self._texts.recall(workspace, keys), strict=True)
+        counts = {text: count for text, count in known if count is not None}
+        new = [text for text in dict.fromkeys(texts) if text not in counts]
+        if new:
+            counts.update(zip(new, count_each(new, encoding=encoding), strict=True))
+            self._texts.remember(workspace, zip(keys, map(counts.__getitem__, long), strict=True))
+        self._tell(sum(map(len, long)), sum(len(text) for text in new if len(text) >= _LEAST_REMEMBERED))
+        return [counts[text] for text in texts]
 
     def _tell(self, seen: int, counted: int) -> None:
         if self._counted is not None and self._known is not None:
@@ -121,11 +122,13 @@ class TokenCounter:
 
 def _elements(raw: bytes) -> list[bytes] | None:
     """Those of an array; None for what is none, and for one that may have very many."""
-    objects = raw.count(b'},{"') + raw.count(b'}, {"')  # in a string, a quote is escaped
-    if raw.count(b",") * _BYTES_A_COMMA > len(raw) or objects * _BYTES_AN_OBJECT > len(raw):
+    if not raw.startswith(b"[") or raw.count(b",") * _BYTES_A_COMMA > len(raw):
         return None
-    if not raw.startswith(b"["):
-        return None
+    # Braces are counted faster than pairs of objects; but texts have them too, as in code.
+    if raw.count(b"{") * _BYTES_AN_OBJECT > len(raw):
+        objects = raw.count(b'},{"') + raw.count(b'}, {"')  # in a string, a quote is escaped
+        if objects * _BYTES_AN_OBJECT > len(raw):
+            return None
     try:
         return [bytes(each) for each in _array.decode(raw)]
     except (msgspec.DecodeError, RecursionError):
@@ -134,7 +137,7 @@ def _elements(raw: bytes) -> list[bytes] | None:
 
 def _in_order(raws: Sequence[bytes], long: Iterator[RawPart]) -> Iterator[RawPart]:
     """All parts, the short ones between those that were looked up."""
-    return (next(long) if len(raw) >= _LEAST_REMEMBERED else RawPart(raw, None, None) for raw in raws)
+    return (next(long) if len(raw) >= _LEAST_PART else RawPart(raw, None, None) for raw in raws)
 
 
 def _utf8_bytes(text: str) -> int:
