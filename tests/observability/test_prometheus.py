@@ -51,7 +51,6 @@ scrape_configs:
 """
 SHOW_NOTHING_YET = {
     "Learned factor",  # from fifty calls of a model on
-    "Texts counted anew",  # of long texts
 }
 """Panels."""
 
