@@ -45,7 +45,7 @@ class TrustedProxies:
     ) -> list[tuple[bytes, bytes]]:
         """The headers without what only a trusted proxy may say: where a request came from, by which address
         and over which scheme. An upstream that believes us must not believe a client."""
-        if peer and self._trusts(_plain(peer[0])):
+        if peer and self._networks and self._trusts(_plain(peer[0])):
             return list(headers)
         return [header for header in headers if not header[0].replace(b"_", b"-").startswith(_ON_THE_WAY)]
 

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from govmiddleware.core.call import Call, Progress, Reading, Settlement
 from govmiddleware.core.charge import Charge, Outcome
 from govmiddleware.core.demand import NOTHING, Bound
+from govmiddleware.core.model_price import ModelPrice
 from govmiddleware.core.usage import Usage
 
 _NOTHING = Usage()
@@ -39,13 +40,14 @@ def charge_for(call: Call, *, crashed: bool = False, cancelled: bool = False) ->
     answered = call.status is not None and call.refusal is None and not (crashed and failed)
     if answered and (call.status or 0) >= 300 and call.usage is None:
         return Charge(_NOTHING, 0, Settlement.EXACT, outcome)
+    price = call.settled_price
     match call.reading:
-        case Reading.WHOLE if call.usage is not None and _is_priced(call, call.usage):
-            return _priced(call, call.usage, Settlement.EXACT, outcome)
+        case Reading.WHOLE if call.usage is not None and _is_priced(price, call.usage):
+            return _priced(call, price, call.usage, Settlement.EXACT, outcome)
         case Reading.WHOLE:
-            return _priced(call, _delivered(call), Settlement.ESTIMATED, outcome)
+            return _priced(call, price, _delivered(call), Settlement.ESTIMATED, outcome)
         case Reading.CUT if call.stream and not call.runs_on and (answered or not crashed):
-            return _priced(call, _delivered(call), Settlement.ABORTED, outcome)
+            return _priced(call, price, _delivered(call), Settlement.ABORTED, outcome)
         case _:
             return charge_as_bound(call.bound, Settlement.ABORTED if cut else Settlement.ESTIMATED, outcome)
 
@@ -60,8 +62,7 @@ def charge_as_bound(bound: Bound | None, settlement: Settlement, outcome: Outcom
 
 def shadow_charge(call: Call, charge: Charge) -> Charge:
     """What the call would have been charged if its output had been held to what limits in dry_run leave it."""
-    price = call.settled_price
-    if call.shadow_output is None or call.demand is None or price is None:
+    if call.shadow_output is None or call.demand is None or (price := call.settled_price) is None:
         return charge
     most = call.demand.bound(max(0, call.shadow_output)).output_tokens
     if charge.usage.output_tokens <= most:
@@ -70,10 +71,9 @@ def shadow_charge(call: Call, charge: Charge) -> Charge:
     return replace(charge, usage=usage, cost=price.cost(usage, service_tier=call.service_tier))
 
 
-def _is_priced(call: Call, usage: Usage) -> bool:
+def _is_priced(price: ModelPrice | None, usage: Usage) -> bool:
     """Whether what was reported is what the model is billed by: a picture of a model that is billed in tokens would
     be free."""
-    price = call.settled_price
     return price is None or usage == _NOTHING or price.charges(usage)
 
 
@@ -87,9 +87,10 @@ def _delivered(call: Call) -> Usage:
     )
 
 
-def _priced(call: Call, usage: Usage, settlement: Settlement, outcome: Outcome) -> Charge:
+def _priced(
+    call: Call, price: ModelPrice | None, usage: Usage, settlement: Settlement, outcome: Outcome
+) -> Charge:
     if call.told_cost is not None:
         return Charge(usage, call.told_cost, settlement, outcome, cost_was_told=True)
-    price = call.settled_price
     cost = price.cost(usage, service_tier=call.service_tier) if price else 0
     return Charge(usage, cost, settlement, outcome)
