@@ -170,8 +170,8 @@ def test_a_call_is_charged_by_how_it_ended(row: Row) -> None:
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.what)
 def test_the_request_counts_whatever_it_cost_and_frees_its_slot(row: Row) -> None:
     charge = charge_for(new_call(**row.call), crashed=row.crashed)
-    assert charge.amount(Meter.REQUESTS) == 1
-    assert charge.amount(Meter.CONCURRENCY) == 0
+    assert charge.amounts()[Meter.REQUESTS] == 1
+    assert charge.amounts()[Meter.CONCURRENCY] == 0
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -183,7 +183,7 @@ def test_a_crash_after_the_whole_answer_changes_nothing_of_its_charge(streamed: 
 
 def test_every_meter_is_settled_with_its_own_figure() -> None:
     charge = charge_for(new_call(**complete, usage=REPORTED), crashed=False)
-    assert {meter: charge.amount(meter) for meter in Meter} == {
+    assert charge.amounts() == {
         Meter.REQUESTS: 1,
         Meter.INPUT_TOKENS: 90,
         Meter.OUTPUT_TOKENS: 40,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 import msgspec
@@ -34,17 +35,14 @@ class Charge(msgspec.Struct, frozen=True):
     outcome: Outcome
     cost_was_told: bool = False
 
-    def amount(self, meter: Meter) -> int:
-        match meter:
-            case Meter.REQUESTS:
-                return 1
-            case Meter.INPUT_TOKENS:
-                return self.usage.input_tokens
-            case Meter.OUTPUT_TOKENS:
-                return self.usage.output_tokens
-            case Meter.TOTAL_TOKENS:
-                return self.usage.total_tokens
-            case Meter.COST_USD:
-                return self.cost
-            case Meter.CONCURRENCY | Meter.WALL_CLOCK:
-                return 0
+    def amounts(self) -> Mapping[Meter, int]:
+        usage = self.usage
+        return {
+            Meter.REQUESTS: 1,
+            Meter.INPUT_TOKENS: usage.input_tokens,
+            Meter.OUTPUT_TOKENS: usage.output_tokens,
+            Meter.TOTAL_TOKENS: usage.total_tokens,
+            Meter.COST_USD: self.cost,
+            Meter.CONCURRENCY: 0,
+            Meter.WALL_CLOCK: 0,
+        }

@@ -252,8 +252,8 @@ def holds_for(limits: Iterable[Limit], subject: Subject, amounts: Mapping[Meter,
     return [
         Hold(_counter(kind, value, is_shadow), amounts[kind.meter], found)
         for kind in _kinds(tuple(limits), subject["workspace"])
-        if (value := value_in(kind.scope, subject)) is not None
-        for is_shadow, found in kind.by_counter(value)
+        if (value := subject.get(kind.scope) or value_in(kind.scope, subject)) is not None
+        for is_shadow, found in (kind.by_counter(value) if value in kind.named else kind.of_others)
     ]
 
 
@@ -264,20 +264,21 @@ def known_from_headers(limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
 
 
 class _Kind:
-    """The limits of one workspace with the same scope, meter and window. Those in dry_run have counters of their own."""
+    """The limits of one workspace with the same scope, meter and window. Those in dry_run have counters of their own.
+
+    Attributes:
+        named: the values of the scope that limits name.
+        of_others: as `by_counter`, of every other value.
+    """
 
     def __init__(self, scope: str, meter: Meter, window: Window, limits: Sequence[Limit]) -> None:
         self.scope, self.meter, self.window = scope, meter, window
         self._limits = limits
-        self._named = {limit.value for limit in limits if limit.value is not None}
-        self._of_others = self._by_counter(None)
+        self.named = {limit.value for limit in limits if limit.value is not None}
+        self.of_others = self.by_counter(None)
 
-    def by_counter(self, value: str) -> list[tuple[bool, tuple[Limit, ...]]]:
-        """The limits on each counter of a value of the scope, by whether it is a shadow."""
-        return self._by_counter(value) if value in self._named else self._of_others
-
-    def _by_counter(self, value: str | None) -> list[tuple[bool, tuple[Limit, ...]]]:
-        """`value`: None for all that no limit names."""
+    def by_counter(self, value: str | None) -> list[tuple[bool, tuple[Limit, ...]]]:
+        """The limits on each counter of a value that is named, by whether it is a shadow."""
         binding = [
             limit
             for limit in self._limits

@@ -117,9 +117,9 @@ class Conclusion:
                     record = self._record(call, reservation, workspace, NOTHING_USED, corrects=True)
                     await self._ledger.settle(workspace, reservation.id, counters, {}, record, corrects=True)
             return
-        shadow = shadow_charge(call, charge)
+        used, shadow = charge.amounts(), shadow_charge(call, charge).amounts()
         amounts = {
-            counter.name: (shadow if counter.is_shadow else charge).amount(counter.meter)
+            counter.name: (shadow if counter.is_shadow else used)[counter.meter]
             for counter in counters
             if not (call.has_inner_calls and counts_by_model(counter.scope)) and not counter.is_override
         }
