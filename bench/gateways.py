@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -58,8 +59,12 @@ class Run:
     targets: dict[str, Target] = field(default_factory=dict)
     samples: dict[str, list[Sample]] = field(default_factory=dict)
 
-    def add(self, case: str, sample: Sample) -> None:
-        self.samples.setdefault(case, []).append(sample)
+    def add(self, case: str, measure: Callable[[], Sample]) -> None:
+        """What fails, as a peer may under load, is said, and missing from the figures."""
+        try:
+            self.samples.setdefault(case, []).append(measure())
+        except subprocess.SubprocessError as error:
+            print(f"{case} failed: {error}", getattr(error, "stderr", ""), file=sys.stderr)
 
     def some(self, names: Sequence[str]) -> list[Target]:
         return [self.targets[name] for name in names if name in self.targets]
@@ -98,20 +103,24 @@ def whole_answers(run: Run) -> None:
     for connections in run.connections:
         for target in run.targets.values():
             if connections == max(run.connections) or not target.name.endswith("-2w"):
-                sample = load.with_wrk(target, run.small, connections=connections, seconds=run.seconds)
-                run.add(f"json/{target.name}/{connections}", sample)
+                measure = partial(
+                    load.with_wrk, target, run.small, connections=connections, seconds=run.seconds
+                )
+                run.add(f"json/{target.name}/{connections}", measure)
 
 
 def streams(run: Run) -> None:
     """Answers of 40 chunks, and longer ones whose chunks come apart."""
     for connections in (1, 16):
         for target in run.some(STREAMED):
-            sample = load.with_client(target, "stream", connections=connections, seconds=run.seconds)
-            run.add(f"stream/{target.name}/{connections}", sample)
+            measure = partial(
+                load.with_client, target, "stream", connections=connections, seconds=run.seconds
+            )
+            run.add(f"stream/{target.name}/{connections}", measure)
     for target in run.some(AGENTS):
         run.add(
             f"chunks/{target.name}/16",
-            load.with_client(target, "stream", connections=16, seconds=0.1, **PACED),
+            partial(load.with_client, target, "stream", connections=16, seconds=0.1, **PACED),
         )
 
 
@@ -119,22 +128,24 @@ def agents(run: Run) -> None:
     """A coding agent's turns of 115 KB."""
     for connections in (1, 16):
         for target in run.some(AGENTS):
-            sample = load.with_client(target, "agent", connections=connections, seconds=run.seconds)
-            run.add(f"agent/{target.name}/{connections}", sample)
+            measure = partial(load.with_client, target, "agent", connections=connections, seconds=run.seconds)
+            run.add(f"agent/{target.name}/{connections}", measure)
 
 
 def megabytes(run: Run) -> None:
     """Prompts of 1 MB one after the other, and small calls without and beside them."""
     for target in run.some(COMPARED):
-        sample = load.with_client(target, "megabyte", connections=1, seconds=run.seconds)
-        run.add(f"megabyte/{target.name}/1", sample)
+        measure = partial(load.with_client, target, "megabyte", connections=1, seconds=run.seconds)
+        run.add(f"megabyte/{target.name}/1", measure)
         for case, others in (
             ("quiet", nullcontext()),
             ("disturbed", load.beside(target, "megabyte", seconds=2 * run.seconds)),
         ):
             with others:
-                sample = load.with_wrk(target, run.small, connections=16, seconds=2 * run.seconds)
-            run.add(f"{case}/{target.name}/16", sample)
+                run.add(
+                    f"{case}/{target.name}/16",
+                    partial(load.with_wrk, target, run.small, connections=16, seconds=2 * run.seconds),
+                )
 
 
 def long_stream(target: Target) -> float:
@@ -216,7 +227,7 @@ def main() -> None:
             found |= once(run, tries=1 if chosen.quick else 5, within=5 if chosen.quick else 100)
     if "million" in chosen.parts:
         found["million_users"] = scale.million_users()
-    cases = {case: report.summary(samples) for case, samples in run.samples.items()}
+    cases = {case: report.summary(samples) for case, samples in run.samples.items() if samples}
     judged = list(bars(cases, found))
     report.print_cases(cases)
     report.print_bars(judged)
