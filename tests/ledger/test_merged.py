@@ -180,7 +180,7 @@ async def test_nothing_more_is_sent_to_a_store_that_does_not_read(
 async def test_an_event_loop_that_is_late_does_not_take_the_store_for_slow(calls: MergedCalls) -> None:
     asked = calls.ask("ECHO", "answered long ago")
     await asyncio.sleep(0)
-    time.sleep(PATIENCE * 1.1)  # noqa: ASYNC251
+    time.sleep(PATIENCE * 1.1)  # noqa: ASYNC251, to hold the loop up is the point
     assert await asked == b"answered long ago"
 
 

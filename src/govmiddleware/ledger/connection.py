@@ -183,7 +183,7 @@ async def store_call(patience: float | None = None) -> AsyncIterator[None]:
 
             def tick(left: int) -> None:
                 if left:
-                    timers[:] = [loop.call_later(seconds / TICKS, tick, left - 1)]  # noqa: F821
+                    timers[:] = [loop.call_later(seconds / TICKS, tick, left - 1)]  # noqa: F821, it is deleted below
                 else:
                     deadline.reschedule(loop.time())
 
