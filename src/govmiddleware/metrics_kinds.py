@@ -172,49 +172,43 @@ class Kind(Collector, Generic[_Series]):
         """The suffix and the further label of each of a series' numbers."""
 
 
-class Counter(Kind[Number]):
+class _Single(Kind[Number]):
+    """One number a series."""
+
+    family: ClassVar[type[CounterMetricFamily | GaugeMetricFamily]]
+    suffix: ClassVar[str]
+
+    def inc(self, amount: float = 1) -> None:
+        self.labels().value += amount
+
+    def collect(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
+        family = self.family(self._name, self._documentation, labels=self._labelnames)
+        for labels, series in self._all():
+            family.add_metric(labels, series.value)
+        return [family]
+
+    def _made(self, *numbers: float) -> Number:
+        return Number(*numbers)
+
+    def _samples(self) -> Iterable[tuple[str, dict[str, str]]]:
+        return [(self.suffix, {})]
+
+
+class Counter(_Single):
     """A number that only grows."""
 
     type = "counter"
-
-    def inc(self, amount: float = 1) -> None:
-        self.labels().value += amount
-
-    def collect(self) -> Iterable[CounterMetricFamily]:
-        family = CounterMetricFamily(self._name, self._documentation, labels=self._labelnames)
-        for labels, series in self._all():
-            family.add_metric(labels, series.value)
-        return [family]
-
-    def _made(self, *numbers: float) -> Number:
-        return Number(*numbers)
-
-    def _samples(self) -> Iterable[tuple[str, dict[str, str]]]:
-        return [("_total", {})]
+    family, suffix = CounterMetricFamily, "_total"
 
 
-class Gauge(Kind[Number]):
+class Gauge(_Single):
     """A number that is what it is set to."""
 
     type = "gauge"
-
-    def inc(self, amount: float = 1) -> None:
-        self.labels().value += amount
+    family, suffix = GaugeMetricFamily, ""
 
     def set(self, value: float) -> None:
         self.labels().value = value
-
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        family = GaugeMetricFamily(self._name, self._documentation, labels=self._labelnames)
-        for labels, series in self._all():
-            family.add_metric(labels, series.value)
-        return [family]
-
-    def _made(self, *numbers: float) -> Number:
-        return Number(*numbers)
-
-    def _samples(self) -> Iterable[tuple[str, dict[str, str]]]:
-        return [("", {})]
 
 
 class Histogram(Kind[Distribution]):
