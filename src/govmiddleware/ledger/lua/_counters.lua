@@ -120,7 +120,8 @@ local function read_buckets(key, hold)
 end
 
 -- Replaces what one hold reserves by what was used, and returns the changes of `used` as "<bucket> <amount>[ ..]".
--- Writes only, and none that can fail. The parts are filled in their order, and what is past them all is the last one's
+-- Writes only, and none that can fail: while a cluster moves a slot, a key of it that a script has emptied is one that it
+-- may not touch again (scriptVerifyClusterState in Redis' script.c), so what empties a key is the last that is done to it. The parts are filled in their order, and what is past them all is the last one's
 -- debt. `swept`: the hold was settled as reserved before, and is corrected now.
 local function settle_hold(hold, actual, swept)
   local key, kind, parts, found = unpack(hold)
@@ -132,8 +133,8 @@ local function settle_hold(hold, actual, swept)
     if left > 0 then
       call('HSET', key, 'r0', text(left))
     else -- crossings that were told of stay known for a while
-      call('HDEL', key, 'r0')
       call('PEXPIRE', key, '60000')
+      call('HDEL', key, 'r0')
     end
     return '0 0'
   end

@@ -67,9 +67,9 @@ local function plan_restoration(key, now, kind, place, given)
     for _, each in ipairs({'o', text(place.oldest), 'u', text(sums.u), 'r', text(sums.r)}) do table.insert(sets, each) end
   end
   return function()
+    if #sets > 0 then redis.call('HSET', key, unpack(sets)) end
+    if kind == 'n' and #gone > 0 then redis.call('PEXPIRE', key, '60000') else keep(key, now, kind, place) end
     if place.gone and #place.gone > 0 then redis.call('HDEL', key, unpack(place.gone)) end
     if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
-    if #sets > 0 then redis.call('HSET', key, unpack(sets)) end
-    keep(key, now, kind, place)
   end, table.concat(changes, ' '), used
 end

@@ -172,12 +172,12 @@ answer[4] = table.concat(call('ZRANGE', open, '-inf', stamp, 'BYSCORE', 'LIMIT',
 -- From here on writes only, and none that can fail.
 
 call('HSET', state, 'now', stamp)
-for _, release in ipairs(releases) do settle_hold(release, 0) end
 for _, flag in ipairs(flags) do
   local key, at, place, field, window = unpack(flag)
   call('HSET', key, field, window)
   if exceeded or asks[at + CHECK] == 'd' and shadow_exceeded then keep(key, now, asks[at + KIND], place) end
 end
+for _, release in ipairs(releases) do settle_hold(release, 0) end
 if exceeded then
   if step == 'extend' then
     call('DEL', reservation)
