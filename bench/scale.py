@@ -36,6 +36,8 @@ LEASE_MS = 3_600_000
 AT_ONCE = 8
 """Calls of the filling under way at any time."""
 COUNTERS_A_CALL = 100
+FEW, TURNS = 100, 5
+"""Users that a million are measured beside, and how often in turn."""
 PAIRS, BATCH = 1_000, 50
 """Of acquire and settle, for one point of a curve; and how many of one kind follow each other."""
 
@@ -211,19 +213,39 @@ async def curves(
     return found
 
 
+def medians(points: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: statistics.median(point[name] for point in points) for name in points[0]}
+
+
+async def beside_few(few_store: Store, many_store: Store, count: int) -> dict[str, Any]:
+    """Both filled, then measured in turns: what else the machine does meanwhile meets both."""
+    few, many = Admissions(few_store), Admissions(many_store)
+    empty = many_store.used_memory()
+    await few.fill_users(0, FEW)
+    await many.fill_users(0, count)
+    weight = many_store.used_memory() - empty
+    many_store.wait_until_at_rest()
+    turns = [(await few.measure(users=FEW), await many.measure(users=count)) for _ in range(TURNS)]
+    for calls in few, many:
+        await calls.redis.aclose()
+    return {
+        "memory_mb": weight / 1e6,
+        "few": medians([turn[0] for turn in turns]),
+        "many": medians([turn[1] for turn in turns]),
+        "admission_ratio": statistics.median(
+            turn[1]["server_cpu_us"] / turn[0]["server_cpu_us"] for turn in turns
+        ),
+    }
+
+
 def million_users(count: int = 1_000_000) -> dict[str, Any]:
     """Memory that a monthly counter for each takes, and how long admission takes among them, and among 100."""
-    with tempfile.TemporaryDirectory() as name, store("million", Path(name)) as its_store:
-        found = asyncio.run(curves(its_store, users=(100, count)))["users"]
-        few, many = found[100], found[count]
-        return {
-            "users": count,
-            "store": its_store.kind,
-            "memory_mb": many["memory_mb"],
-            "few": few,
-            "many": many,
-            "admission_ratio": many["server_cpu_us"] / few["server_cpu_us"],
-        }
+    with (
+        tempfile.TemporaryDirectory() as name,
+        store("few", Path(name)) as few,
+        store("million", Path(name)) as many,
+    ):
+        return {"users": count, "store": many.kind, **asyncio.run(beside_few(few, many, count))}
 
 
 def sidecars(folder: Path, counts: Sequence[int]) -> dict[int, dict[str, float]]:

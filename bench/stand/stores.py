@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,6 +70,12 @@ class Store:
             command_us=sum(row["usec"] for row in counted),
             cpu_us=1e6 * (info["used_cpu_user_main_thread"] + info["used_cpu_sys_main_thread"]),
         )
+
+    def wait_until_at_rest(self) -> None:
+        """Until it writes no new append-only file, as a child of it does after much was stored."""
+        with self.client() as client:
+            while client.info("persistence")["aof_rewrite_in_progress"]:
+                time.sleep(0.1)
 
     def used_memory(self) -> int:
         with self.client() as client:
