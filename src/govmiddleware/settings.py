@@ -256,7 +256,11 @@ class Settings(BaseSettings):
     """All settings, with CONTRACT's names and defaults."""
 
     model_config = SettingsConfigDict(
-        env_prefix="GOV_", env_nested_delimiter="__", frozen=True, extra="forbid"
+        env_prefix="GOV_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        defer_build=True,  # `load` makes a class of its own out of it
     )
 
     upstream: BaseUrl | None = None

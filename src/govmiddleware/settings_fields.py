@@ -15,7 +15,8 @@ from govmiddleware.core.scopes import PLAIN_NAME
 class Frozen(BaseModel):
     """A table of the settings: none of its fields changes, and there are no others."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # What reads it is built when it is first used: that of most tables is part of the whole settings' own.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 def check_workspace(name: str) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from decimal import ROUND_CEILING, Decimal
 from typing import Annotated
 
+import msgspec
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -97,8 +97,7 @@ def _read_anchor(given: object) -> date:
 Amount = Annotated[Decimal, Field(ge=0, le=LARGEST_LIMIT)]
 
 
-@dataclass(frozen=True, slots=True)
-class LimitDefaults:
+class LimitDefaults(msgspec.Struct, frozen=True):
     """What limits take from the settings of the whole deployment.
 
     Attributes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import fields
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import cache
@@ -14,6 +13,7 @@ import pytest
 from genai_prices.data import providers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import fields
 from tests.core.genai import in_their_terms
 
 from govmiddleware.core.catalogue import _prices_of, shipped_catalogue

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
+from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from govmiddleware.core.history import History

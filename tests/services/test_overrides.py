@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from decimal import Decimal
@@ -198,7 +197,7 @@ async def test_one_workspace_that_the_store_has_lost_does_not_keep_others_overri
 ) -> None:
     overrides = []
     for workspace in ("acme", "zeta", "yankee", "xray"):
-        bob, alice = (dataclasses.replace(each, workspace=workspace) for each in (BOB, ALICE))
+        bob, alice = (replace(each, workspace=workspace) for each in (BOB, ALICE))
         asked = await governance.overrides.request("all", ASKED, bob)
         overrides.append(await governance.overrides.approve(asked.id, alice))
         await without_store.overrides.revoke(asked.id, alice)

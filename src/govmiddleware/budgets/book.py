@@ -7,7 +7,6 @@ import hashlib
 import re
 import secrets
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal, TypeVar
 
@@ -34,8 +33,7 @@ _AT_ONCE = 100
 """Members whose usage is asked for in one trip."""
 
 
-@dataclass(frozen=True, slots=True)
-class MembersOf:
+class MembersOf(msgspec.Struct, frozen=True):
     """Asks for the names of a book's members."""
 
     book: str
@@ -48,8 +46,7 @@ Operation = Generator[Question, Any, T]
 """Yields questions, is sent the store's answers, and returns what the caller gets."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Standing:
+class _Standing(msgspec.Struct, frozen=True):
     """Where the owners of a step stand: all together, and the member; None for one that there is not."""
 
     whole: BudgetUsage | None

@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal, InvalidOperation
+
+import msgspec
 
 from govmiddleware.cli.rows import Row
 from govmiddleware.cli.token_rows import litellm_key
@@ -44,8 +45,7 @@ _LONGEST_NAME = 64
 _IN_FORCE_FOR_ALL = ("all-proxy-models", "all-team-models")
 
 
-@dataclass(slots=True)
-class Translation:
+class Translation(msgspec.Struct):
     """What came of it.
 
     Attributes:
@@ -54,10 +54,10 @@ class Translation:
         left: what has no limit here, and why.
     """
 
-    limits: list[dict[str, object]] = field(default_factory=list)
-    spent: dict[str, Decimal] = field(default_factory=dict)
-    left: list[str] = field(default_factory=list)
-    _made: Counter[str] = field(default_factory=Counter)
+    limits: list[dict[str, object]] = []
+    spent: dict[str, Decimal] = {}
+    left: list[str] = []
+    _made: Counter[str] = msgspec.field(default_factory=Counter)
     """How many limits there are of a name: what is cut short, or of other letters, may become the same."""
 
     def add(self, name: str, fields: Mapping[str, object], where: str) -> str | None:
@@ -75,8 +75,7 @@ class Translation:
         return name
 
 
-@dataclass(frozen=True, slots=True)
-class _Bound:
+class _Bound(msgspec.Struct, frozen=True):
     """Whom a limit binds.
 
     Attributes:

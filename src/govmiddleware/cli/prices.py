@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated
@@ -119,7 +118,7 @@ def _is_repeated(price: ModelPrice, rates: Rates, name: str) -> bool:
 
 def _priced(price: ModelPrice, rates: Rates) -> Iterator[tuple[str, str, str]]:
     """Class, USD and for how many, of those with a price."""
-    for name in (field.name for field in fields(Rates)):
+    for name in Rates.__struct_fields__:
         if name not in _NO_RATES and name in price.origins:
             units, per = _PER.get(name, _TOKENS)
             usd = Decimal(getattr(rates, name) * units).scaleb(-15).normalize()

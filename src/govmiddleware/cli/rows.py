@@ -7,8 +7,9 @@ import io
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from govmiddleware.errors import ConfigurationError
 from govmiddleware.settings_errors import HIDDEN
@@ -16,8 +17,7 @@ from govmiddleware.settings_errors import HIDDEN
 STDIN = "-"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """One row.
 
     Attributes:

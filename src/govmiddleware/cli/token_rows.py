@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+import msgspec
 
 from govmiddleware.cli.rows import Row
 from govmiddleware.core import ids
@@ -28,8 +29,7 @@ _LITELLM_UI = "litellm-dashboard"
 _LITELLM_NOBODY = "default_user_id"
 
 
-@dataclass(frozen=True, slots=True)
-class TokenRow:
+class TokenRow(msgspec.Struct, frozen=True):
     """An API token that a row stands for.
 
     Attributes:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated
 
 from cyclopts import App, Parameter
+from msgspec.structs import replace
 
 from govmiddleware.app import Governance
 from govmiddleware.cli.common import ACTOR, AsJson, Config, Redis, print_json, print_table, with_governance

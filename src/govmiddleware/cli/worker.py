@@ -7,8 +7,9 @@ import logging
 import os
 import socket
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
+
+import msgspec
 
 from govmiddleware import metrics
 from govmiddleware.app import Governance
@@ -20,8 +21,7 @@ from govmiddleware.sidecar import Sidecar
 logger = logging.getLogger("govmiddleware.worker")
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(msgspec.Struct, frozen=True):
     """What a worker is started with; it goes through a pipe, as secrets must be in no argument list.
 
     Attributes:

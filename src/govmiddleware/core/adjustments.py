@@ -4,9 +4,10 @@ them."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
+
+import msgspec
 
 from govmiddleware.core.limits import Counter
 
@@ -20,8 +21,7 @@ class Action(Enum):
     RESTORE = "restore"  # adds amounts in given buckets: what was lost, or what came before a limit
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(msgspec.Struct, frozen=True):
     """A user or session of a book: of a budget that counts for each.
 
     Attributes:
@@ -37,8 +37,7 @@ class Member:
     most: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Restored:
+class Restored(msgspec.Struct, frozen=True):
     """What is added to one counter, by bucket: to each that the counter still has, or would have. The running sums
     of a sliding window are made anew.
 
@@ -48,11 +47,10 @@ class Restored:
     """
 
     used: Mapping[int, int]
-    reserved: Mapping[int, int] = field(default_factory=dict)
+    reserved: Mapping[int, int] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Adjustment:
+class Adjustment(msgspec.Struct, frozen=True):
     """What people or code did to counters of a workspace.
 
     Attributes:
@@ -76,8 +74,7 @@ class Adjustment:
     turn: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Adjusted:
+class Adjusted(msgspec.Struct, frozen=True):
     """An adjustment is made, or was.
 
     Attributes:
@@ -101,8 +98,7 @@ class NotAdjusted(Enum):
     LATE = "late"  # the turn to restore is over, or another's
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(msgspec.Struct, frozen=True):
     """A look at counters of a workspace, and at members of a book."""
 
     counters: tuple[Counter, ...]
@@ -110,8 +106,7 @@ class Look:
     members: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class SeenMember:
+class SeenMember(msgspec.Struct, frozen=True):
     """A member of a book.
 
     Attributes:
@@ -122,8 +117,7 @@ class SeenMember:
     terms: str
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True):
     """What counters have used in their current windows.
 
     Attributes:

@@ -7,17 +7,16 @@ import hashlib
 import hmac
 import re
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
 import msgspec
+from msgspec.structs import replace
 
 FIRST_MAC = "0" * 64
 """What stands for the entry before the first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(msgspec.Struct, frozen=True):
     """What somebody did, or what time did.
 
     Attributes:
@@ -33,11 +32,10 @@ class Action:
     actor: str
     action: str
     subject: str
-    details: Mapping[str, object] = field(default_factory=dict)
+    details: Mapping[str, object] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """The last entry that somebody saw. Who keeps it outside the log sees that the log was cut short.
 
     >>> str(Head(12, "5f…"))
@@ -59,8 +57,7 @@ class Head:
         return cls(int(sequence), mac)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One entry of the log.
 
     Attributes:

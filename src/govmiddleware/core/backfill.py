@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from govmiddleware.core.journal import SettledHold
 from govmiddleware.core.limits import Counter, Limit, Meter, Mode
@@ -17,8 +18,7 @@ BACKFILL = "backfill"
 _NOT_AMOUNTS = (Meter.CONCURRENCY, Meter.WALL_CLOCK)
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(msgspec.Struct, frozen=True):
     """Counters that limits stand on: of one scope, meter and window.
 
     Attributes:
@@ -61,8 +61,7 @@ def kinds_of(limits: Iterable[Limit]) -> set[Kind]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Missed:
+class Missed(msgspec.Struct, frozen=True):
     """What the history says of the counters of one kind, in the current window, up to record `drained_to`.
 
     Attributes:

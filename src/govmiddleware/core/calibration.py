@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Protocol, Self
+
+import msgspec
 
 GRACE = 32
 """Tokens added to the actual figure and to the estimate before they are compared."""
@@ -44,8 +45,7 @@ def bucket_of(estimate: int, actual: int) -> int:
     return max(0, math.ceil(round(math.log(ratio) / _GROWTH, 9)))
 
 
-@dataclass(frozen=True, slots=True)
-class Learned:
+class Learned(msgspec.Struct, frozen=True):
     """What the observations in one histogram come to.
 
     Attributes:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class DrainReport:
+
+class DrainReport(msgspec.Struct, frozen=True):
     """How far SQL is behind the store.
 
     Attributes:

@@ -8,17 +8,16 @@ tools/measure_estimates.py measures it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 
+import msgspec
 from msgspec.structs import replace
 
 from govmiddleware.core.ports import RequestInfo
 from govmiddleware.core.usage import Usage
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
+class Family(msgspec.Struct, frozen=True):
     """Models that read a prompt alike.
 
     Attributes:

@@ -3,13 +3,12 @@ every limit, value and window."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from govmiddleware.core.refusals import Evaluation
 
 
-@dataclass(frozen=True, slots=True)
-class LimitEvent:
+class LimitEvent(msgspec.Struct, frozen=True):
     """A crossing, with the evaluation of the call that it happened at.
 
     Attributes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import BinaryIO
 
 import msgspec
@@ -17,8 +16,7 @@ _READ_AS = {'"': "%22", "\r": "%0D", "\n": "%0A"}
 """How names are written in a header: as browsers do (WHATWG HTML, "Multipart form data")."""
 
 
-@dataclass(frozen=True, slots=True)
-class FormFile:
+class FormFile(msgspec.Struct, frozen=True):
     """One file that was uploaded.
 
     Attributes:

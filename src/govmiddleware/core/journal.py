@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
@@ -17,8 +16,7 @@ class SettledHold(msgspec.Struct, frozen=True):
     amount: int
 
 
-@dataclass(frozen=True, slots=True)
-class JournalEntry:
+class JournalEntry(msgspec.Struct, frozen=True):
     """A record as the journal holds it. `record` is the JSON of `services.records.Record`.
 
     Attributes:
@@ -37,8 +35,7 @@ class JournalEntry:
         return self.at_ms if self.admitted_ms is None else self.admitted_ms
 
 
-@dataclass(frozen=True, slots=True)
-class OpenReservation:
+class OpenReservation(msgspec.Struct, frozen=True):
     """A reservation that is not settled yet. `record` is what the journal gets if its lease runs out.
 
     Attributes:
@@ -51,23 +48,21 @@ class OpenReservation:
     admitted_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
+class Bucket(msgspec.Struct, frozen=True):
     """One bucket of a counter."""
 
     used: int
     reserved: int
 
 
-@dataclass(frozen=True, slots=True)
-class CounterBuckets:
+class CounterBuckets(msgspec.Struct, frozen=True):
     """A counter as it is stored: its buckets, from the oldest one that still counts on, and for a sliding
     one the sums it keeps over them."""
 
     oldest: int
     buckets: Mapping[int, Bucket]
     sums: Bucket | None
-    first_use: Mapping[int, int] = field(default_factory=dict)
+    first_use: Mapping[int, int] = {}
     """Of wall_clock, which has no amounts: when the window that begins with the bucket was first used, ms."""
 
     def added_up(self) -> Bucket | None:
@@ -78,8 +73,7 @@ class CounterBuckets:
         return Bucket(sum(amounts.used for amounts in counted), sum(amounts.reserved for amounts in counted))
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """One consistent look at a workspace: all of it belongs to the journal up to `last_record_id`.
 
     Attributes:
@@ -94,12 +88,11 @@ class Snapshot:
     counters: Mapping[str, CounterBuckets]
 
 
-@dataclass(slots=True)
-class StoredKeys:
+class StoredKeys(msgspec.Struct):
     """What the store has of a workspace, by its keys: the names of counters, and the ids of reservations."""
 
-    counters: set[str] = field(default_factory=set)
-    reservations: set[str] = field(default_factory=set)
+    counters: set[str] = set()
+    reservations: set[str] = set()
 
 
 class Journal(Protocol):

@@ -7,10 +7,11 @@ more digits. A call's cost is summed exactly and rounded once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from decimal import ROUND_CEILING, Decimal
 from functools import cached_property
+
+import msgspec
 
 from govmiddleware.core.usage import ANYTHING, NO_USAGE, Reach, Usage
 
@@ -18,8 +19,7 @@ _FEMTO_PER_NANO = 10**6
 _MS_PER_HOUR = 3_600_000
 
 
-@dataclass(frozen=True)
-class Rates:
+class Rates(msgspec.Struct, frozen=True, dict=True):
     """What each class of use costs, in calls with more than `above` input tokens (0: in all).
 
     femto-USD for each token, but where a name says something else. Classes do not overlap: a token is charged
@@ -140,8 +140,7 @@ def rates_of(prices: Mapping[str, int], above: int = 0) -> Rates:
     return Rates(**{**filled, **prices}, above=above)
 
 
-@dataclass(frozen=True)
-class ModelPrice:
+class ModelPrice(msgspec.Struct, frozen=True, dict=True):
     """What one model costs and how much it can say.
 
     Attributes:
@@ -163,8 +162,8 @@ class ModelPrice:
     max_output_tokens: int | None
     source: str
     rates: tuple[Rates, ...] = (Rates(),)
-    service_tiers: Mapping[str, tuple[Rates, ...]] = field(default_factory=dict)
-    origins: Mapping[str, str] = field(default_factory=dict)
+    service_tiers: Mapping[str, tuple[Rates, ...]] = {}
+    origins: Mapping[str, str] = {}
     is_configured: bool = False
     is_stand_in: bool = False
 
@@ -237,8 +236,7 @@ def _shared_out(total: int, parts: Iterable[tuple[int, int]], rest_rate: int) ->
     return femto + total * rest_rate
 
 
-@dataclass(frozen=True, slots=True)
-class FromDate:
+class FromDate(msgspec.Struct, frozen=True):
     """Holds from the start of a day on, UTC."""
 
     start: date
@@ -247,8 +245,7 @@ class FromDate:
         return moment.date() >= self.start
 
 
-@dataclass(frozen=True, slots=True)
-class Daily:
+class Daily(msgspec.Struct, frozen=True):
     """Holds in a part of each day, UTC, the end left out; it may span midnight."""
 
     start: time
@@ -261,8 +258,7 @@ class Daily:
         return self.start <= now < self.end
 
 
-@dataclass(frozen=True, slots=True)
-class PriceHistory:
+class PriceHistory(msgspec.Struct, frozen=True):
     """A model's prices over time: the last one whose condition holds is in force, else the first."""
 
     prices: tuple[tuple[FromDate | Daily | None, ModelPrice], ...]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from typing import Protocol
+
+import msgspec
 
 from govmiddleware.core.audit_log import Action
 from govmiddleware.core.call import Principal, Role
@@ -22,8 +23,7 @@ SYSTEM = "system"
 """The name of time, which ends what nobody else does."""
 
 
-@dataclass(frozen=True, slots=True)
-class Person:
+class Person(msgspec.Struct, frozen=True):
     """Who asks or decides.
 
     Attributes:
@@ -72,8 +72,7 @@ class OverrideState(StrEnum):
     EXPIRED = "expired"  # in force no more, or never decided
 
 
-@dataclass(frozen=True, slots=True)
-class Approval:
+class Approval(msgspec.Struct, frozen=True):
     """One person's yes. Times are Unix milliseconds."""
 
     name: str
@@ -81,8 +80,7 @@ class Approval:
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Override:
+class Override(msgspec.Struct, frozen=True):
     """A raise of one limit for one value of its scope.
 
     Attributes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
@@ -165,8 +164,7 @@ class UsageReader(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class RefusalResponse:
+class RefusalResponse(msgspec.Struct, frozen=True):
     """A refusal in a protocol's own envelope."""
 
     status: int

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from fnmatch import translate
+
+import msgspec
+from msgspec.structs import astuple, replace
 
 from govmiddleware.core.catalogue import shipped_catalogue
 from govmiddleware.core.model_price import ModelPrice, PriceHistory, Rates, femto, rates_of
@@ -24,8 +26,7 @@ REMEMBERED_NAMES = 4096
 time (some tens of microseconds) but no memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConfiguredPrice:
+class ConfiguredPrice(msgspec.Struct, frozen=True):
     """One entry of `[[prices]]`, in USD as written.
 
     Attributes:
@@ -178,10 +179,10 @@ def _apply(price: ConfiguredPrice, key: str, base: ModelPrice) -> ModelPrice:
 
 
 def _check(price: ConfiguredPrice, key: str) -> None:
-    for field in fields(price):
-        value = getattr(price, field.name)
+    for name in price.__struct_fields__:
+        value = getattr(price, name)
         if isinstance(value, Decimal) and not (value.is_finite() and value >= 0):
-            raise ConfigurationError(f"{key}.{field.name}", value, "an amount of USD, 0 or more")
+            raise ConfigurationError(f"{key}.{name}", value, "an amount of USD, 0 or more")
     if price.max_output_tokens is not None and price.max_output_tokens < 1:
         raise ConfigurationError(f"{key}.max_output_tokens", price.max_output_tokens, "1 or more")
     by_unit = (price.request_usd, price.image_usd, price.audio_minute_usd)

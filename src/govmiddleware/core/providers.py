@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Provider:
+
+class Provider(msgspec.Struct, frozen=True):
     """Who serves models: an upstream of the sidecar, or whatever a host app calls.
 
     Attributes:

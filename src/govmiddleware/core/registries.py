@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
+
+import msgspec
 
 from govmiddleware.core.audit_log import Action
 
 
-@dataclass(frozen=True, slots=True)
-class StoredApiToken:
+class StoredApiToken(msgspec.Struct, frozen=True):
     """An API token of the store. Times are Unix seconds; the secret itself is nowhere."""
 
     id: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from typing import Protocol
+
+import msgspec
 
 from govmiddleware.core.scopes import TAG
 
@@ -22,8 +23,7 @@ def is_dimension(by: str) -> bool:
     return by in DIMENSIONS or (by.startswith(TAG) and len(by) > len(TAG))
 
 
-@dataclass(slots=True)
-class Sums:
+class Sums(msgspec.Struct):
     """What some records add up to. Money in nano-USD.
 
     Attributes:
@@ -48,11 +48,10 @@ class Sums:
         return self
 
 
-SUMMED = tuple(field.name for field in fields(Sums))
+SUMMED = Sums.__struct_fields__
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(msgspec.Struct, frozen=True):
     """A time, perhaps cut into slices of one length. Unix milliseconds.
 
     Attributes:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 from math import gcd
+
+import msgspec
 
 from govmiddleware.core.reports import Span
 from govmiddleware.core.windows import CalendarUnit, CalendarWindow
@@ -32,8 +33,7 @@ _RECENT = {Unit.MINUTE: 60, Unit.HOUR: 24, Unit.DAY: 30, Unit.MONTH: 12}
 """How many slices to show of, if nobody says."""
 
 
-@dataclass(frozen=True, slots=True)
-class Slices:
+class Slices(msgspec.Struct, frozen=True):
     """Consecutive slices: each ends where the next begins, and `turns` has the end of the last one too.
 
     The first and the last may be cut short by `since` and `until`.

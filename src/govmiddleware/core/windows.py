@@ -10,6 +10,8 @@ from enum import StrEnum
 from itertools import count
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from govmiddleware.core.local_time import date_at, hour_at, start_of_date
 
 UTC = "UTC"
@@ -17,8 +19,7 @@ UTC = "UTC"
 _BUCKETS = 60
 
 
-@dataclass(frozen=True, slots=True)
-class SlidingWindow:
+class SlidingWindow(msgspec.Struct, frozen=True):
     """The last `seconds` seconds, kept in buckets of about a sixtieth of them.
 
     A bucket that the window covers in part counts whole, so that no interval of this length ever
@@ -138,8 +139,7 @@ class PeriodWindow(ResettingWindow):
         return _bounds_between(_every(self.days, day - timedelta(days=into)), second, zone)
 
 
-@dataclass(frozen=True, slots=True)
-class Lifetime:
+class Lifetime(msgspec.Struct, frozen=True):
     """For ever."""
 
     @property
@@ -151,8 +151,7 @@ class Lifetime:
         return 0
 
 
-@dataclass(frozen=True, slots=True)
-class Now:
+class Now(msgspec.Struct, frozen=True):
     """What is open at this moment: the window of concurrency."""
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from typing import Any
@@ -30,8 +29,7 @@ async def insert_missing(connection: AsyncConnection, table: Table, rows: Sequen
 _POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
-@dataclass(frozen=True)
-class BulkInsert:
+class BulkInsert(msgspec.Struct, frozen=True):
     """A statement that inserts what it makes of given rows. SQLAlchemy would take several times as long to write
     such statements, and to look at each value, as the database to carry them out.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
+
+import msgspec
 
 from govmiddleware.core.adjustments import (
     Action,
@@ -31,8 +32,7 @@ _REMEMBERED_MS = 5 * 60 * 1000
 """How long an adjustment may be sent again."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Trip:
+class _Trip(msgspec.Struct, frozen=True):
     script: Script
     keys: list[str]
     arguments: list[Argument]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import msgspec
+from msgspec.structs import replace
 
 from govmiddleware.core.registries import StoredApiToken
 from govmiddleware.ledger.connection import LONG_PATIENCE_SECONDS, Client, store_call

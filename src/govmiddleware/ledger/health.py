@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from redis.exceptions import ResponseError
 
 from govmiddleware.ledger import scripts
@@ -21,8 +21,7 @@ _TRIPS = 10
 Info = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class StoreCheck:
+class StoreCheck(msgspec.Struct, frozen=True):
     """One thing that was looked at; `detail` is for people and says what to do."""
 
     check: str

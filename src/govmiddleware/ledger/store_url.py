@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
+import msgspec
 from redis.asyncio.connection import Connection, parse_url
 
 _URL = re.compile(
@@ -31,8 +31,7 @@ _AUTHORITY = "hosts must be HOST or HOST:PORT, and a password before @ percent-e
 _PORTS = {"sentinel": 26379, "cluster": 6379}
 
 
-@dataclass(frozen=True, slots=True)
-class StoreUrl:
+class StoreUrl(msgspec.Struct, frozen=True):
     """What a URL says.
 
     Attributes:

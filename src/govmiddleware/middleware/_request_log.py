@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote
+
+import msgspec
 
 from govmiddleware.core.call import Call
 from govmiddleware.core.charge import Outcome
@@ -24,8 +25,7 @@ _OPERATORS_MATTER = (401, 403, 429)
 """Of an upstream's answers: its credential is wrong, or there is too much for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestLog:
+class RequestLog(msgspec.Struct, frozen=True):
     """Writes one line a request, with the journal's names for what it says.
 
     Warnings are what an operator has to look at: answers of 5xx, ours or the upstream's, answers that broke off, and

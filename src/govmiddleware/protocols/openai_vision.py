@@ -6,17 +6,17 @@ Source: developers.openai.com/api/docs/guides/images-vision, read in November 20
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor, sqrt
+
+import msgspec
 
 _PATCH = 32
 _TILE = 512
 _LOW_PATCHES = (512 // _PATCH) ** 2
 
 
-@dataclass(frozen=True, slots=True)
-class Tiles:
+class Tiles(msgspec.Struct, frozen=True):
     """Models that see a picture whole, and in tiles of 512 pixels.
 
     Attributes:
@@ -37,8 +37,7 @@ class Tiles:
         return self.base + self.tile * ceil(width * scale / _TILE) * ceil(height * scale / _TILE)
 
 
-@dataclass(frozen=True, slots=True)
-class Patches:
+class Patches(msgspec.Struct, frozen=True):
     """Models that see a picture in patches of 32 pixels.
 
     Attributes:

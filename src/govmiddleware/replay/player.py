@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 from urllib.parse import unquote
 
+from msgspec.structs import replace
 from starlette.types import Message, Receive, Scope, Send
 
 from govmiddleware.core.attribution import read_attribution

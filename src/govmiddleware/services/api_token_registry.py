@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from enum import StrEnum
+
+from msgspec.structs import replace
 
 from govmiddleware.core.audit_log import Action
 from govmiddleware.core.registries import ApiTokenStore, Registry, RegistryCopy, StoredApiToken

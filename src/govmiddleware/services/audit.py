@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field
+
+import msgspec
+from msgspec.structs import asdict
 
 from govmiddleware.core.history import History, Sums, is_clock
 from govmiddleware.core.journal import Bucket, CounterBuckets, Journal, Snapshot, StoredKeys
@@ -18,8 +20,7 @@ _COUNTERS_AT_ONCE = 500
 _GONE = CounterBuckets(oldest=0, buckets={}, sums=None)
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(msgspec.Struct, frozen=True):
     """A bucket of a counter that is not what the books say. Amounts in the meter's unit.
 
     Attributes:
@@ -37,8 +38,7 @@ class Difference:
     reserved: int
 
 
-@dataclass(slots=True)
-class Findings:
+class Findings(msgspec.Struct):
     """The result of an audit.
 
     Attributes:
@@ -49,9 +49,9 @@ class Findings:
     """
 
     checked: int = 0
-    differences: list[Difference] = field(default_factory=list)
-    orphans: list[str] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
+    differences: list[Difference] = []
+    orphans: list[str] = []
+    lost: list[str] = []
     chain: Chain | None = None
 
     def compare(self, workspace: str, name: str, bucket: str, found: Bucket, books: Bucket) -> None:

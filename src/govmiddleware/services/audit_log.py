@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from govmiddleware.core.audit_log import FIRST_MAC, Entry, Head
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(msgspec.Struct, frozen=True):
     """What was found.
 
     Attributes:

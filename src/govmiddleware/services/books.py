@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from govmiddleware.core.history import History, Sums, count
 from govmiddleware.core.journal import Journal, JournalEntry
@@ -10,8 +10,7 @@ from govmiddleware.core.journal import Journal, JournalEntry
 RECORDS_AT_ONCE = 500
 
 
-@dataclass(slots=True)
-class Books:
+class Books(msgspec.Struct):
     """What each counter has used, by bucket, up to a record of the stream.
 
     Attributes:

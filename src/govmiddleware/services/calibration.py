@@ -10,7 +10,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Annotated
 
 import msgspec
@@ -44,8 +43,7 @@ _Weight = Annotated[float, msgspec.Meta(gt=0)]
 _News = defaultdict[Kind, Ratios]
 
 
-@dataclass(slots=True)
-class _Workspace:
+class _Workspace(msgspec.Struct):
     """What a worker knows of one.
 
     Attributes:
@@ -55,8 +53,8 @@ class _Workspace:
     """
 
     used: float
-    news: _News = field(default_factory=lambda: defaultdict(Ratios))
-    models: Mapping[Model, Sequence[Learned]] = field(default_factory=dict)
+    news: _News = msgspec.field(default_factory=lambda: defaultdict(Ratios))
+    models: Mapping[Model, Sequence[Learned]] = {}
 
 
 class Calibrator:

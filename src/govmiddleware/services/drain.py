@@ -11,7 +11,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+
+import msgspec
 
 from govmiddleware.core.draining import DrainReport, DrainTurn
 from govmiddleware.core.history import History
@@ -32,8 +33,7 @@ _KEEP_SECONDS = 60.0
 """How long, at least, the store keeps what SQL has: who reads both, or looks for its settlements, has so much time."""
 
 
-@dataclass(slots=True)
-class _Place:
+class _Place(msgspec.Struct):
     """How far one workspace's stream is in SQL.
 
     Attributes:

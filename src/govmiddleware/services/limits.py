@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -29,8 +28,7 @@ ReadLimit = Callable[[Fields], tuple[Limit, Fields]]
 """Checks what is written; gives the limit and all its fields. Raises ConfigurationError."""
 
 
-@dataclass(frozen=True, slots=True)
-class RegisteredLimit:
+class RegisteredLimit(msgspec.Struct, frozen=True):
     """A limit in force, as it is written, and where."""
 
     limit: Limit

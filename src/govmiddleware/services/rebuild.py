@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from govmiddleware.core.adjustments import Action, Adjusted, Adjustment, Adjustments, Restored, RestoringTurns
 from govmiddleware.core.history import History, Sums, is_clock
@@ -36,8 +37,7 @@ _AT_ONCE = 100
 _GONE = CounterBuckets(oldest=0, buckets={}, sums=None)
 
 
-@dataclass(frozen=True, slots=True)
-class Rebuilt:
+class Rebuilt(msgspec.Struct, frozen=True):
     """What was done to a workspace: how many counters were restored, and whether it had been lost."""
 
     workspace: str

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 
 from govmiddleware.core.audit_log import Action, AuditLog
@@ -28,8 +26,7 @@ class _CopiedToken(msgspec.Struct):
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class RestoredRegistries:
+class RestoredRegistries(msgspec.Struct, frozen=True):
     """What the store lacked: names of limits, and `WORKSPACE/NAME` of API tokens."""
 
     limits: tuple[str, ...] = ()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+
+import msgspec
 
 from govmiddleware.core.adjustments import Adjustments, Look
 from govmiddleware.core.limits import Counter, Limit, Mode
@@ -13,8 +14,7 @@ from govmiddleware.services.limits import LimitRegistry
 from govmiddleware.services.records import amount_shown
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """Amounts in the meter's unit; `resets_at` in RFC 3339, None where nothing resets it."""
 
     limit: Limit

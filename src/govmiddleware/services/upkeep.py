@@ -6,9 +6,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+import msgspec
 
 from govmiddleware.core.call import Reservation
 from govmiddleware.core.ports import Ledger
@@ -26,8 +27,7 @@ round must not find its own turn still running."""
 Write = Callable[[], Awaitable[object]]
 
 
-@dataclass(slots=True)
-class _Open:
+class _Open(msgspec.Struct):
     """A reservation whose call runs, and when it was opened and last renewed."""
 
     reservation: Reservation

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import chain
+
+import msgspec
 
 from govmiddleware.core.history import History
 from govmiddleware.core.journal import Journal, JournalEntry, OpenReservation
@@ -18,8 +19,7 @@ from govmiddleware.services.records import Record
 _PAGE = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Tail:
+class Tail(msgspec.Struct, frozen=True):
     """What SQL does not have yet of a workspace, as one moment saw it: each call is either in `entries` or open."""
 
     entries: Sequence[JournalEntry]
