@@ -232,6 +232,26 @@ def test_rounding_happens_once_half_even_or_up(tiers: tuple[Rates, ...], tokens:
     assert price.cost(usage, round_up=True) == int(exact.to_integral_value("ROUND_CEILING"))
 
 
+@given(
+    st.builds(Rates, *[amounts] * 4, reasoning=amounts, request=amounts),
+    st.builds(Usage, *[st.integers(0, 12)] * 5),
+)
+def test_each_token_is_charged_once_at_the_rate_of_its_class(rates: Rates, usage: Usage) -> None:
+    """Token by token, the dearer class first; of classes that are more than their whole, what fits in it."""
+    prompt = ["write"] * usage.cache_write_tokens + ["cached"] * usage.cached_tokens
+    prompt = [*prompt, *["input"] * usage.input_tokens][: max(0, usage.input_tokens)]
+    output = ["reasoning"] * usage.reasoning_tokens + ["output"] * usage.output_tokens
+    output = output[: max(0, usage.output_tokens)]
+    each = {
+        "write": rates.cache_write,
+        "cached": rates.cached_input,
+        "input": rates.input,
+        "reasoning": rates.reasoning,
+        "output": rates.output,
+    }
+    assert rates.of(usage) == sum(each[name] for name in prompt + output) + rates.request
+
+
 def test_a_tier_begins_above_its_threshold() -> None:
     price = ModelPrice("m", None, "test", (Rates(10**6), Rates(2 * 10**6, above=200)))
     assert price.cost(Usage(200)) == 200

@@ -56,7 +56,7 @@ def test_an_event_too_large_to_keep_passes_unread_and_the_next_is_whole_again() 
     pieces = [piece for _ in range(50) for piece in splitter.feed(b"data: " + b"x" * 20)]
     assert pieces
     assert not any(whole for _, whole in pieces)
-    assert len(splitter._held) <= 100
+    assert len(splitter.held) <= 100
     *tail, last = splitter.feed(b"\n\ndata: 1\n\n")
     assert not any(whole for _, whole in tail)
     assert last == (b"data: 1\n\n", True)

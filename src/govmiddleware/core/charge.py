@@ -41,7 +41,7 @@ class Charge(msgspec.Struct, frozen=True):
             Meter.REQUESTS: 1,
             Meter.INPUT_TOKENS: usage.input_tokens,
             Meter.OUTPUT_TOKENS: usage.output_tokens,
-            Meter.TOTAL_TOKENS: usage.total_tokens,
+            Meter.TOTAL_TOKENS: usage.input_tokens + usage.output_tokens,
             Meter.COST_USD: self.cost,
             Meter.CONCURRENCY: 0,
             Meter.WALL_CLOCK: 0,

@@ -37,13 +37,11 @@ class CountMemory(Generic[T]):
 
     def keys(self, texts: Iterable[str | bytes], context: str) -> list[bytes]:
         """What texts are known by, counted in a context: with an encoding, or for a model."""
-        begun = sha256(self._secret)  # one block of it, hashed once
-        begun.update(sha256(context.encode("utf-8", "surrogatepass")).digest())
+        begun = self._secret + sha256(context.encode("utf-8", "surrogatepass")).digest()
         keys = []
         for text in texts:
-            one = begun.copy()
-            one.update(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
-            keys.append(one.digest()[:_KEY_BYTES])
+            raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+            keys.append(sha256(begun + raw).digest()[:_KEY_BYTES])
         return keys
 
     def recall(self, workspace: str, keys: Sequence[bytes]) -> list[T | None]:

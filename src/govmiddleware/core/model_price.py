@@ -49,11 +49,25 @@ class Rates(msgspec.Struct, frozen=True, dict=True):
     least_audio_ms: int = 0
     """Shorter sound is billed as if it were so long."""
 
-    def of_input(self, usage: Usage) -> int:
-        """femto-USD of the prompt. Where a report counts tokens as both written to the cache and read from it,
-        they were written: the dearer."""
-        if usage.is_plain_input:
-            return usage.input_tokens * self.input
+    def of(self, usage: Usage) -> int:
+        """femto-USD of all that a call used, the request itself included."""
+        prompt, cached, written = usage.input_tokens, usage.cached_tokens, usage.cache_write_tokens
+        output, reasoning = usage.output_tokens, usage.reasoning_tokens
+        is_text = usage == Usage(prompt, cached, written, output, reasoning)  # and nothing else
+        if is_text and 0 <= cached <= prompt - written <= prompt and 0 <= reasoning <= output:
+            return (
+                (prompt - cached - written) * self.input
+                + cached * self.cached_input
+                + written * self.cache_write
+                + (output - reasoning) * self.output
+                + reasoning * self.reasoning
+                + self.request
+            )
+        return self._of_input(usage) + self._of_output(usage) + self.of_others(usage)
+
+    def _of_input(self, usage: Usage) -> int:
+        """Of the prompt. Where a report counts tokens as both written to the cache and read from it, they were
+        written: the dearer."""
         written_1h = min(usage.cache_write_1h_tokens, usage.cache_write_tokens)
         cached_audio, cached_image = usage.cached_audio_tokens, usage.cached_image_tokens
         parts = (
@@ -68,10 +82,8 @@ class Rates(msgspec.Struct, frozen=True, dict=True):
         )
         return _shared_out(usage.input_tokens, parts, self.input)
 
-    def of_output(self, usage: Usage) -> int:
-        """femto-USD of what was generated."""
-        if not (usage.reasoning_tokens or usage.output_audio_tokens or usage.output_image_tokens):
-            return usage.output_tokens * self.output
+    def _of_output(self, usage: Usage) -> int:
+        """Of what was generated."""
         parts = (
             (usage.output_audio_tokens, self.output_audio),
             (usage.output_image_tokens, self.output_image),
@@ -188,14 +200,17 @@ class ModelPrice(msgspec.Struct, frozen=True, dict=True):
         Args:
             service_tier: the one that served the call; one without prices costs what the standard one does.
         """
-        rates = _in_force(self._tier(service_tier), usage.input_tokens)
-        femto = rates.of_input(usage) + rates.of_output(usage) + rates.of_others(usage)
-        return _nano(femto, round_up=round_up)
+        tiers = self.rates if service_tier is None else self._tier(service_tier)
+        rates = tiers[0] if len(tiers) == 1 else _in_force(tiers, usage.input_tokens)
+        nano, rest = divmod(rates.of(usage), _FEMTO_PER_NANO)
+        if round_up:
+            return nano + (rest > 0)
+        return nano + (2 * rest > _FEMTO_PER_NANO or (2 * rest == _FEMTO_PER_NANO and nano % 2 == 1))
 
     def worst_cost(self, input_tokens: int, output_tokens: int, reach: Reach = ANYTHING) -> int:
         """nano-USD, rounded up: no usage within these tokens, and within `reach`, costs more."""
         fixed, output_femto = self.worst_rates(input_tokens, reach)
-        return _nano(fixed + output_tokens * output_femto, round_up=True)
+        return nano_from_femto(fixed + output_tokens * output_femto)
 
     def worst_rates(self, input_tokens: int, reach: Reach = ANYTHING) -> tuple[int, int]:
         """femto-USD: of the request with its whole input, and of each output token, at the worst.
@@ -203,19 +218,22 @@ class ModelPrice(msgspec.Struct, frozen=True, dict=True):
         A smaller input may fall into another tier, so every one within reach is considered; a tier of service
         that was asked for may turn out to be the standard one, unless it is sure.
         """
-        tiers = self._tier(reach.service_tier)
-        if not reach.is_served and tiers is not self.rates:
-            tiers += self.rates
+        tiers = self.rates
+        if reach.service_tier is not None:
+            tiers = self._tier(reach.service_tier)
+            if not reach.is_served and tiers is not self.rates:
+                tiers += self.rates
+        is_text = not (reach.media or reach.cache_1h)
         input_rate = others = output_rate = 0
         for rates in tiers:
             if rates.above < max(input_tokens, 1):
-                input_rate = max(input_rate, rates.worst_input(reach))
+                input_rate = max(input_rate, rates.worst_text if is_text else rates.worst_input(reach))
                 others = max(others, rates.of_others(reach.beside_tokens))
                 output_rate = max(output_rate, rates.worst_output)
         return input_tokens * input_rate + others, output_rate
 
-    def _tier(self, name: str | None) -> tuple[Rates, ...]:
-        return self.rates if name is None else self.service_tiers.get(name, self.rates)
+    def _tier(self, name: str) -> tuple[Rates, ...]:
+        return self.service_tiers.get(name, self.rates)
 
 
 def _in_force(tiers: tuple[Rates, ...], input_tokens: int) -> Rates:
@@ -285,16 +303,8 @@ def femto(usd: Decimal) -> int:
 
 def nano_from_femto(amount: int) -> int:
     """femto-USD to nano-USD, rounded up."""
-    return _nano(amount, round_up=True)
+    return -(-amount // _FEMTO_PER_NANO)
 
 
 def _whole(value: Decimal) -> int:
     return int(value.to_integral_value(ROUND_CEILING))
-
-
-def _nano(amount: int, *, round_up: bool) -> int:
-    nano, rest = divmod(amount, _FEMTO_PER_NANO)
-    if round_up:
-        return nano + (rest > 0)
-    double = 2 * rest
-    return nano + (double > _FEMTO_PER_NANO or (double == _FEMTO_PER_NANO and nano % 2 == 1))

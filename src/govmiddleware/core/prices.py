@@ -90,7 +90,9 @@ class PriceBook:
         out) counts, for the whole call: ask once, at admission, and settle with the same.
         """
         found = self._found.get((model.lower(), url)) or self.history(model, url=url)
-        return None if found is None else found.at(at)
+        if found is None:
+            return None
+        return found.prices[0][1] if len(found.prices) == 1 else found.at(at)
 
     def history(self, model: str, *, url: str | None = None) -> PriceHistory | None:
         """All that `find` chooses from."""

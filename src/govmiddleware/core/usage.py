@@ -50,20 +50,6 @@ class Usage(msgspec.Struct, frozen=True):
     def total_tokens(self) -> int:
         return self.input_tokens + self.output_tokens
 
-    @property
-    def is_plain_input(self) -> bool:
-        """Whether all of the prompt is text that no cache has to do with."""
-        return not (
-            self.cached_tokens
-            or self.cache_write_tokens
-            or self.cache_write_1h_tokens
-            or self.input_audio_tokens
-            or self.input_image_tokens
-            or self.input_video_tokens
-            or self.cached_audio_tokens
-            or self.cached_image_tokens
-        )
-
     def completed_by(self, other: Usage) -> Usage:
         """With the figures of `other` where this one has none."""
         return Usage(*(mine or theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))

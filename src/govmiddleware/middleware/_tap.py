@@ -60,7 +60,7 @@ class Tap:
         self._reader: UsageReader | None = None
         self._decoder: Decoder | None = None
         self._sliced = False
-        self._covered = self._margin = 0
+        self._covered = self._margin = self._room = 0
         self._has_room = True
         self._holds = False
         self._left: int | None = None
@@ -83,7 +83,10 @@ class Tap:
             if message["type"] == "http.response.body":
                 if self._decoder is not None:
                     await self._read_encoded(self._decoder, message.get("body", b""))
-                message = await self._body_in_slices(message) if self._sliced else self._body(message)
+                if self._sliced and not self._fits(len(message.get("body", b""))):
+                    message = await self._body_in_slices(message)
+                else:
+                    message = self._body(message)
                 if self._ended:
                     await self._conclude()
                 elif self._holds and not message.get("body"):
@@ -120,11 +123,11 @@ class Tap:
         call, reader = self._call, self._reader
         if reader is None:
             return
+        self._take(reader)
         call.usage = reader.usage
         call.model_served = call.model_served or reader.model
         call.service_tier = reader.service_tier or call.service_tier
         if call.reading is not Reading.WHOLE or reader.usage is None:
-            self._take(reader)
             self._count()
 
     def _start(self, message: Message) -> Message:
@@ -151,6 +154,7 @@ class Tap:
         if plain_stream and call.grow is not None:
             self._sliced = True
             self._cover()
+            self._room = self._covered - self._margin
         strips = plain_stream and self._injected
         self._holds = strips or self._sliced
         self._reader = call.protocol.usage_reader(
@@ -181,24 +185,32 @@ class Tap:
             self._take(reader)
         return message if passed is body else _body_message(passed, more=more)
 
+    def _fits(self, size: int) -> bool:
+        """Whether what is reserved covers a chunk of so many bytes, whatever it says."""
+        reader = self._reader
+        assert reader is not None, "only what can be read is reserved in slices"
+        self._room -= size
+        if self._room < 0 or reader.usage is not None:
+            self._take(reader)
+            self._room = self._covered - self._margin - self._at_most(reader) - size
+        return self._room >= 0
+
     async def _body_in_slices(self, message: Message) -> Message:
-        """Of a long chunk, the client gets all, or the end of the stream behind that for which the limits have room.
-        One that cannot hold as many tokens as are reserved is not looked at in pieces."""
+        """Of a long chunk, the client gets all, or the end of the stream behind that for which the limits have
+        room."""
         reader = self._reader
         assert reader is not None, "only what can be read is reserved in slices"
         body: bytes = message.get("body", b"")
         more: bool = message.get("more_body", False)
-        size = _PIECE_BYTES
-        if len(body) > size and self._at_most(reader) + len(body) + self._margin <= self._covered:
-            size = len(body)
         pieces = []
-        for start in range(0, len(body), size):
-            pieces.append(reader.feed(body[start : start + size]))
+        for start in range(0, len(body), _PIECE_BYTES):
+            pieces.append(reader.feed(body[start : start + _PIECE_BYTES]))
             self._take(reader)
             is_covered = self._at_most(reader) + self._margin <= self._covered
             if not is_covered and not await self._has_cover(reader):
                 pieces.append(await self._cut(reader))
                 return _body_message(b"".join(pieces), more=False)
+        self._room = self._covered - self._margin - self._at_most(reader)
         self._ended = not more
         if self._ended or reader.finished:
             pieces.append(self._close(reader))

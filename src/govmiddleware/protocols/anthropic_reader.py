@@ -21,6 +21,10 @@ _SPOKEN = ("text", "thinking", "partial_json", "name", "content")
 """Of blocks and deltas, what the model generated. Results of tools have lists and objects as their content."""
 
 
+_DELTA = b"event: content_block_delta\n"
+"""Nearly every event."""
+
+
 class JsonReader(readers.JsonReader):
     """Reads an unstreamed message."""
 
@@ -39,10 +43,15 @@ class StreamReader(readers.StreamReader):
     """Reads a stream of events as they pass. Its usage is what was reported last, of each figure."""
 
     def __init__(self, *, may_be_cut: bool) -> None:
-        super().__init__(holds=may_be_cut)
+        super().__init__(holds=may_be_cut, reads_late=not may_be_cut)
         self._ending = Ending()
         self._reported: dict[str, Any] = {}
         self._told_output = False
+
+    def _unread(self, chunk: bytes) -> bytes | None:
+        if chunk.startswith(_DELTA) and chunk.count(b"\nevent:") == chunk.count(b"\n" + _DELTA):
+            return chunk
+        return None
 
     def _pass(self, event: bytes) -> bytes:
         data = self._data_of(event)

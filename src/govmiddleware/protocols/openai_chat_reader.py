@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -67,9 +67,21 @@ class StreamReader(readers.StreamReader):
     """
 
     def __init__(self, *, strip_usage: bool, may_be_cut: bool = False, ending: type[Ending] = Ending) -> None:
-        super().__init__(holds=strip_usage or may_be_cut)
+        super().__init__(holds=strip_usage or may_be_cut, reads_late=not may_be_cut)
         self._strip = strip_usage
         self._ending = ending(with_usage=not strip_usage) if may_be_cut else None
+
+    def _unread(self, chunk: bytes) -> bytes | None:
+        if b"[DONE]" in chunk:
+            return None
+        usages = chunk.count(b'"usage"')
+        if not self._strip:
+            return chunk if usages == 0 or usages == len(_NULL_USAGE.findall(chunk)) else None
+        if b"\\" in chunk:  # perhaps in a key
+            return None
+        if usages == 1 and chunk.endswith(_LAST):
+            return chunk[: -len(_LAST)] + b"}\n\n"
+        return None if usages else chunk
 
     def _pass(self, event: bytes) -> bytes:
         data = data_of(event)
@@ -84,22 +96,39 @@ class StreamReader(readers.StreamReader):
             return self._pass_odd(event, data)
         if chunk.usage not in (None, msgspec.UNSET) or chunk.x_groq is not None:
             return self._pass_odd(event, data)
-        if self.model is None:
-            self.model = chunk.model or None
-        if chunk.service_tier:
-            self.service_tier = chunk.service_tier
-        for choice in chunk.choices or ():
-            delta = choice.delta
-            if delta and len(delta) == 1 and type(text := delta.get("content")) is str:  # nearly always
-                if text:
-                    self._delivered.append(text)
-            elif delta:
-                collect_spoken(delta, self._delivered)
-            if choice.text:
-                _collect_text(choice.text, self._delivered)
-            if self._ending is not None:
+        self._read_plain((chunk,))
+        if self._ending is not None:
+            for choice in chunk.choices or ():
                 self._ending.note(data, choice.index, bool(choice.finish_reason))
         return without_null_usage(event) if self._strip and chunk.usage is None else event
+
+    def _read_plain(self, chunks: Iterable[_Chunk]) -> None:
+        delivered = self._delivered
+        for chunk in chunks:
+            if self.model is None:
+                self.model = chunk.model or None
+            if chunk.service_tier:
+                self.service_tier = chunk.service_tier
+            for choice in chunk.choices or ():
+                delta = choice.delta
+                if delta and len(delta) == 1 and type(text := delta.get("content")) is str:  # nearly always
+                    if text:
+                        delivered.append(text)
+                elif delta:
+                    collect_spoken(delta, delivered)
+                if choice.text:
+                    _collect_text(choice.text, delivered)
+
+    def _read_waiting(self) -> None:
+        events = b"".join(self._waiting)
+        try:  # as lines, at once: a line feed in a string is escaped, so that these stand between events
+            lines = events.removeprefix(b"data: ").replace(b"\n\ndata: ", b"\n")
+            chunks = _plain.decode_lines(lines)
+        except readers.UNREADABLE:
+            super()._read_waiting()
+        else:
+            self._waiting.clear()
+            self._read_plain(chunks)
 
     def _pass_odd(self, event: bytes, data: bytes) -> bytes:
         """One that reports usage, or is made otherwise than most."""
@@ -131,8 +160,11 @@ class StreamReader(readers.StreamReader):
 
 
 _NULL_USAGE = re.compile(rb'"usage"[ \t]*:[ \t]*null')
+_DATA = b"data: "
 _COMPACT = b',"usage":null'
 """As OpenAI writes it."""
+_LAST = _COMPACT + b"}\n\n"
+"""And where: at the end of a chunk, and so at its top level."""
 _COMMA = re.compile(rb"[ \t]*,[ \t]*")
 _MOST_PLACES = 16
 """Where more members look like the one to take out, the event stays as it is: each takes a parse."""

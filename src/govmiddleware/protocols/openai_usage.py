@@ -15,10 +15,13 @@ from govmiddleware.core.usage import Usage
 from govmiddleware.protocols.fields import read
 from govmiddleware.protocols.readers import counts_in
 
+_TOTALS = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
+"""All that many servers say."""
+
 
 def ask_for_usage(body: RequestBody) -> bool:
     """Have a stream report its usage; whether the request had to be edited for it."""
-    if not read(body, "stream", bool):
+    if "stream" not in body.fields or not read(body, "stream", bool):
         return False
     options = read(body, "stream_options", dict[str, msgspec.Raw]) or {}
     if bytes(options.get("include_usage", b"")) == b"true":
@@ -43,6 +46,8 @@ def read_usage(reported: dict[str, Any]) -> Usage | None:
     completion = counts.get("completion_tokens", None if "completion_tokens" in reported else 0)
     if prompt is None or completion is None:
         return None
+    if reported.keys() <= _TOTALS:
+        return Usage(input_tokens=prompt, output_tokens=completion)
     of_prompt = counts_in(reported.get("prompt_tokens_details"))
     of_completion = counts_in(reported.get("completion_tokens_details"))
     cached = counts.get("num_cached_tokens", 0)  # Mistral

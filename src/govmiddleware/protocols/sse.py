@@ -16,12 +16,16 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 class EventSplitter:
-    """Cuts a stream into events, whatever its chunks. The pieces joined are the stream, byte for byte."""
+    """Cuts a stream into events, whatever its chunks. The pieces joined are the stream, byte for byte.
 
-    __slots__ = ("_held", "_largest", "_oversized", "_scanned")
+    Attributes:
+        held: the beginning of an event that is not whole yet.
+    """
+
+    __slots__ = ("_largest", "_oversized", "_scanned", "held")
 
     def __init__(self, largest_event: int = LARGEST_EVENT) -> None:
-        self._held = bytearray()
+        self.held = bytearray()
         self._scanned = 0
         self._largest = largest_event
         self._oversized = False
@@ -31,7 +35,7 @@ class EventSplitter:
 
         An event ends with its empty line. What is too large to keep comes in pieces that are not whole.
         """
-        if self._held or self._oversized or not chunk.endswith(b"\n\n") or b"\r" in chunk:
+        if self.held or self._oversized or not chunk.endswith(b"\n\n") or b"\r" in chunk:
             return self._split(chunk)
         if chunk.find(b"\n\n") == len(chunk) - 2:
             return [(chunk, True)]  # one event a chunk: what most servers send
@@ -39,8 +43,8 @@ class EventSplitter:
 
     def close(self) -> tuple[bytes, bool]:
         """The stream has ended: the rest, which lacks its empty line, and whether it is all of its event."""
-        rest = bytes(self._held), not self._oversized
-        self._held.clear()
+        rest = bytes(self.held), not self._oversized
+        self.held.clear()
         self._scanned = 0
         return rest
 
@@ -50,7 +54,7 @@ class EventSplitter:
 
     def _split(self, chunk: bytes) -> list[tuple[bytes, bool]]:
         pieces: list[tuple[bytes, bool]] = []
-        held = self._held
+        held = self.held
         held += chunk
         start = 0
         position = self._scanned

@@ -52,13 +52,14 @@ class Conclusion:
         Args:
             ended: what ended the call before its time.
         """
-        if reservation.open:
-            if call.was_cut:
-                self._metrics.cut_streams.inc()
-            charge = _charge(call, ended)
-            await self._end(call, reservation, charge)
-            if charge is not None and self._calibrator is not None:
-                self._calibrator.settled(call, charge)
+        if not reservation.open:
+            return
+        if call.was_cut:
+            self._metrics.cut_streams.inc()
+        charge = _charge(call, ended)
+        await self._end(call, reservation, charge)
+        if charge is not None and self._calibrator is not None:
+            self._calibrator.settled(call, charge)
 
     async def release(self, call: Call, reservation: Reservation) -> None:
         """Give back what a call holds that was refused. Raises no more than `conclude`."""
@@ -68,7 +69,7 @@ class Conclusion:
         """As `release`, of a call that may open its reservation again. Raises StoreUnavailable, where it cannot be
         known what it holds."""
         for workspace in tuple(reservation.parts):
-            await self._settle(call, reservation, workspace, None, None)
+            await self._release(call, reservation, workspace)
             del reservation.parts[workspace]
 
     async def _end(self, call: Call, reservation: Reservation, charge: Charge | None) -> None:
@@ -95,34 +96,35 @@ class Conclusion:
         """Those parts of the reservation with their records, which are taken out of `unsettled` as they succeed."""
         # The deployment's part last: until then more is reserved than is used, never less.
         for workspace in sorted(unsettled, key=DEPLOYMENT_WORKSPACE.__eq__):
-            await self._settle(call, reservation, workspace, unsettled[workspace], charge)
+            record = unsettled[workspace]
+            if charge is None or record is None:
+                await self._release(call, reservation, workspace)
+            else:
+                await self._settle(call, reservation, workspace, record, charge)
             del unsettled[workspace]
         self._upkeep.closed(reservation)
 
-    async def _settle(
-        self,
-        call: Call,
-        reservation: Reservation,
-        workspace: str,
-        record: bytes | None,
-        charge: Charge | None,
-    ) -> None:
-        """One part; without a charge it is released."""
+    async def _release(self, call: Call, reservation: Reservation, workspace: str) -> None:
         counters = tuple(reservation.parts[workspace])
-        sent = time.monotonic()
-        if charge is None or record is None:
-            with self._metrics.store_trip("settle"):
-                released = await self._ledger.settle(workspace, reservation.id, counters, {}, None)
-                if released is Settled.SWEPT:
-                    record = self._record(call, reservation, workspace, NOTHING_USED, corrects=True)
-                    await self._ledger.settle(workspace, reservation.id, counters, {}, record, corrects=True)
-            return
-        used, shadow = charge.amounts(), shadow_charge(call, charge).amounts()
+        with self._metrics.store_trip("settle"):
+            released = await self._ledger.settle(workspace, reservation.id, counters, {}, None)
+            if released is Settled.SWEPT:
+                record = self._record(call, reservation, workspace, NOTHING_USED, corrects=True)
+                await self._ledger.settle(workspace, reservation.id, counters, {}, record, corrects=True)
+
+    async def _settle(
+        self, call: Call, reservation: Reservation, workspace: str, record: bytes, charge: Charge
+    ) -> None:
+        counters = tuple(reservation.parts[workspace])
+        used = shadow = charge.amounts()
+        if call.shadow_output is not None:
+            shadow = shadow_charge(call, charge).amounts()
         amounts = {
             counter.name: (shadow if counter.is_shadow else used)[counter.meter]
             for counter in counters
             if not (call.has_inner_calls and counts_by_model(counter.scope)) and not counter.is_override
         }
+        sent = time.monotonic()
         with self._metrics.store_trip("settle"):
             settled = await self._ledger.settle(workspace, reservation.id, counters, amounts, record)
             if settled is Settled.SWEPT:

@@ -19,8 +19,11 @@ _INLINE_CHARACTERS = 8_192
 _INLINE_TEXTS = 500
 """Up to here counting takes about a millisecond; handing it to a thread would cost more than it saves."""
 
+_LEAST_TEXT = 512
+"""Characters. To count a shorter text takes no longer than to look it up."""
+
 _LEAST_REMEMBERED = 256
-"""Characters of a text, or bytes of a part in the mean. To count a shorter one costs little more than to look it up."""
+"""Bytes of a part, in the mean. To read and count a shorter one costs little more than to look it up."""
 
 _LEAST_PART = 64
 """Bytes of a part among longer ones: to read one costs more than to count it."""
@@ -95,13 +98,13 @@ class TokenCounter:
         if not texts:
             return []
         encoding = encoding_for(model)
-        is_short = sum(map(len, texts)) <= _INLINE_CHARACTERS and len(texts) <= _INLINE_TEXTS
+        is_short = len(texts) <= _INLINE_TEXTS and sum(map(len, texts)) <= _INLINE_CHARACTERS
         if is_short and is_loaded(encoding):
             return self._counts(texts, encoding, workspace)
         return await compute(partial(self._counts, texts, encoding, workspace))
 
     def _counts(self, texts: Sequence[str], encoding: str, workspace: str) -> list[int]:
-        long = [text for text in texts if len(text) >= _LEAST_REMEMBERED]
+        long = [text for text in texts if len(text) >= _LEAST_TEXT]
         if not long:
             return count_each(texts, encoding=encoding)
         keys = self._texts.keys(long, encoding)
@@ -111,13 +114,13 @@ class TokenCounter:
         if new:
             counts.update(zip(new, count_each(new, encoding=encoding), strict=True))
             self._texts.remember(workspace, zip(keys, map(counts.__getitem__, long), strict=True))
-        self._tell(sum(map(len, long)), sum(len(text) for text in new if len(text) >= _LEAST_REMEMBERED))
+        self._tell(sum(map(len, long)), sum(len(text) for text in new if len(text) >= _LEAST_TEXT))
         return [counts[text] for text in texts]
 
     def _tell(self, seen: int, counted: int) -> None:
         if self._counted is not None and self._known is not None:
-            self._counted.inc(counted)
-            self._known.inc(seen - counted)
+            self._counted.value += counted
+            self._known.value += seen - counted
 
 
 def _elements(raw: bytes) -> list[bytes] | None:

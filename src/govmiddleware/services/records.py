@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from functools import lru_cache
 
 import msgspec
@@ -36,7 +37,7 @@ class RecordedEvaluation(msgspec.Struct, frozen=True):
     decision: str
     soft: int | str | None = None
     mode: str = "enforced"
-    overrides: list[str] = []
+    overrides: tuple[str, ...] = ()
     """The ids of those that added to the limit's room, which journaled holds have amounts of."""
 
 
@@ -228,7 +229,7 @@ def _record(
         usage=None if charge is None else charge.usage,
         cost_usd=None if charge is None else _usd(charge.cost),
         price_version=price_version,
-        evaluations=list(map(_recorded, call.evaluations)),
+        evaluations=_recorded(call.evaluations),
         would_refuse=would_refuse.code if would_refuse else None,
         would_leave_output_tokens=call.shadow_output,
         outcome=outcome,
@@ -239,21 +240,40 @@ def _record(
     )
 
 
-def _recorded(evaluation: Evaluation) -> RecordedEvaluation:
-    limit, soft = evaluation.limit, evaluation.limit.soft
-    shown = _usd if limit.meter is Meter.COST_USD else int
-    return RecordedEvaluation(
-        limit.name,
-        evaluation.value,
-        shown(evaluation.consumed),
-        shown(evaluation.reserved),
-        shown(evaluation.projected),
-        shown(limit.hard),
-        evaluation.decision,
-        None if soft is None else shown(soft),
-        limit.mode,
-        list(evaluation.overrides),
-    )
+def _recorded(evaluations: Iterable[Evaluation]) -> list[RecordedEvaluation]:
+    recorded = []
+    for each in evaluations:
+        limit = each.limit
+        consumed, reserved, projected = each.consumed, each.reserved, each.projected
+        hard, soft = limit.hard, limit.soft
+        if limit.meter is Meter.COST_USD:
+            shown = RecordedEvaluation(
+                limit.name,
+                each.value,
+                _usd(consumed),
+                _usd(reserved),
+                _usd(projected),
+                _usd(hard),
+                each.decision,
+                None if soft is None else _usd(soft),
+                limit.mode,
+                each.overrides,
+            )
+        else:
+            shown = RecordedEvaluation(
+                limit.name,
+                each.value,
+                consumed,
+                reserved,
+                projected,
+                hard,
+                each.decision,
+                soft,
+                limit.mode,
+                each.overrides,
+            )
+        recorded.append(shown)
+    return recorded
 
 
 _usd = lru_cache(1024)(usd_text)

@@ -43,13 +43,17 @@ def charge_for(call: Call, *, crashed: bool = False, cancelled: bool = False) ->
     price = call.settled_price
     match call.reading:
         case Reading.WHOLE if call.usage is not None and _is_priced(price, call.usage):
-            return _priced(call, price, call.usage, Settlement.EXACT, outcome)
+            usage, settlement = call.usage, Settlement.EXACT
         case Reading.WHOLE:
-            return _priced(call, price, _delivered(call), Settlement.ESTIMATED, outcome)
+            usage, settlement = _delivered(call), Settlement.ESTIMATED
         case Reading.CUT if call.stream and not call.runs_on and (answered or not crashed):
-            return _priced(call, price, _delivered(call), Settlement.ABORTED, outcome)
+            usage, settlement = _delivered(call), Settlement.ABORTED
         case _:
             return charge_as_bound(call.bound, Settlement.ABORTED if cut else Settlement.ESTIMATED, outcome)
+    if call.told_cost is not None:
+        return Charge(usage, call.told_cost, settlement, outcome, cost_was_told=True)
+    cost = price.cost(usage, service_tier=call.service_tier) if price else 0
+    return Charge(usage, cost, settlement, outcome)
 
 
 def charge_as_bound(bound: Bound | None, settlement: Settlement, outcome: Outcome) -> Charge:
@@ -85,12 +89,3 @@ def _delivered(call: Call) -> Usage:
         input_tokens=reported.input_tokens or call.estimated_input_tokens or 0,
         output_tokens=max(reported.output_tokens, call.delivered_output_tokens),
     )
-
-
-def _priced(
-    call: Call, price: ModelPrice | None, usage: Usage, settlement: Settlement, outcome: Outcome
-) -> Charge:
-    if call.told_cost is not None:
-        return Charge(usage, call.told_cost, settlement, outcome, cost_was_told=True)
-    cost = price.cost(usage, service_tier=call.service_tier) if price else 0
-    return Charge(usage, cost, settlement, outcome)
