@@ -161,8 +161,7 @@ async def test_a_disk_that_is_full(gov_store: str, tmp_path: Path) -> None:
     async with Draining(gov_store, SqlHistory(database)) as worker:
         await worker.settle(*map(str, range(30)))
         await worker.drainer.drain()
-        engine = await database._open()
-        async with engine.connect() as connection:  # of the pool: it is the one that is used next
+        async with database.read() as connection:  # of the pool: it is the one that is used next
             (pages,) = (await connection.exec_driver_sql("PRAGMA page_count")).one()
             await connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
         await worker.settle(*map(str, range(30, 230)))
@@ -170,7 +169,7 @@ async def test_a_disk_that_is_full(gov_store: str, tmp_path: Path) -> None:
         assert worker.drainer.report is not None
         assert "full" in worker.drainer.report.error
         assert worker.drainer.report.waiting == 200
-        async with engine.connect() as connection:
+        async with database.read() as connection:
             await connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
         await worker.drainer.drain()
         assert await worker.names() == [str(number) for number in range(230)]
@@ -184,7 +183,9 @@ async def test_tables_of_a_newer_version_are_left_alone(database: Database) -> N
     async with database.write() as connection:
         await connection.exec_driver_sql("UPDATE gov_schema SET version = 99")
     newer = Database(
-        database._url.render_as_string(hide_password=False).replace("+aiosqlite", "").replace("+psycopg", "")
+        database._url.render_as_string(hide_password=False)
+        .replace("+aiosqlite", "")
+        .replace("+psycopg_async", "")
     )
     with pytest.raises(HistoryUnavailable, match="of version 99, and this govmiddleware knows 1"):
         await SqlHistory(newer).workspaces()

@@ -386,6 +386,44 @@ async def test_an_outage_however_long_is_no_time_in_which_settlements_are_forgot
     assert lost(worker) == 1
 
 
+async def test_what_was_packed_is_healed_or_reported_and_only_once(
+    worker: Worker, store: ForgetfulStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settlement_watch, "_PACKED_AT_ONCE", 2)
+    kept = await whole_call(worker)
+    running = [await begin(worker) for _ in range(2)]
+    store.remember()
+    forgotten = [await whole_call(worker) for _ in range(2)]
+    healed = [await each.end() for each in running]
+    await check(worker)
+    assert [name for _, name in worker.watch._kept] == healed[1:]  # the rest is in packs
+    store.crash(forget=True)
+    await check(worker)
+    assert sorted(await journaled(worker)) == sorted([kept, *healed])
+    assert await books_are_clean(worker, 3)
+    assert lost(worker) == len(forgotten)
+    store.crash(forget=False)
+    await check(worker)
+    assert lost(worker) == len(forgotten)
+
+
+async def test_packs_are_kept_as_long_and_bounded_in_number_too(
+    store: ForgetfulStore, make_worker: Callable[[str], Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settlement_watch, "_PACKED_AT_ONCE", 2)
+    monkeypatch.setattr(settlement_watch, "_KEPT_MOST", 4)
+    worker = make_worker(store.url)
+    names = []
+    for _ in range(3):
+        names += [await whole_call(worker) for _ in range(2)]
+        await check(worker)
+    packed = [sent.reservation_id for pack in worker.watch._packs for sent in pack.unpacked()]
+    assert packed == names[-4:]
+    monkeypatch.setattr(settlement_watch, "_KEPT_SECONDS", 0)
+    await check(worker)
+    assert not worker.watch._packs
+
+
 # At random ----------------------------------------------------------------------------------------
 
 moments = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 5)), min_size=1, max_size=8)

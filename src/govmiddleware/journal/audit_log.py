@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 import msgspec
 from sqlalchemy import select, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from govmiddleware.core.audit_log import FIRST_MAC, Action, AuditHeads, Entry, Head, chained
 from govmiddleware.errors import HistoryUnavailable, StoreUnavailable
+from govmiddleware.journal.connection import AsyncConnection
 from govmiddleware.journal.database import Database
 from govmiddleware.journal.tables import audit_entries
 
@@ -104,9 +104,10 @@ class SqlAuditLog:
 
     async def _mac_at(self, sequence: int) -> str | None:
         async with self._database.read() as connection:
-            return await connection.scalar(
+            mac: str | None = await connection.scalar(
                 select(audit_entries.c.mac).where(audit_entries.c.sequence == sequence)
             )
+        return mac
 
     async def entries(self, *, after: int | None = None) -> AsyncIterator[Entry]:
         rows = select(audit_entries).order_by(audit_entries.c.sequence).limit(_PAGE)

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from govmiddleware.core.journal import JournalEntry
 from govmiddleware.core.limits import is_counter_name, split_counter_name
 from govmiddleware.journal.bulk import BulkInsert, Work, plain
+from govmiddleware.journal.connection import AsyncConnection
 from govmiddleware.journal.rows import COLUMNS, Draft, draft
 from govmiddleware.journal.tables import counters, holds, records, tags
 from govmiddleware.services.records import UNREADABLE

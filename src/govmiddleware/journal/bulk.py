@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 from sqlalchemy import Column, Table
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
+
+from govmiddleware.journal.connection import AsyncConnection
 
 Row = dict[str, Any]
 GivenRow = tuple[Any, ...]
@@ -93,8 +94,7 @@ async def insert_all(connection: AsyncConnection, work: Work) -> list[int]:
     row, it and the event loop would take the interpreter from each other thousands of times a second.
     """
     if connection.dialect.name == "sqlite":
-        driver: Any = (await connection.get_raw_connection()).driver_connection
-        found: list[int] = await driver.run(partial(_insert_all, work))
+        found: list[int] = await connection.driver_connection().run(partial(_insert_all, work))
         return found
     inserted = []
     for insert, rows in work:

@@ -10,14 +10,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, select, text
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from govmiddleware.errors import ConfigurationError, HistoryUnavailable
 from govmiddleware.journal import sqlite_driver
+from govmiddleware.journal.connection import AsyncConnection, dispose, transaction
 from govmiddleware.journal.tables import SCHEMA_VERSION, metadata, schema
 
 _READ_SECONDS = 30.0
@@ -29,7 +29,7 @@ _SQLITE_BUSY_MS = 5000
 
 _PING_SECONDS = 3.0
 _SCHEMA_LOCK = 0x676F766A  # any number that others in the database do not lock
-_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg"}
+_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg_async"}
 
 
 def read_journal_url(url: str) -> URL:
@@ -62,7 +62,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._url = read_journal_url(url)
-        self._engine: AsyncEngine | None = None
+        self._engine: Engine | None = None
         self._opening = asyncio.Lock()
 
     @property
@@ -95,34 +95,32 @@ class Database:
     async def close(self) -> None:
         engine, self._engine = self._engine, None
         if engine is not None:
-            await engine.dispose()
+            await dispose(engine)
 
     @asynccontextmanager
     async def _transaction(self, patience: float, **options: Any) -> AsyncIterator[AsyncConnection]:
         try:
             async with asyncio.timeout(patience):
                 engine = await self._open()
-                async with engine.connect() as connection:
-                    await connection.execution_options(**options)
-                    async with connection.begin():
-                        yield connection
+                async with transaction(engine, **options) as connection:
+                    yield connection
         except TimeoutError as error:
             raise HistoryUnavailable(f"no answer within {patience:.0f} s") from error
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             cause = getattr(error, "orig", None) or error
             raise HistoryUnavailable(f"{type(cause).__name__}: {cause}".rstrip(": ")) from error
 
-    async def _open(self) -> AsyncEngine:
+    async def _open(self) -> Engine:
         async with self._opening:
             if self._engine is None:
                 if self.is_sqlite:
                     await asyncio.to_thread(self._make_sqlite)
-                    engine = create_async_engine(
+                    engine = create_engine(
                         self._url,
                         connect_args={"async_creator_fn": sqlite_driver.connect},
                         pool_use_lifo=True,  # or each connection in turn would prepare and keep every statement
                     )
-                    _behave(engine.sync_engine)
+                    _behave(engine)
                     self._engine = engine
                 else:
                     self._engine = await self._opened_postgres()
@@ -137,17 +135,17 @@ class Database:
         with engine.connect().execution_options(gov_writes=True) as connection, connection.begin():
             _make_tables(connection)
 
-    async def _opened_postgres(self) -> AsyncEngine:
-        engine = create_async_engine(
+    async def _opened_postgres(self) -> Engine:
+        engine = create_engine(
             self._url, connect_args={"connect_timeout": _CONNECT_SECONDS}, pool_pre_ping=True
         )
         try:
-            async with engine.begin() as connection:
+            async with transaction(engine) as connection:
                 # One at a time, as SQLite has one writer anyway.
-                await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
+                await connection.execute(select(func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
                 await connection.run_sync(_make_tables)
         except BaseException:
-            await engine.dispose()
+            await dispose(engine)
             raise
         return engine
 

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import and_, false, func, or_, select, tuple_, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from govmiddleware.core.history import Sums, is_clock, latest
 from govmiddleware.core.journal import JournalEntry, SettledHold
 from govmiddleware.core.windows import window_named
 from govmiddleware.journal.batch import Batch, new_unreadable, next_ids
 from govmiddleware.journal.bulk import Row, insert_all, insert_missing
+from govmiddleware.journal.connection import AsyncConnection
 from govmiddleware.journal.database import Database
 from govmiddleware.journal.rows import draft, position, record_bytes
 from govmiddleware.journal.tables import counters, holds, records, workspaces

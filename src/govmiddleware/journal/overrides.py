@@ -9,13 +9,13 @@ from typing import Any
 
 from sqlalchemy import Row, Select, and_, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from govmiddleware.core.audit_log import Action
 from govmiddleware.core.limits import Meter
 from govmiddleware.core.overrides import Approval, Change, Override, OverrideState, Person
 from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE
 from govmiddleware.journal.audit_log import SqlAuditLog
+from govmiddleware.journal.connection import AsyncConnection
 from govmiddleware.journal.database import Database
 from govmiddleware.journal.tables import approvals, overrides
 
@@ -111,7 +111,7 @@ class SqlOverrides:
             and_(overrides.c.state == OverrideState.APPROVED.value, overrides.c.until_ms <= now_ms),
         )
         async with self._database.read() as connection:
-            return list(await connection.scalars(select(overrides.c.id).where(is_late)))
+            return list((await connection.execute(select(overrides.c.id).where(is_late))).scalars())
 
     async def _all(self, query: Select[Any]) -> Sequence[Override]:
         async with self._database.read() as connection:

@@ -13,12 +13,22 @@ answer was lost; or the reservation was swept; or the store has lost it.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import pickle
+import sys
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import NamedTuple
 
 import msgspec
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 from govmiddleware.core.journal import Journal
 from govmiddleware.core.limits import Counter
@@ -35,6 +45,10 @@ CHECK_SECONDS = 1.0
 _KEPT_SECONDS = 10.0
 """How long before the last sign of life of a store its acknowledgements are doubted."""
 _KEPT_MOST = 10_000
+_PACKED_AT_ONCE = 32
+"""In a fifth of a millisecond. A pack of more would be no smaller by much."""
+_FAST = -5
+"""zstd's level: a sixth of the memory is left, for 3 µs a settlement."""
 _DOUBTED = "doubted"
 """In place of a run that answered."""
 _CLOCKS_APART_SECONDS = 10.0
@@ -68,6 +82,25 @@ _Part = tuple[str, str]
 """A workspace and a reservation's id: a call has one in each of two, where limits over the deployment bind it."""
 
 
+class _Pack(NamedTuple):
+    """Some settlements, in little memory: hardly any is ever looked at again.
+
+    Attributes:
+        newest: when the last of them was sent.
+    """
+
+    newest: float
+    compressed: bytes
+
+    @classmethod
+    def of(cls, some: list[SentSettlement]) -> _Pack:
+        return cls(max(sent.sent for sent in some), zstd.compress(pickle.dumps(some), level=_FAST))
+
+    def unpacked(self) -> list[SentSettlement]:
+        some: list[SentSettlement] = pickle.loads(zstd.decompress(self.compressed))
+        return some
+
+
 class SettlementWatch:
     """Keeps this process's settlements of the last seconds; `check` is its work, to be done every second.
 
@@ -85,7 +118,9 @@ class SettlementWatch:
         self._metrics = metrics
         self._lost = lost
         self._run_id = ""
+        self._packs: deque[_Pack] = deque(maxlen=_KEPT_MOST // _PACKED_AT_ONCE)
         self._kept: dict[_Part, SentSettlement] = {}
+        """Those that are in no pack."""
         self._unexplained: dict[_Part, tuple[SentSettlement, Callable[[], None] | None]] = {}
 
     def answered(
@@ -117,6 +152,7 @@ class SettlementWatch:
         run_id = await self._ledger.run_id()
         doubtful = [sent for sent, _ in self._unexplained.values()]
         if run_id != self._run_id:
+            self._unpack()
             doubtful += self._kept.values()
         by_workspace: dict[str, list[SentSettlement]] = defaultdict(list)
         for sent in doubtful:
@@ -127,13 +163,30 @@ class SettlementWatch:
             await self._lost.restore()
         self._run_id = run_id
         await self._let_go(asked - _KEPT_SECONDS)
+        await self._pack()
 
     async def _let_go(self, before: float) -> None:
         """Of those sent before, unless the store takes no writes: then its disk or its replicas may lack them."""
         old = [part for part, sent in self._kept.items() if sent.sent <= before]
-        if old and await self._ledger.takes_writes():
+        old_packs = sum(pack.newest <= before for pack in self._packs)  # the first ones
+        if (old or old_packs) and await self._ledger.takes_writes():
             for part in old:
                 self._kept.pop(part, None)
+            for _ in range(old_packs):
+                self._packs.popleft()
+
+    async def _pack(self) -> None:
+        while len(self._kept) >= _PACKED_AT_ONCE:
+            some = list(islice(self._kept.values(), _PACKED_AT_ONCE))
+            self._packs.append(_Pack.of(some))
+            for sent in some:
+                del self._kept[sent.part]
+            await asyncio.sleep(0)
+
+    def _unpack(self) -> None:
+        packed = {sent.part: sent for pack in self._packs for sent in pack.unpacked()}
+        self._packs.clear()
+        self._kept = packed | self._kept
 
     async def _look_after(self, workspace: str, group: Sequence[SentSettlement]) -> None:
         journaled = await self._journaled(workspace, group)
