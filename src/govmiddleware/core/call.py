@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -96,8 +96,7 @@ class Progress(StrEnum):
     COMPLETE = "complete"  # the answer has ended as it should
 
 
-@dataclass(slots=True)
-class Reservation:
+class Reservation(msgspec.Struct, eq=False):
     """The hold of one request on its counters.
 
     Attributes:
@@ -112,7 +111,7 @@ class Reservation:
 
     id: str
     workspace: str
-    parts: dict[str, list[Counter]] = field(default_factory=dict)
+    parts: dict[str, list[Counter]] = {}
     open: bool = True
     left: Bound | None = None
     ahead: int = 0
@@ -123,8 +122,7 @@ class Reservation:
         return (counter for part in self.parts.values() for counter in part)
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct, eq=False):
     """The state of one governed request, at `scope["state"]["gov"]` and in `current_call`."""
 
     request_id: str
@@ -135,12 +133,12 @@ class Call:
     """Whether a protocol recognised the route; else it is passed on, governed by requests alone."""
     governed: bool = True
     """False where Authenticate's `paths` leave the request out: the middlewares inside let it pass."""
-    started: float = field(default_factory=time.monotonic)
+    started: float = msgspec.field(default_factory=time.monotonic)
     parent: Call | None = None
     """The request of a host app that this call is made for, where it leaves from inside the app."""
     has_inner_calls: bool = False
     """Whether calls were made for this one: they are charged, and this one for no model any more."""
-    answer_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    answer_headers: list[tuple[bytes, bytes]] = []
     """Our headers on the answer; the outermost middleware puts them there."""
     client_request_id: str | None = None
     """What the client calls the request, by its `x-request-id`. Ours alone names anything here."""
@@ -152,7 +150,7 @@ class Call:
     # Authenticate
     principal: Principal | None = None
     trust_caller: bool = True
-    attribution: Attribution = field(default_factory=Attribution)
+    attribution: Attribution = Attribution()
 
     # Estimate
     body: RequestBody | None = None
@@ -181,7 +179,7 @@ class Call:
     is_deferred: bool = False
     """Whether the opening of the reservation was put off, so that no refusal may be answered yet."""
     reservation: Reservation | None = None
-    evaluations: list[Evaluation] = field(default_factory=list)
+    evaluations: list[Evaluation] = []
     granted_output: int | None = None
     """Tokens of each choice that the limits leave it, where they do not leave it all that it demands."""
     reserved_output: int | None = None
