@@ -87,6 +87,8 @@ def _first(headers: Mapping[bytes, bytes], names: Iterable[bytes]) -> str | None
 
 def _tags(headers: Mapping[bytes, bytes], pinned: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
     """`team=search,env=prod`; a bare word is `tag=word`."""
+    if not pinned and headers.keys().isdisjoint(_TAG_HEADERS):
+        return ()
     tags: dict[str, str] = {}
     for name in _TAG_HEADERS:
         if value := headers.get(name):
@@ -113,7 +115,8 @@ def _checked(value: bytes, header: bytes, longest: int = LONGEST_NAME) -> str:
         text = value.decode()
     except UnicodeDecodeError:
         raise InvalidRequest(f"The header {name} is not UTF-8.", param=name) from None
-    if is_too_long(text, longest) or not text.isprintable():
+    # A name of so many bytes at most has no more characters.
+    if not text.isprintable() or (len(value) > longest and is_too_long(text, longest)):
         raise InvalidRequest(
             f"The header {name} must be printable, {longest} characters and {longest * _BYTES} bytes at most.",
             param=name,

@@ -14,6 +14,9 @@ _WHOLE = 1_000_000
 
 _ONE, _NONE = Amount(1), Amount(0)
 
+# Python 3.11 takes five times as long to find a member at its class as to find a name.
+_REQUESTS, _INPUT_TOKENS, _OUTPUT_TOKENS, _TOTAL_TOKENS, _COST_USD, _CONCURRENCY, _WALL_CLOCK = Meter
+
 
 class Bound(msgspec.Struct, frozen=True):
     """What a call may use at most. Cost in nano-USD."""
@@ -60,13 +63,13 @@ class Demand(msgspec.Struct, frozen=True):
         """Of the whole call."""
         per_token = self.choices * _WHOLE
         return {
-            Meter.REQUESTS: _ONE,
-            Meter.INPUT_TOKENS: Amount(self.input_tokens),
-            Meter.OUTPUT_TOKENS: Amount(self.predicted_tokens, per_token),
-            Meter.TOTAL_TOKENS: Amount(self.input_tokens + self.predicted_tokens, per_token),
-            Meter.COST_USD: Amount(self.fixed_cost, self.choices * self.output_femto),
-            Meter.CONCURRENCY: _ONE,
-            Meter.WALL_CLOCK: _NONE,
+            _REQUESTS: _ONE,
+            _INPUT_TOKENS: Amount(self.input_tokens),
+            _OUTPUT_TOKENS: Amount(self.predicted_tokens, per_token),
+            _TOTAL_TOKENS: Amount(self.input_tokens + self.predicted_tokens, per_token),
+            _COST_USD: Amount(self.fixed_cost, self.choices * self.output_femto),
+            _CONCURRENCY: _ONE,
+            _WALL_CLOCK: _NONE,
         }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import time
 import zlib
@@ -17,7 +18,7 @@ def new_request_id() -> str:
     """`req_` and 32 hex digits: 48 bits of Unix milliseconds, then 80 random bits (as in UUIDv7,
     RFC 9562), so that ids sort by time. It is the reservation's id too."""
     milliseconds = time.time_ns() // 1_000_000
-    return f"req_{milliseconds:012x}{secrets.token_hex(10)}"
+    return f"req_{milliseconds:012x}{os.urandom(10).hex()}"
 
 
 def new_api_token() -> str:

@@ -43,7 +43,7 @@ _HEADER_SCOPES = frozenset({Scope.WORKSPACE, Scope.API_TOKEN, Scope.DEPLOYMENT})
 _HEADER_METERS = frozenset({Meter.REQUESTS, Meter.CONCURRENCY})
 
 
-class Limit(msgspec.Struct, frozen=True):
+class Limit(msgspec.Struct, frozen=True, cache_hash=True):
     """One rule: `scope` x `meter` x `window` with a hard value.
 
     Attributes:

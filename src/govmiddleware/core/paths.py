@@ -47,6 +47,7 @@ def trimmed(path: str) -> str:
     return path.rstrip("/. \t\r\n\v\f")
 
 
+@lru_cache(maxsize=256)
 def folded(path: str) -> str:
     """A decoded path for comparison: trimmed, and in lower case, since there are servers that ignore it."""
     return trimmed(path).lower()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Protocol
 
 import msgspec
@@ -250,7 +250,7 @@ class WireProtocol(Protocol):
 # The ledger --------------------------------------------------------------------------------------
 
 
-class Step(Enum):
+class Step(StrEnum):
     """What an acquire does to a reservation."""
 
     OPEN = "open"

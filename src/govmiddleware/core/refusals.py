@@ -72,6 +72,12 @@ class Evaluation(msgspec.Struct, frozen=True):
         return max(0, self.limit.hard - self.consumed - self.reserved) + self.raised
 
     @property
+    def left(self) -> int:
+        """What it leaves for other calls, less than nothing where it has no room for this one."""
+        taken = self.consumed + self.reserved
+        return max(0, self.limit.hard - taken) + self.raised - (self.projected - taken)
+
+    @property
     def percent(self) -> int:
         """How much of the hard value is projected."""
         return self.projected * 100 // self.limit.hard if self.limit.hard else 100

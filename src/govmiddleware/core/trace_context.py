@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 _LONGEST_ID = 128
 """Characters: an id from outside is kept as far as that."""
@@ -15,30 +15,22 @@ _ANSWERS_ID = (b"x-litellm-call-id", b"x-request-id", b"request-id", b"x-amzn-re
 """LiteLLM, OpenAI and vLLM, Anthropic, AWS. LiteLLM's first: its `x-request-id` may be its provider's."""
 
 
-def traceparent_in(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+def traceparent_in(headers: Mapping[bytes, bytes]) -> str | None:
     """What a request says of the trace that it is part of; None where it says nothing that is valid."""
-    given = _last(headers, b"traceparent")
+    given = headers.get(b"traceparent")
     return given.decode("latin-1") if given and _TRACEPARENT.fullmatch(given) else None
 
 
-def request_id_in(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+def request_id_in(headers: Mapping[bytes, bytes]) -> str | None:
     """The id that a client gives its request."""
-    return _shortened(_last(headers, b"x-request-id"))
+    given = headers.get(b"x-request-id")
+    return given[:_LONGEST_ID].decode("latin-1") if given else None
 
 
 def answers_id_in(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     """The id that an upstream gives a request, in the headers of its answer."""
     given = dict(headers)
-    return _shortened(next((given[name] for name in _ANSWERS_ID if given.get(name)), b""))
-
-
-def _last(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes:
-    found = b""
-    for given, value in headers:
-        if given == name:
-            found = value
-    return found
-
-
-def _shortened(given: bytes) -> str | None:
-    return given[:_LONGEST_ID].decode("latin-1") if given else None
+    for name in _ANSWERS_ID:
+        if found := given.get(name):
+            return found[:_LONGEST_ID].decode("latin-1")
+    return None

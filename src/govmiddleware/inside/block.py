@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,6 +21,7 @@ from govmiddleware.inside.libraries import never_sent
 from govmiddleware.inside.loops import Home, call_on, run_on
 from govmiddleware.protocols.openai_chat import OpenAIChat
 from govmiddleware.protocols.registry import Unrecognised
+from govmiddleware.services.reservations import Held
 
 if TYPE_CHECKING:
     from govmiddleware.telemetry.spans import CallSpan
@@ -83,7 +83,7 @@ class GovernedBlock:
         self._principal = principal
         self._call: Call | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._hold: AbstractAsyncContextManager[None] | None = None
+        self._hold: Held | None = None
         self._span: CallSpan | None = None
 
     @property

@@ -56,7 +56,8 @@ class Home:
 
     def check(self) -> None:
         """Raises WrongEventLoop where another loop than the running one is the one."""
-        if self._alive() not in (None, asyncio.get_running_loop()):
+        running = asyncio.get_running_loop()
+        if self._loop is not running and self._alive() not in (None, running):
             raise WrongEventLoop(
                 "This Governance is open on another event loop: open it in the app's lifespan, before anything"
                 " else does."

@@ -103,7 +103,7 @@ class RedisLedger:
                 [
                     clock() if clock else "",
                     reservation_id,
-                    step.value,
+                    step,
                     lease_ms,
                     api_token_id or "",
                     self._journal_max_records,

@@ -16,14 +16,18 @@ def announcements(call: Call) -> Headers:
     bound = call.bound
     if bound is None:
         return []
+    cost_usd, enforced, allow = Meter.COST_USD, Mode.ENFORCED, Decision.ALLOW
     left: int | None = None
     warned, exceeded = [], []
     for each in call.evaluations:
-        if each.limit.meter is Meter.COST_USD and each.limit.mode is Mode.ENFORCED:
-            left = each.room - each.asked if left is None else min(left, each.room - each.asked)
-        if each.decision is Decision.WARN:
+        limit, decision = each.limit, each.decision
+        if limit.meter is cost_usd and limit.mode is enforced:
+            left = each.left if left is None else min(left, each.left)
+        if decision is allow:
+            continue
+        if decision is Decision.WARN:
             warned.append(each)
-        elif each.decision is Decision.BLOCK and each.limit.mode is Mode.SUGGEST:
+        elif limit.mode is Mode.SUGGEST:
             exceeded.append(each)
     headers = [(b"x-gov-estimated-cost-usd", usd_text(bound.cost).encode())]
     if left is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from fnmatch import fnmatchcase
 
 from msgspec.structs import replace
@@ -34,15 +34,16 @@ def enter(scope: Scope, send: Send, *, in_app: bool = True) -> tuple[Call | None
     call: Call | None = state.get(STATE_KEY)
     if call is not None:
         return (call if call.governed else None), send
-    protocol = recognise(scope["method"], scope["path"], in_app=in_app)
+    method, path, headers = scope["method"], scope["path"], dict(scope["headers"])
+    protocol = recognise(method, path, in_app=in_app)
     call = Call(
         request_id=new_request_id(),
-        protocol=protocol or unrecognised(scope["headers"], scope["path"]),
-        method=scope["method"],
-        path=scope["path"],
+        protocol=protocol or unrecognised(scope["headers"], path),
+        method=method,
+        path=path,
         model_call=protocol is not None,
-        client_request_id=request_id_in(scope["headers"]),
-        traceparent=traceparent_in(scope["headers"]),
+        client_request_id=request_id_in(headers),
+        traceparent=traceparent_in(headers),
     )
     call.answer_headers.append((b"x-gov-request-id", call.request_id.encode()))
     # A dict of our own: some servers give all requests of a connection the same one.
@@ -54,12 +55,11 @@ def enter(scope: Scope, send: Send, *, in_app: bool = True) -> tuple[Call | None
 def name_caller(
     call: Call, scope: Scope, principal: Callable[[Scope], Principal] | None, *, middleware: str
 ) -> None:
-    """Where no Authenticate stands outside, `principal` says who calls, and pins and headers on whose behalf.
+    """Of a call that no Authenticate stands outside of: `principal` says who calls, and pins and headers on whose
+    behalf.
 
     Raises MissingPredecessor for `middleware`, and InvalidRequest as `read_attribution`.
     """
-    if call.principal is not None:
-        return
     if principal is None:
         raise MissingPredecessor(middleware, "Authenticate (or a principal= callable)")
     call.principal = principal(scope)
@@ -94,7 +94,7 @@ class WithAnswerHeaders:
         self._call = call
         self.send = send
 
-    async def __call__(self, message: Message) -> None:
+    def __call__(self, message: Message) -> Awaitable[None]:
         call = self._call
         if message["type"] == "http.response.start":
             call.status = message["status"]
@@ -105,7 +105,7 @@ class WithAnswerHeaders:
             message = {**message, "headers": [*kept, *call.answer_headers]}
         elif call.first_byte is None and message.get("body"):
             call.first_byte = time.monotonic()
-        await self.send(message)
+        return self.send(message)
 
 
 def without_headers(send: Send) -> Send:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from govmiddleware.core.call import Call, Principal, Progress
+from govmiddleware.core.call import Principal, Progress
 from govmiddleware.core.limits import Limit
 from govmiddleware.core.refusals import Refusal
 from govmiddleware.errors import MissingPredecessor
@@ -49,11 +49,14 @@ class Budget:
             await self.app(scope, receive, send)
             return
         try:
-            name_caller(call, scope, self.principal, middleware="Budget")
+            if call.principal is None:
+                name_caller(call, scope, self.principal, middleware="Budget")
             if call.model_call and call.demand is None:
                 raise MissingPredecessor("Budget", "Estimate")
             async with self.reservations.hold(call, self.limits, in_slices=self.metered):
-                scope = _clamped(call, scope)
+                if call.granted_output is not None and call.body is not None:
+                    call.protocol.bound_output(call.body, call.granted_output)
+                    scope = with_body_headers(scope, call.body)
                 call.answer_headers += announcements(call)
                 call.progress = Progress.DISPATCHED
                 await self.app(scope, receive, send)
@@ -61,11 +64,3 @@ class Budget:
             if call.status is not None:
                 raise  # it is the app's, and its answer has begun
             await refuse(call, refusal, scope, send)
-
-
-def _clamped(call: Call, scope: Scope) -> Scope:
-    """Hold the call to the output that it was granted."""
-    if call.granted_output is None or call.body is None:
-        return scope
-    call.protocol.bound_output(call.body, call.granted_output)
-    return with_body_headers(scope, call.body)

@@ -12,7 +12,7 @@ from govmiddleware.core.refusals import Refusal
 from govmiddleware.middleware._client import watch_client
 from govmiddleware.middleware._enter import enter, name_caller
 from govmiddleware.middleware._refuse import refuse
-from govmiddleware.services.reservations import Deferred, Held, Reservations
+from govmiddleware.services.reservations import Reservations
 
 _SMALL_BYTES = 16_384
 """A body that is read and judged in less time than a trip to the store takes."""
@@ -49,18 +49,22 @@ class RateLimit:
             await self.app(scope, receive, send)
             return
         try:
-            name_caller(call, scope, self.principal, middleware="RateLimit")
+            if call.principal is None:
+                name_caller(call, scope, self.principal, middleware="RateLimit")
             receive = watch_client(call, receive)
             if self.defers and _has_small_body(scope):
-                holding: Held | Deferred = self.reservations.defer(call, self.limits)
-            else:
-                holding = self.reservations.hold(call, known_from_headers(tuple(self.limits)))
-            async with holding:
+                call.is_deferred = True
+                await self.app(scope, receive, send)
+                return
+            async with self.reservations.hold(call, known_from_headers(tuple(self.limits))):
                 await self.app(scope, receive, send)
         except Refusal as refusal:
             if call.status is not None:
                 raise  # it is the app's, and its answer has begun
-            await refuse(call, refusal, scope, send)
+            answer = refusal
+            if call.is_deferred:
+                answer = await self.reservations.first_refusal(call, refusal, self.limits)
+            await refuse(call, answer, scope, send)
 
 
 def _has_small_body(scope: Scope) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from govmiddleware.core.call import Call
@@ -32,17 +34,14 @@ class Routes:
         self.control_prefix = control_prefix.lower()
         self.refuse_unmetered = refuse_unmetered
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         call, send = enter(scope, send)
-        if call is None:
-            await self.app(scope, receive, send)
-            return
-        try:
-            self._check(call, scope)
-        except Refusal as refusal:
-            await refuse(call, refusal, scope, send)
-            return
-        await self.app(scope, receive, send)
+        if call is not None:
+            try:
+                self._check(call, scope)
+            except Refusal as refusal:
+                return refuse(call, refusal, scope, send)
+        return self.app(scope, receive, send)
 
     def _check(self, call: Call, scope: Scope) -> None:
         if call.method.upper() in _NEVER:  # the clients write it in capitals

@@ -136,9 +136,10 @@ class Admission:
         held = tuple(part)
         # From here on the reservation may have them, whether we hear of it or not.
         for hold in holds:
-            part += (
-                [counter for counter in hold.counters() if counter not in held] if held else hold.counters()
-            )
+            if held or hold.raises:
+                part += [counter for counter in hold.counters() if counter not in held]
+            else:
+                part.append(hold.counter)
         left = _reserved_by(call, step, output)
         record = records.expired_record(call, reservation.id, left, price_version=self._price_version)
         is_own = workspace == reservation.workspace
@@ -191,8 +192,10 @@ class Admission:
                 evaluations = evaluate(holds, outcome.states)
                 if step is not Step.GROW:
                     call.evaluations += evaluations
-                for event in events_of(call, holds, outcome.states):
-                    self._tell(event)
+                for hold, state in zip(holds, outcome.states, strict=True):
+                    if state.crossings:
+                        for event in events_of(call, hold, state):
+                            self._tell(event)
                 if isinstance(outcome, LimitsExceeded):
                     refusal = refusal_for(evaluations)
                     refusal.link = self._link(call, refusal)

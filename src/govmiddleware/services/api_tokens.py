@@ -25,6 +25,8 @@ _REMEMBERED = 10_000
 REMEMBERED_SECONDS = 30.0
 """How soon a change of a stored token's expiry is known everywhere."""
 
+_UNKNOWN = (None, 0.0)
+
 _SIGNED = re.compile(rb"AWS4-HMAC-SHA256\s+Credential=([^/,\s]+)/")
 """AWS Signature Version 4. We cannot check the signature, which is by a secret that stays with the client: the id is
 taken for the token itself."""
@@ -69,19 +71,18 @@ class ApiTokens:
                 " header."
             )
         sha256 = ids.hash_api_token(secret)
-        found = await self._found(secret, sha256, address)
+        found, until = self._known.get(sha256, _UNKNOWN)
+        if found is None or time.monotonic() >= until:
+            if found is None:
+                self._check_throttle(address)
+            found = await self._look_up(secret, sha256, address)
         if isinstance(found, Principal):
             return found
         if found.expires_at is not None and found.expires_at <= time.time():
             raise Unauthenticated("This API token has expired.")
         return principal_of(found)
 
-    async def _found(self, secret: str, sha256: str, address: str) -> StoredApiToken | Principal:
-        remembered = self._known.get(sha256)
-        if remembered is None:
-            self._check_throttle(address)
-        elif time.monotonic() < remembered[1]:
-            return remembered[0]
+    async def _look_up(self, secret: str, sha256: str, address: str) -> StoredApiToken | Principal:
         found = self._static.get(sha256) or await self._stored(secret, sha256)
         if found is None:
             self._known.pop(sha256, None)

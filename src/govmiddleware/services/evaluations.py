@@ -18,53 +18,46 @@ _CONCURRENCY_RETRY_MS = 1000
 
 def evaluate(holds: Sequence[Hold], states: Sequence[CounterState]) -> list[Evaluation]:
     """One evaluation for each limit of each hold."""
-    return [
-        _evaluation(limit, hold, state)
-        for hold, state in zip(holds, states, strict=True)
-        for limit in hold.limits
-    ]
+    allow, wall_clock = Decision.ALLOW, Meter.WALL_CLOCK
+    evaluations: list[Evaluation] = []
+    for hold, state in zip(holds, states, strict=True):
+        consumed, reserved, asked = state.consumed, state.reserved, state.asked
+        taken, value, is_clock = (
+            consumed + reserved,
+            hold.counter.value,
+            hold.counter.meter is wall_clock,
+        )
+        for limit in hold.limits:
+            raised, overrides = _raised(limit, hold, state) if hold.raises else (0, ())
+            decision, frees_in_ms = allow, None
+            if asked > 0 or is_clock:  # what costs nothing passes
+                room = max(0, limit.hard - taken) + raised
+                if asked > room or (is_clock and asked == room):
+                    decision, frees_in_ms = Decision.BLOCK, state.frees_in_ms
+                elif limit.soft is not None and taken + asked >= limit.soft:
+                    decision = Decision.WARN
+            evaluations.append(
+                Evaluation(
+                    limit, value, consumed, reserved, taken + asked, decision, frees_in_ms, raised, overrides
+                )
+            )
+    return evaluations
 
 
-def events_of(call: Call, holds: Sequence[Hold], states: Sequence[CounterState]) -> list[LimitEvent]:
-    """The crossings that the ledger told of."""
+def events_of(call: Call, hold: Hold, state: CounterState) -> list[LimitEvent]:
+    """The crossings that the ledger told of, of one counter."""
     return [
         LimitEvent(
             workspace=call.require_principal().workspace,
-            evaluation=_evaluation(limit, hold, state),
+            evaluation=evaluation,
             is_hard=crossing.is_hard,
             window=crossing.window,
             request_id=call.request_id,
         )
-        for hold, state in zip(holds, states, strict=True)
-        if state.crossings
         for crossing in state.crossings
-        for limit in hold.limits
-        if limit.name == crossing.limit
+        for evaluation in evaluate((hold,), (state,))
+        if evaluation.limit.name == crossing.limit
     ]
-
-
-def _evaluation(limit: Limit, hold: Hold, state: CounterState) -> Evaluation:
-    taken, asked = state.consumed + state.reserved, state.asked
-    is_clock = limit.meter is Meter.WALL_CLOCK
-    raised, overrides = _raised(limit, hold, state) if hold.raises else (0, ())
-    decision, frees_in_ms = Decision.ALLOW, None
-    if asked > 0 or is_clock:  # what costs nothing passes
-        room = max(0, limit.hard - taken) + raised
-        if asked > room or (is_clock and asked == room):
-            decision, frees_in_ms = Decision.BLOCK, state.frees_in_ms
-        elif limit.soft is not None and taken + asked >= limit.soft:
-            decision = Decision.WARN
-    return Evaluation(
-        limit,
-        hold.counter.value,
-        state.consumed,
-        state.reserved,
-        taken + asked,
-        decision,
-        frees_in_ms,
-        raised,
-        overrides,
-    )
 
 
 def _raised(limit: Limit, hold: Hold, state: CounterState) -> tuple[int, tuple[str, ...]]:

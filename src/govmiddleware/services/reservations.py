@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from types import TracebackType
 
+import msgspec
+
 from govmiddleware.core.call import Call, Reservation
 from govmiddleware.core.demand import NOTHING, growth
 from govmiddleware.core.events import LimitEvent
@@ -107,19 +109,18 @@ class Reservations:
         """
         return Held(self, call, limits, in_slices)
 
-    def defer(self, call: Call, limits: Iterable[Limit]) -> Deferred:
-        """Leave the opening to a `hold` inside, which saves a trip to the store: that takes these limits too.
-
-        A call that is refused before it comes there is held against those that are known from its headers first,
-        as if it had been at once: their refusal answers then, and that of a revoked API token.
-        """
-        return Deferred(self, call, limits)
-
-    async def check(self, call: Call, limits: Iterable[Limit]) -> None:
-        """Hold those limits that are known from the call's headers, and release them again. Raises as `hold`."""
-        reservation = await self.open(call, known_from_headers(tuple(limits)), in_slices=False)
+    async def first_refusal(self, call: Call, refusal: Refusal, limits: Iterable[Limit]) -> Refusal:
+        """What answers a call whose opening was left to a `hold` inside (`Call.is_deferred`), and that was refused
+        before it came there: it is held against those limits that are known from its headers as if it had been at
+        once. Their refusal answers then, or that of a revoked API token, else the given one."""
+        call.is_deferred = False
+        try:
+            reservation = await self.open(call, known_from_headers(tuple(limits)), in_slices=False)
+        except Refusal as first:
+            return first
         await self._upkeep.finish(self._conclusion.release(call, reservation))
         call.conclude = None
+        return refusal
 
     async def open(self, call: Call, limits: tuple[Limit, ...], *, in_slices: bool) -> Reservation:
         """Open the call's reservation, for `close` to end. Raises as `hold`."""
@@ -144,16 +145,16 @@ class Reservations:
 
     async def close(self, call: Call, reservation: Reservation, error: BaseException | None) -> None:
         """The end of the call, by `error` where it was ended by one."""
-        await self._conclude(call, reservation, error)
+        if reservation.open:
+            await self._conclude(call, reservation, error)
         self._exposure.ended(call)
         # Which hold the call as it holds them: garbage for the collector alone.
         call.conclude = call.grow = None
 
-    async def _conclude(
+    def _conclude(
         self, call: Call, reservation: Reservation, error: BaseException | None = None
-    ) -> None:
-        if reservation.open:
-            await self._upkeep.finish(self._conclusion.conclude(call, reservation, error))
+    ) -> Awaitable[None]:
+        return self._upkeep.finish(self._conclusion.conclude(call, reservation, error))
 
     async def _take_or_wait(
         self,
@@ -257,51 +258,26 @@ class Reservations:
         return True
 
 
-class Held:
+class Held(msgspec.Struct, eq=False):
     """An `async with` around a call; see `Reservations.hold`."""
 
-    __slots__ = ("_call", "_in_slices", "_limits", "_opened", "_reservations")
+    reservations: Reservations
+    call: Call
+    limits: Iterable[Limit]
+    in_slices: bool
+    opens: bool = False
 
-    def __init__(
-        self, reservations: Reservations, call: Call, limits: Iterable[Limit], in_slices: bool
-    ) -> None:
-        self._reservations = reservations
-        self._call = call
-        self._limits = limits
-        self._in_slices = in_slices
-        self._opened: Reservation | None = None
-
-    async def __aenter__(self) -> None:
-        call, reservations, limits = self._call, self._reservations, tuple(self._limits)
+    def __aenter__(self) -> Awaitable[object]:
+        call, limits = self.call, tuple(self.limits)
         call.is_deferred = False
-        if call.reservation is None:
-            self._opened = await reservations.open(call, limits, in_slices=self._in_slices)
-        else:
-            await reservations.extend(call, call.reservation, limits, in_slices=self._in_slices)
+        if call.reservation is not None:
+            return self.reservations.extend(call, call.reservation, limits, in_slices=self.in_slices)
+        self.opens = True
+        return self.reservations.open(call, limits, in_slices=self.in_slices)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._opened is not None:
-            await self._reservations.close(self._call, self._opened, error)
-
-
-class Deferred:
-    """An `async with` around a call; see `Reservations.defer`."""
-
-    __slots__ = ("_call", "_limits", "_reservations")
-
-    def __init__(self, reservations: Reservations, call: Call, limits: Iterable[Limit]) -> None:
-        self._reservations = reservations
-        self._call = call
-        self._limits = limits
-
-    async def __aenter__(self) -> None:
-        self._call.is_deferred = True
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        was_deferred, self._call.is_deferred = self._call.is_deferred, False
-        if was_deferred and isinstance(error, Refusal):
-            await self._reservations.check(self._call, self._limits)
+        reservation = self.call.reservation
+        if self.opens and reservation is not None:
+            await self.reservations.close(self.call, reservation, error)

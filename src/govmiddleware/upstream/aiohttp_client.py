@@ -260,7 +260,8 @@ class _Connection(ResponseHandler):
     the next request, which may be another caller's."""
 
     def is_connected(self) -> bool:
-        return super().is_connected() and not self.should_close
+        transport = self.transport
+        return transport is not None and not transport.is_closing() and not self.should_close
 
 
 def _head(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -20,8 +20,8 @@ class ByProvider:
     def __init__(self, forwarders: Mapping[str, ASGIApp]) -> None:
         self._forwarders = dict(forwarders)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         call: Call | None = scope.get("state", {}).get("gov")
         if call is None or call.provider is None:
             raise MissingPredecessor("ByProvider", "Estimate")
-        await self._forwarders[call.provider](scope, receive, send)
+        return self._forwarders[call.provider](scope, receive, send)

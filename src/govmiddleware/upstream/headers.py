@@ -104,7 +104,7 @@ def request_headers(
         request_id: sent as `x-request-id` unless the client gave one.
     """
     dropped = _ENDS_HERE_WITH_CREDENTIALS if upstream_auth == "replace" else _ENDS_HERE
-    names = [name for name, _ in headers]
+    names = dict(headers)
     if b"connection" in names:
         dropped |= _named_by_connection(headers) - _JUDGED
     kept: Headers = []
@@ -158,7 +158,7 @@ def response_headers(headers: Headers, status: int) -> Headers:
     with 204 and 304, whose bodies are always empty (servers count what they send against it).
     """
     dropped = _HOP_BY_HOP
-    names = [name for name, _ in headers]
+    names = dict(headers)
     if b"connection" in names:
         dropped |= _named_by_connection(headers)
     if status in (204, 304) or b"transfer-encoding" in names:
