@@ -49,7 +49,6 @@ async def test_ready_is_before_the_vocabulary_is_loaded(
         assert may_end.wait(10)
 
     monkeypatch.setattr(app, "load_encoding", load_late)
-    monkeypatch.setattr(app, "_VOCABULARY_SECONDS", 0.01)
     async with make_governance() as governance:
         assert await asyncio.to_thread(begun.wait, 10)
         assert await governance.readiness() == []

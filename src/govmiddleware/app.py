@@ -86,10 +86,6 @@ logger = logging.getLogger("govmiddleware.app")
 
 _REVIVE_SECONDS = 1.0
 
-_VOCABULARY_SECONDS = 1.0
-"""After it is open, that of most models is read; a call that needs it does not wait so long. To read it takes most of
-a second under the GIL, for which the store and probes of readiness would wait."""
-
 
 class Governance:
     """Everything that governs, built from settings: one for each process and event loop.
@@ -240,7 +236,6 @@ class Governance:
         )
         self._home = Home()
         self._opening = asyncio.Lock()
-        self._vocabulary: asyncio.TimerHandle | None = None
         self._is_open = False
 
     @classmethod
@@ -280,10 +275,8 @@ class Governance:
                 if stale := self.prices.stale():
                     logger.warning("%s", stale)
                 self.upkeep.start()
-                loop = asyncio.get_running_loop()
-                self._vocabulary = loop.call_later(
-                    _VOCABULARY_SECONDS, loop.run_in_executor, None, load_encoding, O200K
-                )
+                # Last, for loading the vocabulary of most models takes most of a second, under the GIL.
+                self.upkeep.spawn(asyncio.to_thread(load_encoding, O200K))
                 self._home.enter()
                 self._is_open = True
 
@@ -295,8 +288,6 @@ class Governance:
 
     async def _close(self) -> None:
         self._is_open = False
-        if self._vocabulary is not None:
-            self._vocabulary.cancel()
         await self.refusals.flush()
         await self.upkeep.stop()
         await self.refusals.flush()
