@@ -39,6 +39,7 @@ CHAT = [
     *(data(chunk, separators=(",", ":")) for chunk in CHUNKS.values()),
     *(data(chunk) for chunk in CHUNKS.values()),
     data({"choices": [{"delta": {"content": "a", "usage": None}}]}, separators=(",", ":")),
+    data({"choices": [], "usage": {"prompt_tokens": 9}}).replace(b"usage", b"\\u0075sage"),
 ]
 TEXT = typed("content_block_delta", index=0, delta={"type": "text_delta", "text": "a"})
 MESSAGES = [
