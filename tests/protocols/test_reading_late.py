@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Iterable
+from itertools import pairwise, product
 from typing import Any
 
 import pytest
@@ -39,6 +39,7 @@ CHAT = [
     *(data(chunk, separators=(",", ":")) for chunk in CHUNKS.values()),
     *(data(chunk) for chunk in CHUNKS.values()),
     data({"choices": [{"delta": {"content": "a", "usage": None}}]}, separators=(",", ":")),
+    data({"choices": [], "usage": {"prompt_tokens": 9}}).replace(b"usage", b"\\u0075sage"),
 ]
 TEXT = typed("content_block_delta", index=0, delta={"type": "text_delta", "text": "a"})
 MESSAGES = [
@@ -59,6 +60,21 @@ DIALECTS: dict[str, tuple[list[bytes], Make]] = {
 }
 
 
+def tell_the_same(make: Make, chunks: Iterable[bytes], take: Callable[[], bool] = lambda: False) -> None:
+    """A reader that reads late, and one that reads at once. Their texts are asked for behind a chunk where `take` says."""
+    late, at_once = make(), make()
+    at_once._reads_late = False
+    for chunk in chunks:
+        assert late.feed(chunk) == at_once.feed(chunk)
+        assert (late.usage, late.finished) == (at_once.usage, at_once.finished)
+        if take():
+            assert late.take_delivered() == at_once.take_delivered()
+    assert late.close() == at_once.close()
+    assert late.take_delivered() == at_once.take_delivered()
+    for name in ("usage", "model", "service_tier", "finished"):
+        assert getattr(late, name) == getattr(at_once, name)
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 @settings(max_examples=50, deadline=None)
 @given(st.data())
@@ -67,25 +83,16 @@ def test_what_is_told_and_passed_on_is_as_if_read_at_once(dialect: str, choose: 
     stream = b"".join(choose.draw(st.lists(st.sampled_from(events), max_size=12)))
     ends = [place + 2 for place in range(len(stream)) if stream.startswith(b"\n\n", place)]
     cuts = st.lists(st.sampled_from([*ends, *range(0, len(stream), 37), 0]), max_size=12)
-    places = sorted({0, len(stream), *ends, *choose.draw(cuts)} - set(choose.draw(cuts)))
-    late, at_once = make(), make()
-    at_once._reads_late = False
-    delivered: list[list[str]] = [[], []]
-    for start, end in pairwise([0, *places, len(stream)]):
-        chunk = stream[start:end]
-        assert late.feed(chunk) == at_once.feed(chunk)
-        assert (late.usage, late.finished) == (at_once.usage, at_once.finished)
-        if choose.draw(st.booleans()):
-            for reader, texts in zip((late, at_once), delivered, strict=True):
-                texts += reader.take_delivered()
-            assert delivered[0] == delivered[1]
-    assert late.close() == at_once.close()
-    delivered = [
-        texts + reader.take_delivered() for reader, texts in zip((late, at_once), delivered, strict=True)
-    ]
-    assert delivered[0] == delivered[1]
-    for name in ("usage", "model", "service_tier", "finished"):
-        assert getattr(late, name) == getattr(at_once, name)
+    places = sorted({0, *ends, *choose.draw(cuts)} - set(choose.draw(cuts)))
+    chunks = [stream[start:end] for start, end in pairwise([0, *places, len(stream)])]
+    tell_the_same(make, chunks, lambda: choose.draw(st.booleans()))
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_of_two_events_in_one_chunk_neither_is_overlooked(dialect: str) -> None:
+    events, make = DIALECTS[dialect]
+    for first, second in product(events, repeat=2):
+        tell_the_same(make, [first + second])
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

@@ -61,6 +61,7 @@ class Tap:
         self._decoder: Decoder | None = None
         self._sliced = False
         self._covered = self._margin = self._room = 0
+        self._holds_back = False
         self._has_room = True
         self._holds = False
         self._left: int | None = None
@@ -123,7 +124,8 @@ class Tap:
         call, reader = self._call, self._reader
         if reader is None:
             return
-        self._take(reader)
+        if not self._ended:
+            self._take(reader)
         call.usage = reader.usage
         call.model_served = call.model_served or reader.model
         call.service_tier = reader.service_tier or call.service_tier
@@ -183,12 +185,17 @@ class Tap:
             passed += self._close(reader)
         elif self._unseen >= _TAKE_AT_BYTES:
             self._take(reader)
-        return message if passed is body else _body_message(passed, more=more)
+        if passed is body:
+            return message
+        self._holds_back = len(passed) < len(body)
+        return _body_message(passed, more=more)
 
     def _fits(self, size: int) -> bool:
         """Whether what is reserved covers a chunk of so many bytes, whatever it says."""
         reader = self._reader
         assert reader is not None, "only what can be read is reserved in slices"
+        if self._holds_back:  # with this chunk, the client may get more than its bytes
+            return False
         self._room -= size
         if self._room < 0 or reader.usage is not None:
             self._take(reader)
@@ -196,15 +203,18 @@ class Tap:
         return self._room >= 0
 
     async def _body_in_slices(self, message: Message) -> Message:
-        """Of a long chunk, the client gets all, or the end of the stream behind that for which the limits have
-        room."""
+        """Of a long chunk, the client gets all, or the end of the stream behind that for which the limits have room.
+        One that cannot hold as many tokens as are reserved is not looked at in pieces."""
         reader = self._reader
         assert reader is not None, "only what can be read is reserved in slices"
         body: bytes = message.get("body", b"")
         more: bool = message.get("more_body", False)
+        size = _PIECE_BYTES
+        if len(body) > size and self._at_most(reader) + len(body) + self._margin <= self._covered:
+            size = len(body)
         pieces = []
-        for start in range(0, len(body), _PIECE_BYTES):
-            pieces.append(reader.feed(body[start : start + _PIECE_BYTES]))
+        for start in range(0, len(body), size):
+            pieces.append(reader.feed(body[start : start + size]))
             self._take(reader)
             is_covered = self._at_most(reader) + self._margin <= self._covered
             if not is_covered and not await self._has_cover(reader):
@@ -215,6 +225,7 @@ class Tap:
         if self._ended or reader.finished:
             pieces.append(self._close(reader))
         passed = b"".join(pieces)
+        self._holds_back = len(passed) < len(body)
         return message if passed is body else _body_message(passed, more=more)
 
     def _close(self, reader: UsageReader) -> bytes:

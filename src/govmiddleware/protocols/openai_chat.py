@@ -109,11 +109,12 @@ class OpenAIChat(OpenAIRoute):
             prompt.add_plain(plain, MESSAGE_TOKENS)
         if ("reasoning" in body.fields and _thinks(body)) or model.endswith(":thinking"):
             prompt.add_thinking()
-        read(body, "stream_options", Object)
+        if "stream_options" in body.fields:
+            read(body, "stream_options", Object)
         more = _PLAINLY if body.fields.keys() <= _PLAIN else _read_more(body, prompt)
         return RequestInfo(
             model=model,
-            stream=read(body, "stream", bool) or False,
+            stream="stream" in body.fields and bool(read(body, "stream", bool)),
             output_tokens=_read_output_limit(body),
             choices=more.choices,
             overhead_tokens=prompt.overhead_tokens,

@@ -72,13 +72,11 @@ class StreamReader(readers.StreamReader):
         self._ending = ending(with_usage=not strip_usage) if may_be_cut else None
 
     def _unread(self, chunk: bytes) -> bytes | None:
-        if b"[DONE]" in chunk:
+        if b"[DONE]" in chunk or b"\\u00" in chunk:  # an escaped letter, perhaps in a key
             return None
         usages = chunk.count(b'"usage"')
         if not self._strip:
             return chunk if usages == 0 or usages == len(_NULL_USAGE.findall(chunk)) else None
-        if b"\\" in chunk:  # perhaps in a key
-            return None
         if usages == 1 and chunk.endswith(_LAST):
             return chunk[: -len(_LAST)] + b"}\n\n"
         return None if usages else chunk
@@ -160,7 +158,6 @@ class StreamReader(readers.StreamReader):
 
 
 _NULL_USAGE = re.compile(rb'"usage"[ \t]*:[ \t]*null')
-_DATA = b"data: "
 _COMPACT = b',"usage":null'
 """As OpenAI writes it."""
 _LAST = _COMPACT + b"}\n\n"
