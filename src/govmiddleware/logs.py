@@ -21,6 +21,9 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@+*-]+")
 """Values that need no quotes."""
 
+_NUMBERS = (int, float)
+"""Types of values that JSON and `str` write alike. A bool is none of them."""
+
 _compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _ascii = json.JSONEncoder(default=str, separators=(",", ":"))
 _quick = msgspec.json.Encoder(enc_hook=str)
@@ -46,11 +49,12 @@ class Line:
         for name, value in self.fields.items():
             if value is None or name in said:
                 continue
-            # Many are a plain word, which is found faster without the regular expression.
-            if isinstance(value, str) and ((value.isalnum() and value.isascii()) or is_plain(value)):
-                parts.append(f"{name}={value}")
+            if isinstance(value, str):
+                # Many are a plain word, which is found faster without the regular expression.
+                is_as_it_is = (value.isalnum() and value.isascii()) or is_plain(value) is not None
             else:
-                parts.append(f"{name}={_value(value)}")
+                is_as_it_is = type(value) in _NUMBERS
+            parts.append(f"{name}={value if is_as_it_is else _in_json(value)}")
         return " ".join(parts)
 
 
@@ -117,10 +121,9 @@ def _second(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def _value(value: object) -> str:
-    kind = type(value)
-    if kind is int or kind is float:
-        return repr(value)
+def _in_json(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return _on_one_line(_compact.encode(value))
 
 

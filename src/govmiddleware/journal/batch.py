@@ -13,7 +13,7 @@ from govmiddleware.core.limits import is_counter_name, split_counter_name
 from govmiddleware.journal.bulk import BulkInsert, Work, plain
 from govmiddleware.journal.connection import AsyncConnection
 from govmiddleware.journal.rows import COLUMNS, Draft, draft
-from govmiddleware.journal.tables import counters, holds, records, tags
+from govmiddleware.journal.tables import counters, holds, kept, records, tags
 from govmiddleware.services.records import UNREADABLE
 
 _AT_ONCE = 25
@@ -55,7 +55,7 @@ class Batch:
         self.drafts: dict[str, Draft] = {}
         self.last = (0, 0)
         self._workspace = workspace
-        self._windows: dict[str, str] = {}  # by counter
+        self._counters: dict[str, tuple[str, str]] = {}  # by name: as the column has it, and its window
 
     @classmethod
     async def of(cls, workspace: str, entries: Sequence[JournalEntry]) -> Batch:
@@ -71,8 +71,8 @@ class Batch:
         self.drafts[made.identity] = made
         self.last = max(self.last, made.position)
         for counter, _ in made.held:
-            if counter not in self._windows:
-                self._windows[counter] = _window(counter)
+            if counter not in self._counters:
+                self._counters[counter] = kept(counter), _window(counter)
 
     def work(self, ids: Sequence[int]) -> Work:
         """What inserts the records, under these ids, and then all that belongs to them."""
@@ -81,13 +81,13 @@ class Batch:
             (_RECORDS, ((record, *made.values) for record, made in given)),
             (_TAGS, ((record, *tag) for record, made in given for tag in made.tags)),
             # In one order whoever inserts them: or two of them might wait for each other.
-            (_COUNTERS, ((self._workspace, *counter) for counter in sorted(self._windows.items()))),
+            (_COUNTERS, ((self._workspace, *counter) for counter in sorted(self._counters.values()))),
             (
                 _HOLDS,
                 (
-                    (record, self._workspace, *held, amount)
+                    (record, self._workspace, self._counters[counter][0], bucket, amount)
                     for record, made in given
-                    for held, amount in made.held.items()
+                    for (counter, bucket), amount in made.held.items()
                 ),
             ),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -59,8 +60,8 @@ class Draft(NamedTuple):
         position: the entry's id, as two numbers.
         kind: of the record.
         values: of the columns in `COLUMNS`.
-        tags: names and values, as columns of type `tables.Name` have them, as all names here.
-        held: by counter and bucket, all that the record did to it.
+        tags: names and values, as columns of type `tables.Name` have them, as the names in `values`.
+        held: by counter, whose name is as it came, and bucket, all that the record did to it.
     """
 
     entry: JournalEntry
@@ -122,6 +123,7 @@ def draft(workspace: str, entry: JournalEntry) -> Draft:
     except (ValueError, ArithmeticError, RecursionError):  # msgspec's are ValueErrors
         said, text = _NOTHING_READ, base64.b64encode(entry.record).decode()
         amounts = _amounts(said)
+    tags: Iterable[tuple[str, str]] = said.tags.items()
     names: tuple[str | None, ...] = (
         said.kind,
         said.api_token,
@@ -137,15 +139,15 @@ def draft(workspace: str, entry: JournalEntry) -> Draft:
     )
     if b"\\" in entry.record:  # in JSON nothing else begins what `kept` replaces
         names = tuple(name and kept(name) for name in names)
+        tags = [(kept(name), kept(value)) for name, value in tags]
     identity, at = _identity(entry, said), position(entry.record_id)
     is_inner = said.parent_request_id is not None
     key = (workspace, *at, identity, entry.at_ms, entry.time_ms, is_inner)
-    tags = tuple((kept(name), kept(value)) for name, value in said.tags.items()) if said.tags else ()
     held: dict[tuple[str, int], int] = {}
     for hold in entry.holds:
-        place = kept(hold.counter), hold.bucket
+        place = hold.counter, hold.bucket
         held[place] = held.get(place, 0) + hold.amount
-    return Draft(entry, identity, at, said.kind, (*key, *names, *amounts, text), tags, held)
+    return Draft(entry, identity, at, said.kind, (*key, *names, *amounts, text), tuple(tags), held)
 
 
 def position(record_id: str) -> tuple[int, int]:

@@ -78,6 +78,9 @@ class Server(_InTurn, Redis):  # type: ignore[misc]
 
 
 class Cluster(_InTurn, RedisCluster):  # type: ignore[misc]
+    merged = None
+    """Each call goes to the server of its slot."""
+
     async def execute_command(self, *arguments: Any, **options: Any) -> Any:
         await self.initialize()  # redis-py sends to any node what comes before it knows the slots
         try:

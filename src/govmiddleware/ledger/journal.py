@@ -152,8 +152,9 @@ class RedisJournal:
 
 
 def _entry(keys: WorkspaceKeys, record_id: bytes, fields: dict[bytes, bytes]) -> JournalEntry:
-    """Beside `at`, `admitted` and `record`, an entry has a field for each counter. A name is whole in it, whatever
-    characters a client put there: no separator can be forged. One without `at` is as old as its id says.
+    """Beside `at`, `admitted` and `record`, an entry has a field for each counter: bucket, amount, and again for each
+    time that it grew. A name is whole in it, whatever characters a client put there: no separator can be forged. One
+    without `at` is as old as its id says.
     What is no entry of ours is kept whole, as a record that nobody can read."""
     made_at = int(record_id.partition(b"-")[0])
     prefix = keys.counter_prefix.encode()
@@ -162,7 +163,9 @@ def _entry(keys: WorkspaceKeys, record_id: bytes, fields: dict[bytes, bytes]) ->
         holds: list[SettledHold] = []
         for key, settled in fields.items():
             if key[:cut] == prefix:
-                holds += _holds(key[cut:].decode(), settled.split())
+                counter, numbers = key[cut:].decode(), map(int, settled.split())
+                for bucket, amount in zip(numbers, numbers, strict=True):
+                    holds.append(SettledHold(counter, bucket, amount))
         at = int(fields.get(b"at", made_at))
         admitted = int(fields[b"admitted"]) if b"admitted" in fields else None
         return JournalEntry(record_id.decode(), at, tuple(holds), fields[b"record"], admitted)
@@ -173,20 +176,12 @@ def _entry(keys: WorkspaceKeys, record_id: bytes, fields: dict[bytes, bytes]) ->
 def _open_reservation(keys: WorkspaceKeys, reservation_id: str, stored: StoredReservation) -> OpenReservation:
     holds: list[SettledHold] = []
     for key, hold in stored.holds.items():
-        _kind, *parts = hold.split()
-        holds += _holds(keys.counter_name(key), parts)
+        _kind, *settled = hold.split()
+        counter, numbers = keys.counter_name(key), map(int, settled)
+        for bucket, amount in zip(numbers, numbers, strict=True):
+            holds.append(SettledHold(counter, bucket, amount))
     record = stored.record.encode() if stored.is_open else None
     return OpenReservation(reservation_id, tuple(holds), record, stored.admitted_ms)
-
-
-def _holds(counter: str, parts: Sequence[bytes | str]) -> list[SettledHold]:
-    """Of one counter: bucket, amount, and again for each time that it grew."""
-    if len(parts) == 2:
-        return [SettledHold(counter, int(parts[0]), int(parts[1]))]
-    return [
-        SettledHold(counter, int(bucket), int(amount))
-        for bucket, amount in zip(parts[::2], parts[1::2], strict=True)
-    ]
 
 
 def _counter(fields: dict[str, bytes]) -> CounterBuckets:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from redis.exceptions import NoScriptError
 
-from govmiddleware.ledger.connection import FAILURES, Client, Cluster, store_call, unavailable
+from govmiddleware.ledger.connection import FAILURES, Client, store_call, unavailable
 from govmiddleware.ledger.sync_connection import SyncClient
 
 Argument = str | bytes | int
@@ -30,7 +30,7 @@ class Script:
     async def merged(self, redis: Client, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         """The same for what is on a request's way: merged with what else this process asks at the moment
         (`merged.MergedCalls`), and with a request's patience. Raises StoreUnavailable."""
-        if isinstance(redis, Cluster):
+        if redis.merged is None:
             async with store_call():
                 return await self(redis, keys, arguments)
         ask = redis.merged.ask

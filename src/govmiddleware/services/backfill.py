@@ -28,7 +28,7 @@ from govmiddleware.errors import HistoryUnavailable, StoreLost
 from govmiddleware.services import records
 from govmiddleware.services.history import all_workspaces
 from govmiddleware.services.records import Record
-from govmiddleware.services.used import Tail, read_tail
+from govmiddleware.services.used import read_tail
 
 logger = logging.getLogger("govmiddleware.backfill")
 
@@ -42,6 +42,8 @@ _CLOCKS_APART_MS = 5_000
 _MOST_UNSETTLED = 10_000
 """In a query."""
 _DONE = "done"
+_BACKFILL = BACKFILL.encode()
+"""In every record of ours: the others, which are nearly all, are not decoded."""
 
 
 class Backfill:
@@ -129,16 +131,19 @@ class Backfill:
         """When the oldest call was admitted that is not in SQL yet; now where there is none."""
         times = [self._now_ms()]
         for workspace in workspaces:
-            tail = await self._tail(workspace)
-            times += (each.admitted_ms for each in tail.reservations)
-            times += (entry.time_ms for entry in tail.entries)
+            after = await self._history.drained_to(workspace)
+            snapshot = await self._journal.snapshot(workspace, [])
+            times += [each.admitted_ms for each in snapshot.reservations]
+            entries = self._journal.entries(workspace, after=after, until=snapshot.last_record_id)
+            times += [entry.time_ms async for entry in entries]
         return min(times)
 
     async def _backfill(self, workspace: str, kind: Kind, look: str) -> None:
         now, unsettled, before_ms = self._now_ms(), set[str](), None
         if kind.is_deployment_wide:  # a call is settled there after it is in its workspace
             before_ms = now - _CLOCKS_APART_MS
-            tail = await self._tail(workspace)
+            after = await self._history.drained_to(workspace)
+            tail = await read_tail(self._journal, self._history, workspace, after)
             unsettled = {each.id for each in tail.reservations}
             unsettled |= {records.decode(entry.record).reservation_id or "" for entry in tail.entries}
             if len(unsettled) > _MOST_UNSETTLED:
@@ -149,11 +154,10 @@ class Backfill:
         amounts: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
         for (value, bucket), amount in missed.unheld.items():
             amounts[value][bucket] += amount
-        tail = await read_tail(self._journal, self._history, workspace, missed.drained_to)
         since = [
             hold
-            for entry in tail.entries
-            if records.decode(entry.record).outcome == BACKFILL
+            async for entry in self._journal.entries(workspace, after=missed.drained_to)
+            if _BACKFILL in entry.record and records.decode(entry.record).outcome == BACKFILL
             for hold in entry.holds
             if hold.counter.startswith(kind.prefix)
         ]
@@ -185,11 +189,6 @@ class Backfill:
         )
         logger.info(
             "counter %s of workspace %s was backfilled by %d", counter.name, workspace, sum(missing.values())
-        )
-
-    async def _tail(self, workspace: str) -> Tail:
-        return await read_tail(
-            self._journal, self._history, workspace, await self._history.drained_to(workspace)
         )
 
 
