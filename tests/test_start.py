@@ -16,6 +16,7 @@ from govmiddleware.app import Governance
 
 _COMMANDS = "import govmiddleware.cli.root"
 _SERVER = "import govmiddleware.cli.serve, govmiddleware.cli.server, govmiddleware.cli.http_protocol"
+_SQL = {"sqlalchemy.orm", "sqlalchemy.dialects.postgresql"}
 _MIDDLEWARES = "from govmiddleware import Authenticate, Budget, Estimate, Journal, Meter, RateLimit"
 
 
@@ -27,8 +28,14 @@ _MIDDLEWARES = "from govmiddleware import Authenticate, Budget, Estimate, Journa
             {"sqlalchemy", "redis", "pydantic", "jinja2", "aiohttp", "httpx", "uvicorn", "tiktoken"},
         ),
         ("from govmiddleware import Caps, Settings", {"sqlalchemy", "redis", "prometheus_client", "jinja2"}),
-        ("from govmiddleware import Governance, govern", {"jinja2", "tiktoken", "toktok", "psycopg", "yaml"}),
-        (_SERVER, {"jinja2", "tiktoken", "toktok", "psycopg", "yaml", "httpx", "opentelemetry.exporter"}),
+        (
+            "from govmiddleware import Governance, govern",
+            {"jinja2", "tiktoken", "toktok", "psycopg", "yaml", *_SQL},
+        ),
+        (
+            _SERVER,
+            {"jinja2", "tiktoken", "toktok", "psycopg", "yaml", "httpx", "opentelemetry.exporter", *_SQL},
+        ),
         (_COMMANDS, {"sqlalchemy", "redis", "pydantic", "starlette", "uvicorn", "jinja2"}),
     ],
     ids=["middlewares", "settings", "governance", "serve", "commands"],

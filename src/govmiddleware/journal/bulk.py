@@ -6,13 +6,17 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sqlalchemy import Column, Table
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.engine import Dialect
 
 from govmiddleware.journal.connection import AsyncConnection
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 Row = dict[str, Any]
 GivenRow = tuple[Any, ...]
@@ -21,13 +25,18 @@ _MOST_VALUES = 2048
 """Of one statement: far below the number of parameters that SQLite takes."""
 
 
+def insert_into(connection: AsyncConnection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT that can be told what to do about rows that are there."""
+    if connection.dialect.name == "sqlite":
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql  # late, for its memory
+
+    return postgresql.insert(table)
+
+
 async def insert_missing(connection: AsyncConnection, table: Table, rows: Sequence[Row]) -> None:
     """Insert `rows`, all with the same columns, but for those that are there already."""
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    await connection.execute(insert(table).on_conflict_do_nothing(), list(rows))
-
-
-_POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
+    await connection.execute(insert_into(connection, table).on_conflict_do_nothing(), list(rows))
 
 
 class BulkInsert(msgspec.Struct, frozen=True):
@@ -49,13 +58,11 @@ class BulkInsert(msgspec.Struct, frozen=True):
         row = f"({', '.join('?' * len(self.given))})"
         return self._sql(f"VALUES {', '.join([row] * count)}")
 
-    def on_postgresql(self) -> str:
+    def on_postgresql(self, dialect: Dialect) -> str:
         """For any number of rows: a JSON array for each column. To write its own arrays, or a parameter for each value,
         psycopg takes longer than the server to carry the statement out."""
         names = ", ".join(f'"{name}"' for name in self.given)
-        values = ", ".join(
-            f'"{name}"::{column.type.compile(_POSTGRESQL)}' for name, column in self.given.items()
-        )
+        values = ", ".join(f'"{name}"::{column.type.compile(dialect)}' for name, column in self.given.items())
         arrays = ", ".join(["json_array_elements_text(%s::json)"] * len(self.given))
         return self._sql(f"SELECT {values} FROM ROWS FROM ({arrays}) AS texts({names})")
 
@@ -98,7 +105,7 @@ async def insert_all(connection: AsyncConnection, work: Work) -> list[int]:
         return found
     inserted = []
     for insert, rows in work:
-        sql, count = insert.on_postgresql(), 0
+        sql, count = insert.on_postgresql(connection.dialect), 0
         for some in insert.parts(rows):
             arrays = tuple(msgspec.json.encode(values).decode() for values in zip(*some, strict=True))
             count += (await connection.exec_driver_sql(sql, arrays)).rowcount

@@ -8,13 +8,13 @@ from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Row, Select, and_, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from govmiddleware.core.audit_log import Action
 from govmiddleware.core.limits import Meter
 from govmiddleware.core.overrides import Approval, Change, Override, OverrideState, Person
 from govmiddleware.core.scopes import DEPLOYMENT_WORKSPACE
 from govmiddleware.journal.audit_log import SqlAuditLog
+from govmiddleware.journal.bulk import insert_into
 from govmiddleware.journal.connection import AsyncConnection
 from govmiddleware.journal.database import Database
 from govmiddleware.journal.tables import approvals, overrides
@@ -30,8 +30,7 @@ class SqlOverrides:
 
     async def add(self, override: Override, action: Action) -> bool:
         async with self._database.write() as connection:
-            dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-            insert = dialect.insert(overrides).on_conflict_do_nothing().returning(overrides.c.id)
+            insert = insert_into(connection, overrides).on_conflict_do_nothing().returning(overrides.c.id)
             if (await connection.execute(insert, _row(override))).first() is None:
                 return False
             entry = await self._audit_log.append_in(connection, action)
