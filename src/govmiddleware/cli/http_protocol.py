@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,9 @@ from govmiddleware.upstream.client_side import ON_DISCONNECT
 
 MAX_HEAD_BYTES = 65536
 """Of one request; as much as uvicorn allows with h11, which then answers 400 too."""
+
+_LENGTH = b"\r\ncontent-length: "
+"""As uvicorn writes it, whatever the letter case that the app has it in."""
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -26,7 +30,8 @@ class HttpProtocol(HttpToolsProtocol):
     runs, so that a client could smuggle `x-gov-user` or `x-forwarded-for` past a proxy that sets them.
     RFC 9110, 6.5.1: a trailer field must not be merged into the header section.
 
-    And it says when the client leaves, which takes no task that waits for it: see `ON_DISCONNECT`.
+    And it says when the client leaves, which takes no task that waits for it: see `ON_DISCONNECT`. The head of an
+    answer leaves with the first of its body: see `_Answer`.
     """
 
     _unparsed = 0
@@ -51,6 +56,8 @@ class HttpProtocol(HttpToolsProtocol):
             super().on_headers_complete()
             self.scope["extensions"] = {ON_DISCONNECT: {"notify": self._on_disconnect}}
             self.headers = list(self.headers)  # what still comes is put there; the app has the list before it
+            if not self.parser.should_upgrade():  # to a WebSocket, which has no cycle here
+                self.cycle.transport = _Answer(self.transport, self.scope["method"])  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         self._unparsed = 0
@@ -115,6 +122,43 @@ class HttpProtocol(HttpToolsProtocol):
             raise ValueError("a head that is too large")
         if method != b"GET" and self.parser.should_upgrade() and self._should_upgrade():
             raise ValueError("a WebSocket that does not begin with GET")  # uvicorn would never answer
+
+
+class _Answer:
+    """The transport, for one answer. The head of one whose length is known waits for the first of its body, and leaves in
+    one write with it.
+
+    ASGI asks servers to have every head wait ("Response Start"); uvicorn does not, and of a stream nobody knows how long
+    its first event takes. A call is settled before the last of its body is sent, so that the two come in two turns of the
+    event loop, and uvloop writes each at once.
+    """
+
+    __slots__ = ("_head", "_head_waits", "_transport", "is_closing")
+
+    def __init__(self, transport: asyncio.Transport, method: str) -> None:
+        self._transport = transport
+        self._head: bytes | None = None
+        self._head_waits = method != "HEAD"  # which has no body to wait for
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        if self._head is not None:
+            head, self._head = self._head, None
+            self._transport.writelines((head, data))
+        elif self._head_waits:
+            self._head_waits = False
+            if _LENGTH in data:
+                self._head = data
+            else:
+                self._transport.write(data)
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        if self._head is not None and not self.is_closing():
+            self._transport.write(self._head)
+        self._head = None
+        self._transport.close()
 
 
 class _Parser:
