@@ -22,11 +22,8 @@ def evaluate(holds: Sequence[Hold], states: Sequence[CounterState]) -> list[Eval
     evaluations: list[Evaluation] = []
     for hold, state in zip(holds, states, strict=True):
         consumed, reserved, asked = state.consumed, state.reserved, state.asked
-        taken, value, is_clock = (
-            consumed + reserved,
-            hold.counter.value,
-            hold.counter.meter is wall_clock,
-        )
+        taken, value = consumed + reserved, hold.counter.value
+        is_clock = hold.counter.meter is wall_clock
         for limit in hold.limits:
             raised, overrides = _raised(limit, hold, state) if hold.raises else (0, ())
             decision, frees_in_ms = allow, None
