@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import select
 import socket
 import threading
@@ -95,7 +96,9 @@ def test_a_head_that_no_body_follows_is_sent_before_the_connection_closes() -> N
         assert client.recv(65536) == b""
 
 
-def test_a_head_whose_client_has_left_goes_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_head_whose_client_has_left_goes_to_nobody(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(head(LENGTH))
         has_head.set()
@@ -104,6 +107,10 @@ def test_a_head_whose_client_has_left_goes_to_nobody(caplog: pytest.LogCaptureFi
         left.set()
         raise OSError("the app's own")
 
+    log = logging.getLogger("uvicorn.error")  # as no other test has left it
+    for name, value in {"handlers": [caplog.handler], "propagate": False, "disabled": False}.items():
+        monkeypatch.setattr(log, name, value)
+    caplog.set_level(logging.ERROR, log.name)
     has_head, left = threading.Event(), threading.Event()
     with serving(app) as server:
         with socket.create_connection((server.host, server.port)) as client:

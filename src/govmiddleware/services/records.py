@@ -37,7 +37,7 @@ class RecordedEvaluation(msgspec.Struct, frozen=True):
     decision: str
     soft: int | str | None = None
     mode: str = "enforced"
-    overrides: tuple[str, ...] = ()
+    overrides: list[str] = []
     """The ids of those that added to the limit's room, which journaled holds have amounts of."""
 
 
@@ -257,7 +257,7 @@ def _recorded(evaluations: Iterable[Evaluation]) -> list[RecordedEvaluation]:
                 each.decision,
                 None if soft is None else _usd(soft),
                 limit.mode,
-                each.overrides,
+                list(each.overrides),
             )
         else:
             shown = RecordedEvaluation(
@@ -270,7 +270,7 @@ def _recorded(evaluations: Iterable[Evaluation]) -> list[RecordedEvaluation]:
                 each.decision,
                 soft,
                 limit.mode,
-                each.overrides,
+                list(each.overrides),
             )
         recorded.append(shown)
     return recorded
