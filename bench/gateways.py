@@ -178,7 +178,7 @@ def once(run: Run, *, tries: int, within: float) -> dict[str, Any]:
             "resident": start.resident(fresh, run.small, requests=REQUESTS, within=within),
         }
     return found | {
-        "imports": start.imports(tries),
+        "imports": start.imports(3 * tries),
         "seconds_until_ready": start.seconds_until_ready(run.folder, tries),
     }
 

@@ -49,8 +49,9 @@ def compile_bytecode() -> None:
 
 
 def imports(tries: int) -> dict[str, dict[str, float]]:
-    """Importing us for a use, and importing no more than the modules of others that this loads: the least CPU time of
-    these tries, in ms, each in a fresh interpreter."""
+    """Importing us for a use, and importing no more than the modules of others that this loads, in turns and each in a
+    fresh interpreter: the least CPU time of these tries, in ms, and the median of the ratios of neighbours, for the
+    machine may be twice as fast a second later."""
     return {name: _imports(use, tries) for name, use in USES.items()}
 
 
@@ -60,7 +61,8 @@ def _imports(use: str, tries: int) -> dict[str, float]:
         taken, names = json.loads(_python(IMPORT_US.format(use=use)))
         ours.append(taken)
         theirs.append(float(_python(IMPORT_THEM, json.dumps(names))))
-    return {"ms": min(ours) * 1e3, "dependencies_ms": min(theirs) * 1e3, "ratio": min(ours) / min(theirs)}
+    ratio = statistics.median(each / other for each, other in zip(ours, theirs, strict=True))
+    return {"ms": min(ours) * 1e3, "dependencies_ms": min(theirs) * 1e3, "ratio": ratio}
 
 
 def _python(code: str, given: str = "") -> str:
