@@ -78,10 +78,9 @@ def data_of(event: bytes) -> bytes | None:
     """The data of an event, its lines joined by LF; None where it has none (comments, pings)."""
     if b"\r" not in event:
         start = event.find(b"\n") + 1 if event.startswith(b"event: ") else 0
+        # One line of it, behind its type or alone: what servers send.
         if event.startswith(b"data: ", start) and event.find(b"\n", start) >= len(event) - 2:
-            return event[start + 6 :].rstrip(
-                b"\n"
-            )  # one line of it, behind its type or alone: what servers send
+            return event[start + 6 :].rstrip(b"\n")
     values = []
     for line in _LINE_END.split(event):
         name, _, value = line.partition(b":")
