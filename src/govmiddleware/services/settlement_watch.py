@@ -168,11 +168,11 @@ class SettlementWatch:
     async def _let_go(self, before: float) -> None:
         """Of those sent before, unless the store takes no writes: then its disk or its replicas may lack them."""
         old = [part for part, sent in self._kept.items() if sent.sent <= before]
-        old_packs = sum(pack.newest <= before for pack in self._packs)  # the first ones
-        if (old or old_packs) and await self._ledger.takes_writes():
+        has_old_packs = self._packs and self._packs[0].newest <= before
+        if (old or has_old_packs) and await self._ledger.takes_writes():
             for part in old:
                 self._kept.pop(part, None)
-            for _ in range(old_packs):
+            while self._packs and self._packs[0].newest <= before:
                 self._packs.popleft()
 
     async def _pack(self) -> None:
